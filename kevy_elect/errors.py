@@ -1,0 +1,27 @@
+"""What can go wrong, by whose fault it is."""
+
+
+class ElectError(Exception):
+    """Any error that this package raises on purpose."""
+
+
+class ConfigError(ElectError, ValueError):
+    """This program was used or configured wrongly; nothing was changed."""
+
+
+class FrameError(ElectError):
+    """A peer broke the protocol; its connection is to be ended.
+
+    `kind` is one word for logs and counters: `bad` (the envelope), `wrong_shape`
+    (unknown verb, arity, or text out of bounds), `bad_numeric`, `bad_role`,
+    `bad_epoch` (R1) or `bad_sender` (the connection speaks for another member).
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+class BallotError(ElectError):
+    """The durable ballot cannot be read, saved or locked."""
