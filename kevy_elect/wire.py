@@ -1,0 +1,247 @@
+"""Messages to bytes and back: one RESP2 array of bulk strings a message.
+
+The decoder is strict about structure, keeps what it has understood between
+reads, so that each byte is looked at a bounded number of times, and refuses a
+frame as soon as a header breaks a bound, before buffering what it promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.messages import (
+    U64_MAX,
+    Accept,
+    Announce,
+    Heartbeat,
+    Message,
+    Offer,
+    Role,
+    is_node_id,
+    is_printable,
+)
+
+MAX_ELEMENTS: Final = 16
+MAX_ELEMENT: Final = 512
+"""Bytes in one element."""
+MAX_DIGITS: Final = 20
+"""Digits of a number field or of a header's count."""
+MAX_UNDECODED: Final = 16 * 1024
+"""Bytes that a connection may hold without having completed a frame."""
+
+_CR, _LF = 0x0D, 0x0A
+_ARRAY, _BULK = 0x2A, 0x24
+
+
+def encode(message: Message) -> bytes:
+    """The one way to write `message`.
+
+    Raises ConfigError for a field that no peer would take back.
+    """
+    match message:
+        case Heartbeat(epoch, node_id, role, offset):
+            return _frame("HB", _digits(epoch), _node_id(node_id), role.value, _digits(offset))
+        case Offer(epoch, node_id, offset):
+            return _frame("OFFER", _digits(epoch), _node_id(node_id), _digits(offset))
+        case Accept(epoch, node_id):
+            return _frame("ACCEPT", _digits(epoch), _node_id(node_id))
+        case Announce(epoch, node_id, addr):
+            return _frame("ANNOUNCE", _digits(epoch), _node_id(node_id), _address(addr))
+
+
+def decode(buffer: bytes | bytearray | memoryview) -> tuple[Message, int] | None:
+    """The first message in `buffer` and the bytes up to its end, or None for *need more*.
+
+    Empty arrays in front of it are skipped and counted as used.
+    Raises FrameError for anything that no continuation could make a message.
+    """
+    decoder = Decoder()
+    decoder.feed(buffer)
+    message = decoder.next_message()
+    return None if message is None else (message, decoder.used)
+
+
+class Decoder:
+    """Bytes in, messages out, at any split of the stream.
+
+    After a FrameError the stream has no meaning any more: throw the decoder away.
+    """
+
+    def __init__(self) -> None:
+        self.used = 0
+        """Bytes of the stream up to the end of the last complete frame."""
+        self._buffer = bytearray()
+        self._at = 0
+        self._frame_bytes = 0  # of this frame, already understood
+        self._elements = -1  # still to come in this frame; -1 before its header
+        self._length = -1  # of the element being read; -1 before its header
+        self._fields: list[bytes] = []
+
+    @property
+    def undecoded(self) -> int:
+        """Bytes held that do not make a complete frame yet."""
+        return len(self._buffer) - self._at + sum(map(len, self._fields))
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes as they came; `next_message` is what looks at them."""
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        self._buffer += data
+
+    def next_message(self) -> Message | None:
+        """The next complete message, or None when more bytes are needed.
+
+        Raises FrameError when the stream breaks the grammar or a bound.
+        """
+        while True:
+            if self._elements < 0:
+                count = self._header(_ARRAY, MAX_ELEMENTS)
+                if count is None:
+                    return None
+                self._elements = count
+            while self._elements:
+                if not self._element():
+                    return None
+            self._elements = -1
+            self.used += self._frame_bytes
+            self._frame_bytes = 0
+            if self._fields:
+                fields, self._fields = self._fields, []
+                return _message(fields)
+
+    def _advance(self, to: int) -> None:
+        self._frame_bytes += to - self._at
+        self._at = to
+
+    def _element(self) -> bool:
+        """Read one more element; whether it was there whole."""
+        if self._length < 0:
+            length = self._header(_BULK, MAX_ELEMENT)
+            if length is None:
+                return False
+            self._length = length
+        end = self._at + self._length
+        tail = self._buffer[end : end + 2]
+        if not b"\r\n".startswith(tail):
+            raise FrameError("bad", f"an element of {self._length} bytes does not end in CR LF")
+        if len(tail) < 2:
+            return False
+        self._fields.append(bytes(self._buffer[self._at : end]))
+        self._advance(end + 2)
+        self._elements -= 1
+        self._length = -1
+        return True
+
+    def _header(self, marker: int, limit: int) -> int | None:
+        """A count between `marker` and CR LF, at most `limit`; None if it is cut off."""
+        buffer, start = self._buffer, self._at
+        if len(buffer) == start:
+            return None
+        if buffer[start] != marker:
+            raise FrameError("bad", f"expected {chr(marker)!r}, found {chr(buffer[start])!r}")
+        cr = buffer.find(_CR, start + 1, start + MAX_DIGITS + 2)
+        end = cr if cr >= 0 else len(buffer)
+        digits = bytes(buffer[start + 1 : min(end, start + MAX_DIGITS + 2)])
+        if not digits.isdigit() and (digits or cr >= 0):
+            raise FrameError("bad", f"{digits!r} is no count")
+        if len(digits) > MAX_DIGITS or (digits and int(digits) > limit):
+            raise FrameError("bad", f"{digits!r} is more than the {limit} allowed")
+        if cr < 0 or len(buffer) == cr + 1:
+            return None
+        if buffer[cr + 1] != _LF:
+            raise FrameError("bad", "CR without LF after a count")
+        self._advance(cr + 2)
+        return int(digits)
+
+
+def _message(fields: list[bytes]) -> Message:
+    verb = fields[0].upper()
+    try:
+        arity, build = _GRAMMAR[verb]
+    except KeyError:
+        raise FrameError("wrong_shape", f"unknown verb {fields[0][:40]!r}") from None
+    if len(fields) != arity:
+        raise FrameError("wrong_shape", f"{verb.decode()} has {arity} elements, not {len(fields)}")
+    return build(fields)
+
+
+def _heartbeat(fields: list[bytes]) -> Heartbeat:
+    return Heartbeat(_number(fields[1]), _sender(fields[2]), _role(fields[3]), _number(fields[4]))
+
+
+def _offer(fields: list[bytes]) -> Offer:
+    return Offer(_number(fields[1]), _sender(fields[2]), _number(fields[3]))
+
+
+def _accept(fields: list[bytes]) -> Accept:
+    return Accept(_number(fields[1]), _sender(fields[2]))
+
+
+def _announce(fields: list[bytes]) -> Announce:
+    return Announce(_number(fields[1]), _sender(fields[2]), _announced(fields[3]))
+
+
+_GRAMMAR: Final[dict[bytes, tuple[int, Callable[[list[bytes]], Message]]]] = {
+    b"HB": (5, _heartbeat),
+    b"OFFER": (4, _offer),
+    b"ACCEPT": (3, _accept),
+    b"ANNOUNCE": (4, _announce),
+}
+
+_ROLES: Final = {role.value.encode(): role for role in Role}
+
+
+def _number(field: bytes) -> int:
+    if field.isdigit() and len(field) <= MAX_DIGITS:
+        number = int(field)
+        if number <= U64_MAX:
+            return number
+    raise FrameError("bad_numeric", f"{field[:40]!r} is no unsigned 64-bit number")
+
+
+def _role(field: bytes) -> Role:
+    try:
+        return _ROLES[field.lower()]
+    except KeyError:
+        raise FrameError("bad_role", f"{field[:40]!r} is no role") from None
+
+
+def _sender(field: bytes) -> str:
+    text = field.decode("latin-1")
+    if not is_node_id(text):
+        raise FrameError("wrong_shape", f"{field[:40]!r} is no node id")
+    return text
+
+
+def _announced(field: bytes) -> str:
+    text = field.decode("latin-1")
+    if not text or not is_printable(text):
+        raise FrameError("wrong_shape", f"{field[:40]!r} is no address")
+    return text
+
+
+def _frame(*fields: str) -> bytes:
+    parts = [f"*{len(fields)}\r\n"]
+    parts += [f"${len(field)}\r\n{field}\r\n" for field in fields]
+    return "".join(parts).encode("ascii")
+
+
+def _digits(number: int) -> str:
+    if not 0 <= number <= U64_MAX:
+        raise ConfigError(f"{number} is no unsigned 64-bit number")
+    return str(number)
+
+
+def _node_id(text: str) -> str:
+    if not is_node_id(text):
+        raise ConfigError(f"{text!r} is no node id: 1 to 32 printable ASCII characters, no space")
+    return text
+
+
+def _address(text: str) -> str:
+    if not (1 <= len(text) <= MAX_ELEMENT and is_printable(text)):
+        raise ConfigError(f"{text!r} is no address: 1 to 512 printable ASCII characters, no space")
+    return text
