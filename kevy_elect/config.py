@@ -1,0 +1,266 @@
+"""Who the members are and how long things take, with everything that can be wrong about it."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from typing import Final
+
+import attrs
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.messages import is_node_id, is_printable
+
+_RESERVED: Final = frozenset("*@,:")
+
+
+@attrs.frozen
+class PeerAddr:
+    """One member: its id, where it listens for elections, and where clients find it."""
+
+    node_id: str
+    host: str
+    elect_port: int
+    client_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> PeerAddr:
+        """Read `id@host:elect_port[:client_port]`; an IPv6 host stands in brackets.
+
+        Without a client port the election port stands in for it.
+        Raises ConfigError, quoting `text`.
+        """
+        node_id, at, address = text.strip().partition("@")
+        if not at:
+            raise ConfigError(f"{text!r} is no peer: write id@host:elect_port[:client_port]")
+        check_node_id(node_id)
+        host, ports = _split_host(address, text)
+        if not 1 <= len(ports) <= 2:
+            raise ConfigError(f"{text!r} has no election port: write id@host:elect_port")
+        elect_port, *rest = (_port(port, text) for port in ports)
+        return cls(node_id, host, elect_port, rest[0] if rest else elect_port)
+
+    @property
+    def client_addr(self) -> str:
+        """`host:port` for clients, as ANNOUNCE carries it."""
+        return join_host_port(self.host, self.client_port)
+
+    def __str__(self) -> str:
+        return f"{self.node_id}@{join_host_port(self.host, self.elect_port)}:{self.client_port}"
+
+
+@attrs.frozen
+class Cluster:
+    """The static set of members as this node sees it. Every node is given the same set."""
+
+    node_id: str
+    members: tuple[PeerAddr, ...]
+
+    def __attrs_post_init__(self) -> None:
+        if not self.members:
+            raise ConfigError("the list of peers is empty: name every member, this node too")
+        seen: dict[object, PeerAddr] = {}
+        for member in self.members:
+            for key, what in (
+                (member.node_id, f"id {member.node_id!r}"),
+                ((member.host, member.elect_port), "address"),
+            ):
+                if key in seen:
+                    raise ConfigError(
+                        f"{member} and {seen[key]} have the same {what}: every member needs its own"
+                    )
+                seen[key] = member
+        if self.node_id not in self.ids:
+            raise ConfigError(
+                f"{self.node_id!r} is not among the peers {', '.join(self.ids)}: "
+                "the list names every member, this node too"
+            )
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(member.node_id for member in self.members)
+
+    @property
+    def me(self) -> PeerAddr:
+        return next(member for member in self.members if member.node_id == self.node_id)
+
+    @property
+    def peers(self) -> tuple[PeerAddr, ...]:
+        """All the other members."""
+        return tuple(member for member in self.members if member.node_id != self.node_id)
+
+    @property
+    def quorum(self) -> int:
+        return quorum(len(self.members))
+
+    def warning(self) -> str | None:
+        """What the operator should know about this number of members, if anything."""
+        n = len(self.members)
+        if n == 2:
+            return (
+                "2 members tolerate no failure: when either is gone, there is no primary. "
+                "Add a third, for instance a --witness"
+            )
+        if n % 2 == 0:
+            return (
+                f"{n} members tolerate {n - self.quorum} failures, no more than {n - 1} would: "
+                "an even member costs and gives nothing"
+            )
+        return None
+
+
+def quorum(members: int) -> int:
+    """How many of so many members, this one included, decide."""
+    return members // 2 + 1
+
+
+def _default_pause_after(config: ElectConfig) -> float:
+    return 2 * config.hb_interval
+
+
+def _default_lease_margin(config: ElectConfig) -> float:
+    return max(config.down_after / 4, 4 * config.hb_interval)
+
+
+def _default_candidate_step(config: ElectConfig) -> float:
+    return 2 * config.hb_interval
+
+
+def _default_announce_interval(config: ElectConfig) -> float:
+    return 5 * config.hb_interval
+
+
+def _default_ack_margin(config: ElectConfig) -> float:
+    return config.down_after / 50
+
+
+@attrs.frozen(kw_only=True)
+class ElectConfig:
+    """The timings, all in seconds. Every node of a cluster should use the same.
+
+    Raises ConfigError, naming the setting or the relation that does not hold.
+    """
+
+    hb_interval: float = 0.2
+    """A heartbeat to every peer this often (R2)."""
+    down_after: float = 5.0
+    """A peer silent this long is DOWN; at least 5 × hb_interval."""
+    election_timeout: float = 3.0
+    """A candidate without quorum gives up after this (R6); at least 2 × hb_interval."""
+    election_backoff: float = 1.0
+    """How long it then waits at least."""
+    election_backoff_jitter: float = 4.0
+    """And at most this much longer, drawn evenly; may be 0."""
+    pause_after: float = attrs.Factory(_default_pause_after, takes_self=True)
+    """Longer between two runs of the elector means that this process was paused (R9);
+    at least hb_interval, 2 × hb_interval unless given."""
+    lease_margin: float = attrs.Factory(_default_lease_margin, takes_self=True)
+    """The lease ends this much before peers may replace us (R8); between
+    hb_interval + pause_after and down_after / 2; unless given, the greater of
+    down_after / 4 and 4 × hb_interval."""
+    candidate_step: float = attrs.Factory(_default_candidate_step, takes_self=True)
+    """A worse candidate waits this long for each better one (R5); unless given 2 × hb_interval."""
+    announce_interval: float = attrs.Factory(_default_announce_interval, takes_self=True)
+    """A primary repeats its ANNOUNCE this often (R2); unless given 5 × hb_interval."""
+    ack_margin: float = attrs.Factory(_default_ack_margin, takes_self=True)
+    """An acknowledged lease ends this much early, for clocks that run at different
+    rates; unless given down_after / 50."""
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(ElectConfig):
+            value = getattr(self, field.name)
+            lowest_is_fine = field.name == "election_backoff_jitter" and value == 0
+            if not (math.isfinite(value) and (value > 0 or lowest_is_fine)):
+                raise ConfigError(f"{field.name} ({value:g} s) must be above 0 and finite")
+        hb, down, margin = self.hb_interval, self.down_after, self.lease_margin
+        self._at_least("down_after", down, 5 * hb, "5 × hb_interval")
+        self._at_least("election_timeout", self.election_timeout, 2 * hb, "2 × hb_interval")
+        self._at_least("pause_after", self.pause_after, hb, "hb_interval")
+        self._at_least("lease_margin", margin, hb + self.pause_after, "hb_interval + pause_after")
+        if _exceeds(margin, down / 2):
+            raise ConfigError(
+                f"lease_margin ({margin:g} s) must be at most down_after / 2 ({down / 2:g} s): "
+                "lower lease_margin or hb_interval, or raise down_after"
+            )
+
+    @staticmethod
+    def _at_least(name: str, value: float, least: float, relation: str) -> None:
+        if _exceeds(least, value):
+            raise ConfigError(
+                f"{name} ({value:g} s) must be at least {relation} ({least:g} s): "
+                f"raise {name} or lower hb_interval"
+            )
+
+
+def _exceeds(a: float, b: float) -> bool:
+    """Whether a > b by more than decimal fractions lose in binary: 3 × 0.1 is not above 0.3."""
+    return a > b and not math.isclose(a, b, rel_tol=1e-9)
+
+
+def check_node_id(node_id: str) -> None:
+    """Raise ConfigError unless an operator may give a node this id."""
+    if not is_node_id(node_id) or _RESERVED & set(node_id):
+        raise ConfigError(
+            f"{node_id!r} is no node id: use 1 to 32 printable ASCII characters "
+            "without space, '*', '@', ',' and ':'"
+        )
+
+
+def parse_advertised(text: str) -> str:
+    """Check the `host:port` that ANNOUNCE is to carry, and return it.
+
+    Raises ConfigError for a wildcard address, which no client could connect to.
+    """
+    host, ports = _split_host(text, text)
+    if len(ports) != 1:
+        raise ConfigError(f"{text!r} is no HOST:PORT")
+    port = _port(ports[0], text)
+    if is_wildcard(host):
+        raise ConfigError(f"{text!r} is a wildcard: clients need an address that they can reach")
+    return join_host_port(host, port)
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether `host` stands for every address of the machine."""
+    address = _ip(host)
+    return host in ("", "*") or (address is not None and address.is_unspecified)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is reachable from this machine only."""
+    address = _ip(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def join_host_port(host: str, port: int) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _split_host(address: str, whole: str) -> tuple[str, list[str]]:
+    if address.startswith("["):
+        host, bracket, rest = address[1:].partition("]")
+        if not bracket or not isinstance(_ip(host), ipaddress.IPv6Address):
+            raise ConfigError(f"{whole!r}: between brackets belongs an IPv6 address")
+        if not rest.startswith(":"):
+            raise ConfigError(f"{whole!r} has no port after the address")
+        return host, rest[1:].split(":")
+    host, *ports = address.split(":")
+    if len(ports) > 2:
+        raise ConfigError(f"{whole!r}: write an IPv6 address in brackets, as in [::1]:7101")
+    if not host or not is_printable(host) or len(host) > 253:
+        raise ConfigError(f"{whole!r} has no host")
+    return host, ports
+
+
+def _port(text: str, whole: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise ConfigError(f"{whole!r}: {text!r} is no port between 1 and 65535")
