@@ -1,0 +1,115 @@
+"""What was last heard of each peer, and what follows from it: who is alive, who backs a lease."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from kevy_elect.config import ElectConfig, quorum
+from kevy_elect.messages import Heartbeat, Role
+
+NEVER = -math.inf
+
+
+@attrs.define
+class View:
+    """The last that was heard of one peer, in seconds of this node's clock.
+
+    `confirmed` is when we sent the latest message by answering which an
+    `acknowledging` peer promised to back nobody else for down_after.
+    """
+
+    node_id: str
+    heard: float = NEVER
+    epoch: int = 0
+    role: Role = Role.REPLICA
+    offset: int = 0
+    acknowledging: bool = False
+    confirmed: float = NEVER
+
+    def update(self, heartbeat: Heartbeat) -> None:
+        self.epoch = heartbeat.epoch
+        self.role = heartbeat.role
+        self.offset = heartbeat.repl_offset
+
+    def is_better_than(self, node_id: str, offset: int) -> bool:
+        """Whether this peer is the better candidate: more data, on a tie the lower id."""
+        return is_better((self.node_id, self.offset), (node_id, offset))
+
+
+def is_better(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether candidate `one` is better than `other`, each an id and a replication offset."""
+    return (-one[1], one[0]) < (-other[1], other[0])
+
+
+class Peers:
+    """The views of all other members."""
+
+    def __init__(self, ids: Iterable[str], config: ElectConfig) -> None:
+        self._views = {node_id: View(node_id) for node_id in ids}
+        self._config = config
+        self.quorum = quorum(len(self._views) + 1)
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._views
+
+    def __getitem__(self, node_id: str) -> View:
+        return self._views[node_id]
+
+    def __iter__(self) -> Iterator[View]:
+        return iter(self._views.values())
+
+    def is_down(self, node_id: str, now: float) -> bool:
+        """Whether nothing was heard of this peer for down_after, or ever."""
+        return now - self._views[node_id].heard >= self._config.down_after
+
+    def alive(self, now: float) -> list[View]:
+        """The views of those heard less than down_after ago."""
+        down_after = self._config.down_after
+        return [view for view in self if now - view.heard < down_after]
+
+    def down(self, now: float) -> list[str]:
+        return [view.node_id for view in self if self.is_down(view.node_id, now)]
+
+    def quorum_alive(self, now: float) -> bool:
+        return len(self.alive(now)) + 1 >= self.quorum
+
+    def claims_primary(self, now: float) -> list[View]:
+        """Live views that say they are primary."""
+        return [view for view in self.alive(now) if view.role is Role.PRIMARY]
+
+    def highest_epoch(self) -> int:
+        return max((view.epoch for view in self), default=0)
+
+    def forget_confirmations(self) -> None:
+        """Nothing that was acknowledged in an earlier epoch counts for a new one."""
+        for view in self:
+            view.confirmed = NEVER
+
+    def lease_deadline(
+        self, epoch: int, *, since: float, runs_until: float, confirmed: bool
+    ) -> float:
+        """Until when this node and enough peers make a quorum behind a primary of `epoch`.
+
+        Every peer backs it up to a time of its own. One whose backing is known
+        exactly (`confirmed`, and it acknowledges): for down_after less ack_margin
+        from its confirmation (section 4). Any other: for down_after less
+        lease_margin from when it was last heard, if that was at `since` or later and
+        its epoch is not above ours (R8), and while this process runs (R9), which is
+        certain up to `runs_until`.
+        """
+        needed = self.quorum - 1
+        if needed == 0:
+            return math.inf
+        exact = self._config.down_after - self._config.ack_margin
+        inferred = self._config.down_after - self._config.lease_margin
+        deadlines = []
+        for view in self:
+            if confirmed and view.acknowledging:
+                deadlines.append(view.confirmed + exact)
+            elif view.epoch <= epoch and view.heard >= since:
+                deadlines.append(min(view.heard + inferred, runs_until))
+        deadlines.sort(reverse=True)
+        return deadlines[needed - 1] if len(deadlines) >= needed else NEVER
