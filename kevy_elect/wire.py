@@ -73,22 +73,30 @@ class Decoder:
         self.used = 0
         """Bytes of the stream up to the end of the last complete frame."""
         self._buffer = bytearray()
+        self._start = 0  # of the frame being read, or just read
         self._at = 0
-        self._frame_bytes = 0  # of this frame, already understood
-        self._elements = -1  # still to come in this frame; -1 before its header
+        self._elements = -1  # still to come in this frame; -1 between frames
         self._length = -1  # of the element being read; -1 before its header
         self._fields: list[bytes] = []
 
     @property
     def undecoded(self) -> int:
         """Bytes held that do not make a complete frame yet."""
-        return len(self._buffer) - self._at + sum(map(len, self._fields))
+        return len(self._buffer) - (self._at if self._elements < 0 else self._start)
+
+    @property
+    def frame(self) -> bytes:
+        """The bytes, as far as they came, of the frame that is being read or was just read."""
+        return bytes(self._buffer[self._start :])
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they came; `next_message` is what looks at them."""
-        if self._at:
-            del self._buffer[: self._at]
-            self._at = 0
+        if self._elements < 0:
+            self._start = self._at
+        if self._start:
+            del self._buffer[: self._start]
+            self._at -= self._start
+            self._start = 0
         self._buffer += data
 
     def next_message(self) -> Message | None:
@@ -98,6 +106,7 @@ class Decoder:
         """
         while True:
             if self._elements < 0:
+                self._start = self._at
                 count = self._header(_ARRAY, MAX_ELEMENTS)
                 if count is None:
                     return None
@@ -106,15 +115,10 @@ class Decoder:
                 if not self._element():
                     return None
             self._elements = -1
-            self.used += self._frame_bytes
-            self._frame_bytes = 0
+            self.used += self._at - self._start
             if self._fields:
                 fields, self._fields = self._fields, []
                 return _message(fields)
-
-    def _advance(self, to: int) -> None:
-        self._frame_bytes += to - self._at
-        self._at = to
 
     def _element(self) -> bool:
         """Read one more element; whether it was there whole."""
@@ -130,7 +134,7 @@ class Decoder:
         if len(tail) < 2:
             return False
         self._fields.append(bytes(self._buffer[self._at : end]))
-        self._advance(end + 2)
+        self._at = end + 2
         self._elements -= 1
         self._length = -1
         return True
@@ -153,7 +157,7 @@ class Decoder:
             return None
         if buffer[cr + 1] != _LF:
             raise FrameError("bad", "CR without LF after a count")
-        self._advance(cr + 2)
+        self._at = cr + 2
         return int(digits)
 
 

@@ -1,0 +1,87 @@
+"""The framing protocol: bytes in, messages out, a bad frame ends its connection."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger, LogLevel
+
+from kevy_elect import wire
+from kevy_elect.errors import FrameError
+from kevy_elect.messages import Message
+
+_QUOTED: Final = 64
+"""Bytes of a bad frame that are worth a place in the log."""
+
+
+class ElectionProtocol(Protocol):
+    """Decodes what one connection says, in the manner of IntNStringReceiver.
+
+    Override `messageReceived`, and `badFrameReceived` to do more than log. After
+    an error nothing more is delivered, whatever the transport still brings.
+    """
+
+    MAX_LENGTH: ClassVar[int] = wire.MAX_UNDECODED
+    """Bytes that may be held without completing a frame."""
+
+    transport: ITCPTransport
+    member: str | None = None
+    """Which member this connection speaks for, once that is known."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self._decoder = wire.Decoder()
+        self.ended = False
+
+    def messageReceived(self, message: Message) -> None:
+        """Take one message. A FrameError raised here ends the connection as a bad frame does."""
+        raise NotImplementedError
+
+    def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
+        """Say who broke the protocol, how, and with what. The connection is ended afterwards."""
+        self.log.emit(
+            LogLevel.critical if error.kind == "bad_epoch" else LogLevel.warn,
+            "ended the connection of {who}: {error} in {frame!r}",
+            who=self.describe(),
+            error=error,
+            frame=frame[:_QUOTED],
+        )
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.ended:
+            return
+        self._decoder.feed(data)
+        try:
+            self._deliver()
+        except FrameError as error:
+            frame = self._decoder.frame
+            self.end()
+            self.badFrameReceived(error, frame)
+
+    def _deliver(self) -> None:
+        while not self.ended:
+            message = self._decoder.next_message()
+            if message is None:
+                if self._decoder.undecoded > self.MAX_LENGTH:
+                    raise FrameError("bad", f"more than {self.MAX_LENGTH} bytes without a frame")
+                return
+            self.messageReceived(message)
+
+    def end(self) -> None:
+        """Drop the connection and whatever it has said or is about to say."""
+        if not self.ended:
+            self.ended = True
+            self._decoder = wire.Decoder()
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.ended = True
+
+    def describe(self) -> str:
+        """The other end, for logs: its address, and the member if known."""
+        peer = self.transport.getPeer()
+        address = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
+        return f"{address} ({self.member})" if self.member else address
