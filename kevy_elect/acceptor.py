@@ -1,0 +1,209 @@
+"""The accepted connections: who may hold how many, which member each speaks for, and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.config import ElectConfig
+from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.messages import Message
+from kevy_elect.protocol import ElectionProtocol
+
+PER_MEMBER: Final = 2
+"""A reconnect may overlap the half-open connection that it replaces."""
+RIVALRY_LOGGED_EVERY: Final = 60.0
+_RIVALRY: Final = 3
+"""Two connections that spoke in turns this often are two speakers, not a reconnect."""
+
+
+class Incoming(ElectionProtocol):
+    """One accepted connection. It speaks for the member that its first message names."""
+
+    factory: Acceptor
+
+    def __init__(self, acceptor: Acceptor, now: float) -> None:
+        super().__init__()
+        self._acceptor = acceptor
+        self.last_spoke = now
+        self.turns = 0  # how often a rival spoke between two messages of ours
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self._acceptor.opened(self)
+
+    def messageReceived(self, message: Message) -> None:
+        self._acceptor.spoke(self, message)
+
+    def connectionLost(self, reason: object = None) -> None:
+        super().connectionLost(reason)
+        self._acceptor.closed(self)
+
+
+class Acceptor(ServerFactory):
+    """Listens, accepts connections and hands on what members say.
+
+    `receive(sender, message)` may raise FrameError to end the connection. At most
+    4 × members + 16 connections: a member needs two of each other, the rest is
+    room for strangers, who therefore cannot keep members out.
+    """
+
+    noisy = False
+    log = Logger()
+
+    def __init__(
+        self,
+        node_id: str,
+        peer_ids: Collection[str],
+        config: ElectConfig,
+        receive: Callable[[str, Message], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.limit = 4 * (len(peer_ids) + 1) + 16
+        self._node_id = node_id
+        self._config = config
+        self._receive = receive
+        self._clock = clock
+        self._open: dict[Incoming, None] = {}  # in the order of acceptance
+        self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
+        self._rivalry_logged: dict[str, float] = {}
+        self._port: IListeningPort | None = None
+        self._closed: Deferred[None] | None = None
+
+    def __len__(self) -> int:
+        """How many connections are open and not being ended."""
+        return sum(not connection.ended for connection in self._open)
+
+    def buildProtocol(self, addr: IAddress | None) -> Incoming:  # type: ignore[override]
+        return Incoming(self, self._clock())
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where this listens, None while it does not."""
+        return None if self._port is None else self._port.getHost()
+
+    def listen(self, description: str, reactor: Any) -> None:
+        """Listen on the endpoint of this description.
+
+        Raises CannotListenError if its address is taken or not this machine's.
+        """
+        self._closed = None
+        # Anything but a TCP endpoint may answer later, then too late to be raised.
+        answers: list[Any] = []
+        listening = serverFromString(reactor, description).listen(self)
+        listening.addBoth(answers.append)
+        if answers and isinstance(answers[0], Failure):
+            answers[0].raiseException()
+        if not answers:
+            listening.cancel()
+            raise ConfigError(f"{description!r} does not listen at once; use a tcp endpoint")
+        self._port = answers[0]
+
+    def opened(self, connection: Incoming) -> None:
+        if self._closed is not None:
+            connection.end()
+        elif len(self) >= self.limit:
+            strangers = (c for c in self._open if c.member is None and not c.ended)
+            self._end(next(strangers), "made room for a newer connection")
+        self._open[connection] = None
+
+    def closed(self, connection: Incoming) -> None:
+        self._open.pop(connection, None)
+        self._forget(connection)
+        self._tell_if_closed()
+
+    def spoke(self, connection: Incoming, message: Message) -> None:
+        """Take a message in. Raises FrameError if the connection may not say it."""
+        sender, now = message.sender, self._clock()
+        if connection.member is None:
+            self._admit(connection, sender)
+        elif sender != connection.member:
+            raise FrameError("bad_sender", f"now it names {sender}")
+        self._watch_rivals(connection, now)
+        connection.last_spoke = now
+        self._receive(sender, message)
+
+    def sweep(self, now: float) -> None:
+        """End connections that did not speak in time."""
+        for connection in list(self._open):
+            if connection.ended:
+                continue
+            silent = now - connection.last_spoke
+            if connection.member is None:
+                if silent >= self._config.election_timeout:
+                    self._end(connection, f"said nothing for {silent:.1f} s")
+            elif silent >= 2 * self._config.down_after:
+                self._end(connection, f"was silent for {silent:.1f} s")
+
+    def close(self) -> Deferred[None]:
+        """Stop listening and end all connections; fires when the last one is gone."""
+        closed = self._closed = Deferred[None]()
+        for connection in list(self._open):
+            connection.end()
+        if self._port is None:
+            self._tell_if_closed()
+        else:
+            maybeDeferred(self._port.stopListening).addBoth(self._stopped_listening)
+        return closed
+
+    def _stopped_listening(self, _: object) -> None:
+        self._port = None
+        self._tell_if_closed()
+
+    def _tell_if_closed(self) -> None:
+        closed = self._closed
+        if closed and not closed.called and not self._open and self._port is None:
+            closed.callback(None)
+
+    def _admit(self, connection: Incoming, sender: str) -> None:
+        """Let the connection speak for `sender`, in place of its longest silent one if need be."""
+        if sender == self._node_id:
+            raise FrameError("bad_sender", f"{sender} is this node's own id")
+        if sender not in self._speaking:
+            raise FrameError("bad_sender", f"{sender} is not a member")
+        others = self._speaking[sender]
+        if len(others) >= PER_MEMBER:
+            oldest = min(others, key=lambda other: other.last_spoke)
+            self._end(oldest, "was replaced by a newer connection")
+        connection.member = sender
+        others.append(connection)
+
+    def _watch_rivals(self, connection: Incoming, now: float) -> None:
+        member = connection.member
+        assert member is not None
+        for rival in self._speaking[member]:
+            if rival is not connection and rival.last_spoke > connection.last_spoke:
+                connection.turns += 1
+                if connection.turns >= _RIVALRY:
+                    self._log_rivalry(member, connection, rival, now)
+
+    def _log_rivalry(self, member: str, one: Incoming, other: Incoming, now: float) -> None:
+        last = self._rivalry_logged.get(member)
+        if last is None or now - last >= RIVALRY_LOGGED_EVERY:
+            self._rivalry_logged[member] = now
+            self.log.critical(
+                "{one} and {other} both go on speaking as member {member}: "
+                "two nodes were given one id, or someone pretends to be it",
+                one=one.describe(),
+                other=other.describe(),
+                member=member,
+            )
+
+    def _end(self, connection: Incoming, why: str) -> None:
+        self.log.info("ended the connection of {who}: it {why}", who=connection.describe(), why=why)
+        self._forget(connection)
+        connection.end()
+
+    def _forget(self, connection: Incoming) -> None:
+        if connection.member is not None:
+            speaking = self._speaking[connection.member]
+            if connection in speaking:
+                speaking.remove(connection)

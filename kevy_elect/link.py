@@ -1,0 +1,274 @@
+"""The outgoing connection to one peer, kept up for ever."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import NotConnectingError
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IHostResolution,
+    IPushProducer,
+    IResolutionReceiver,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, ReconnectingClientFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kevy_elect import wire
+from kevy_elect.config import ElectConfig, PeerAddr
+from kevy_elect.messages import Message
+from kevy_elect.outbox import Outbox
+
+CONNECT_TIMEOUT: Final = 0.5
+"""Seconds to wait for one address of a peer."""
+REDIAL_AFTER: Final = 0.1
+"""Seconds before the first attempt after a failure."""
+
+
+@implementer(IPushProducer)
+class Outgoing(Protocol):
+    """One dialled connection. It feeds its transport as a streaming producer does:
+    when the peer stops reading, the transport says so, and messages wait in the
+    outbox, where newer ones replace older ones, instead of piling up in it."""
+
+    transport: ITCPTransport
+
+    def __init__(self, link: PeerLink) -> None:
+        self._link = link
+        self.paused_since: float | None = None
+
+    def connectionMade(self) -> None:
+        self._link.tune(self.transport)
+        # A TCP transport is a consumer too, which its interface does not say.
+        cast(Any, self.transport).registerProducer(self, True)
+        self._link.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Nothing that comes back on a dialled connection means anything."""
+
+    def pauseProducing(self) -> None:
+        if self.paused_since is None:
+            self.paused_since = self._link.now()
+
+    def resumeProducing(self) -> None:
+        self.paused_since = None
+        self._link.drain()
+
+    def stopProducing(self) -> None:
+        """The connection is going; the link hears of that from `connectionLost`."""
+
+    def connectionLost(self, reason: object = None) -> None:
+        self._link.disconnected()
+
+
+class PeerLink(ReconnectingClientFactory):
+    """Keeps one connection to `peer` and sends what it is given, or the newest of it.
+
+    A lost or failed connection is dialled again after about 0.1 s, growing to at
+    most min(1 s, down_after / 4). Each attempt resolves the name anew and tries
+    all its addresses in turn, 0.5 s each. `state` is one of `stopped`,
+    `connecting`, `connected` and `waiting`.
+    """
+
+    noisy = False
+    maxDelay: float  # type: ignore[assignment]  # an int in the base by accident
+    connector: Any = None
+    log = Logger()
+
+    def __init__(
+        self,
+        peer: PeerAddr,
+        config: ElectConfig,
+        *,
+        reactor: Any,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.peer = peer
+        self.outbox = Outbox()
+        self.state = "stopped"
+        self.maxDelay = min(1.0, config.down_after / 4)
+        self.initialDelay = self.delay = min(REDIAL_AFTER, self.maxDelay)
+        self.now = clock
+        self._config = config
+        self._reactor = reactor
+        self._rng = rng
+        self._attempt = 0  # answers of a resolver to an earlier one are ignored
+        self._addresses: list[str] = []
+        self._stream: Outgoing | None = None
+        self._connected_at = 0.0
+        self._unreachable = False  # which is logged once, not at each attempt
+        self._gone: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Dial until stopped."""
+        self.continueTrying = 1
+        self._gone = None
+        self._dial()
+
+    def stop(self) -> Deferred[None]:
+        """End attempts, timers and the connection; fires when nothing is left of them."""
+        self.continueTrying = 0
+        self._attempt += 1
+        self._addresses = []
+        waiting, self._callID = self._callID, None
+        if waiting is not None:
+            waiting.cancel()
+        if self._stream is None and self.connector is None:
+            self.state = "stopped"
+            return succeed(None)
+        self._gone = Deferred()
+        gone = self._gone
+        self._let_go()
+        return gone
+
+    def send(self, message: Message) -> None:
+        """Send `message` now, or once the peer is there and reads."""
+        self.outbox.put(message)
+        self.drain()
+
+    def drain(self) -> None:
+        """Write what waits, as long as the transport takes it."""
+        while self._stream is not None and self._stream.paused_since is None and self.outbox:
+            self._stream.transport.write(wire.encode(self.outbox.take()))
+
+    def sweep(self, now: float) -> None:
+        """Cut a connection whose peer has read nothing for down_after."""
+        stream = self._stream
+        if stream is not None and stream.paused_since is not None:
+            unread = now - stream.paused_since
+            if unread >= self._config.down_after:
+                self.log.warn(
+                    "cutting the link to {peer}: it read nothing for {unread:.1f} s",
+                    peer=self.peer,
+                    unread=unread,
+                )
+                stream.transport.abortConnection()
+
+    # What the connection tells
+
+    def connected(self, stream: Outgoing) -> None:
+        self.log.info("connected to {peer}", peer=self.peer)
+        self._stream = stream
+        self._unreachable = False
+        self._connected_at = self.now()
+        self.state = "connected"
+        self.drain()
+
+    def disconnected(self) -> None:
+        self._stream = None
+
+    def tune(self, transport: ITCPTransport) -> None:
+        """Send at once, and notice within down_after that nobody acknowledges: otherwise a
+        link cut for minutes goes on waiting for TCP's own retransmission afterwards."""
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        if hasattr(socket, "TCP_USER_TIMEOUT") and hasattr(transport, "getHandle"):
+            milliseconds = max(1, round(self._config.down_after * 1000))
+            transport.getHandle().setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
+            )
+
+    # Dialling
+
+    def _dial(self) -> None:
+        self._callID = None
+        self._attempt += 1
+        self.state = "connecting"
+        host = self.peer.host
+        if isIPAddress(host) or isIPv6Address(host):
+            self._addresses = [host]
+            self._try_next_address("")
+        else:
+            self._reactor.nameResolver.resolveHostName(
+                _Resolution(self._attempt, self._resolved), host, self.peer.elect_port
+            )
+
+    def _resolved(self, attempt: int, addresses: Sequence[str]) -> None:
+        if attempt == self._attempt:
+            self._addresses = list(addresses)
+            self._try_next_address("its name has no address")
+
+    def _try_next_address(self, problem: str) -> None:
+        if self._addresses:
+            self._reactor.connectTCP(
+                self._addresses.pop(0), self.peer.elect_port, self, timeout=CONNECT_TIMEOUT
+            )
+        else:
+            if not self._unreachable:
+                self._unreachable = True
+                self.log.info("no link to {peer}: {why}; dialling on", peer=self.peer, why=problem)
+            self.retry()
+
+    def retry(self, connector: IConnector | None = None) -> None:
+        """Dial again after the delay, which a random part keeps from falling into step."""
+        self.state = "waiting"
+        delay = self.delay * self._rng.uniform(0.8, 1.0)
+        self._callID = self._reactor.callLater(delay, self._dial)
+        self.delay = min(self.delay * 1.5, self.maxDelay)
+
+    def buildProtocol(self, addr: IAddress | None) -> Outgoing:
+        return Outgoing(self)
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        self.connector = connector
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._over(reason.getErrorMessage())
+
+    def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
+        # A peer that hangs up at once is not to be dialled ten times a second for ever.
+        if self.now() - self._connected_at >= self.maxDelay:
+            self.delay = self.initialDelay
+        self._addresses = []
+        self._over(reason.getErrorMessage())
+
+    def _over(self, problem: str) -> None:
+        """The connector is done: go on, or let whoever stopped this link know."""
+        self.connector = None
+        if self.continueTrying:
+            self._try_next_address(problem)
+            return
+        self.state = "stopped"
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone.callback(None)
+
+    def _let_go(self) -> None:
+        if self._stream is not None:
+            self._stream.transport.abortConnection()
+        else:
+            try:
+                self.connector.stopConnecting()
+            except NotConnectingError:
+                self.connector.disconnect()
+
+
+@implementer(IResolutionReceiver)
+class _Resolution:
+    """Collects the addresses of one resolution and reports them when it is complete."""
+
+    def __init__(self, attempt: int, report: Callable[[int, Sequence[str]], None]) -> None:
+        self._attempt = attempt
+        self._report = report
+        self._addresses: dict[str, None] = {}  # in order, each once
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """Nothing to keep: a resolution cannot be cancelled."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        if isinstance(address, IPv4Address | IPv6Address):
+            self._addresses[address.host] = None
+
+    def resolutionComplete(self) -> None:
+        self._report(self._attempt, list(self._addresses))
