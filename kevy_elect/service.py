@@ -1,0 +1,398 @@
+"""The election as a Twisted service: listener, links, timer and observers around one elector."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from kevy_elect.acceptor import Acceptor
+from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot
+from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
+from kevy_elect.elector import Elector, Event
+from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.link import PeerLink
+from kevy_elect.messages import U64_MAX, Message, Outbound, Role
+from kevy_elect.peers import NEVER
+
+
+@attrs.frozen
+class ElectorSnapshot:
+    """What a node knows at one moment. Leases end: ask `can_write` again before each write."""
+
+    role: Role
+    epoch: int
+    """The fencing token: a store that refuses a smaller one than it has seen is safe."""
+    current_primary: str | None
+    primary_addr: str | None
+    has_quorum: bool
+    """Whether a quorum backs this node; for a primary, its lease (R8)."""
+    down_peers: tuple[str, ...]
+    can_write: bool
+    lease_expires_in: float
+    """Seconds; 0 without a lease, infinite in a cluster of one."""
+
+
+@attrs.frozen
+class PeerStatus:
+    """One peer as this node sees it: what was heard of it, and the link to it."""
+
+    node_id: str
+    alive: bool
+    heard_ago: float | None
+    """Seconds; None if never."""
+    epoch: int
+    role: Role
+    offset: int
+    link: str
+    queued: int
+    dropped: int
+
+
+Observer = Callable[[ElectorSnapshot, str], object]
+
+
+class ElectionService(Service):
+    """One member of the cluster. Runs beside others in any MultiService or Application.
+
+    With `data_dir` the ballot is kept there and the directory locked while the
+    service runs; a `ballot` of your own instead is yours to protect. `listen` is an
+    endpoint description, by default our own entry's address; `advertise` the
+    `host:port` that clients are told, by default our own client address.
+    `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
+
+    A bug in the elector must not leave a node that looks alive: the service then
+    stops and calls `on_crash(failure)`, which by default ends the process with
+    status 1.
+    """
+
+    name = "kevy-elect"
+    log = Logger()
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        ballot: Ballot | None = None,
+        config: ElectConfig | None = None,
+        listen: str | None = None,
+        advertise: str | None = None,
+        witness: bool = False,
+        reactor: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        on_crash: Callable[[Failure], object] | None = None,
+    ) -> None:
+        """Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
+        `advertise` is no address that clients could connect to."""
+        if (data_dir is None) == (ballot is None):
+            raise ConfigError("give either data_dir or ballot: the vote must be kept in one place")
+        if reactor is None:
+            from twisted.internet import reactor
+        self.cluster = cluster
+        self.config = config or ElectConfig()
+        self.witness = witness
+        self.advertise = parse_advertised(advertise or cluster.me.client_addr)
+        self.listen = listen or _own_endpoint(cluster.me)
+        self._data_dir = data_dir
+        self._ballot = ballot
+        self._reactor = reactor
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._on_crash = on_crash or end_process
+        self._offset = 0
+        self._observers: list[Observer] = []
+
+        self._elector: Elector | None = None
+        self._lock: DirectoryLock | None = None
+        self._links: dict[str, PeerLink] = {}
+        self._loop: LoopingCall | None = None
+        self._stopped: Deferred[None] | None = None
+        self._told: tuple[object, ...] = ()
+        self._events_told = 0
+        self._acceptor = Acceptor(
+            cluster.node_id,
+            [peer.node_id for peer in cluster.peers],
+            self.config,
+            self.message_received,
+            clock,
+        )
+
+    # What the host program asks
+
+    def state_snapshot(self) -> ElectorSnapshot:
+        """What this node knows now. A service that does not run knows no primary."""
+        elector, now = self._elector, self._clock()
+        if elector is None:
+            down = tuple(peer.node_id for peer in self.cluster.peers)
+            return ElectorSnapshot(Role.REPLICA, 0, None, None, False, down, False, 0.0)
+        return ElectorSnapshot(
+            role=elector.role,
+            epoch=elector.epoch,
+            current_primary=elector.current_primary,
+            primary_addr=elector.primary_addr,
+            has_quorum=elector.has_quorum(now),
+            down_peers=tuple(elector.peers.down(now)),
+            can_write=elector.can_write(now),
+            lease_expires_in=elector.lease_expires_in(now),
+        )
+
+    def can_write(self) -> bool:
+        """Whether this node is primary with its lease, at this moment and no longer (R8)."""
+        return self._elector is not None and self._elector.can_write(self._clock())
+
+    def set_repl_offset(self, offset: int) -> None:
+        """Say how much data this node has; more makes the better candidate.
+
+        Raises ConfigError unless it is an unsigned 64-bit number.
+        """
+        if not 0 <= offset <= U64_MAX:
+            raise ConfigError(f"the offset {offset} is no unsigned 64-bit number")
+        self._offset = offset
+        if self._elector is not None:
+            self._elector.set_repl_offset(offset)
+
+    def add_observer(self, observer: Observer) -> Callable[[], None]:
+        """Have `observer(snapshot, reason)` called after each change of role, epoch, primary
+        or quorum. What it raises is logged and hurts nobody. Returns what removes it."""
+        self._observers.append(observer)
+
+        def remove() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return remove
+
+    def peer_status(self) -> list[PeerStatus]:
+        """How this node sees its peers, and its links to them."""
+        elector, now = self._elector, self._clock()
+        if elector is None:
+            return []
+        return [
+            PeerStatus(
+                node_id=view.node_id,
+                alive=not elector.peers.is_down(view.node_id, now),
+                heard_ago=None if view.heard == NEVER else now - view.heard,
+                epoch=view.epoch,
+                role=view.role,
+                offset=view.offset,
+                link=link.state,
+                queued=len(link.outbox),
+                dropped=link.outbox.dropped,
+            )
+            for view in elector.peers
+            for link in [self._links[view.node_id]]
+        ]
+
+    def recent_events(self) -> list[tuple[float, Event]]:
+        """The last 256 events, each with how many seconds ago it was."""
+        if self._elector is None:
+            return []
+        now = self._clock()
+        return [(now - event.at, event) for event in self._elector.events]
+
+    # Start and stop
+
+    def privilegedStartService(self) -> None:
+        """Listen, which a port below 1024 needs privileges for.
+
+        Raises CannotListenError if the address is taken or not this machine's.
+        """
+        super().privilegedStartService()
+        if self._acceptor.address is None:
+            self._acceptor.listen(self.listen, self._reactor)
+
+    def startService(self) -> None:
+        """Take the data directory, read the ballot, and begin.
+
+        Raises BallotError if the directory is in use or cannot be used, or if the
+        ballot cannot be read; CannotListenError. Nothing is left running then.
+        """
+        try:
+            self.privilegedStartService()
+            self._elector = self._make_elector()
+        except BaseException:
+            self._acceptor.close()
+            self._unlock()
+            raise
+        super().startService()
+        self._stopped = None
+        self._warn()
+        for peer in self.cluster.peers:
+            link = self._links[peer.node_id] = PeerLink(
+                peer, self.config, reactor=self._reactor, clock=self._clock, rng=self._rng
+            )
+            link.start()
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = self._reactor
+        self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
+
+    def stopService(self) -> Deferred[None]:
+        """End everything; fires when the last connection is gone and the directory is free."""
+        if not self.running:
+            return _after(self._stopped)
+        super().stopService()
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+        self._elector = None
+        self._tell("the service stopped")
+        self._stopped = Deferred()
+        ends = [link.stop() for link in self._links.values()] + [self._acceptor.close()]
+        DeferredList(ends).addCallback(self._ended)
+        return _after(self._stopped)
+
+    def _ended(self, results: object) -> None:
+        self._unlock()
+        assert self._stopped is not None
+        self._stopped.callback(None)
+
+    def _make_elector(self) -> Elector:
+        cluster, ballot = self.cluster, self._ballot
+        if self._data_dir is not None:
+            self._lock = DirectoryLock(self._data_dir, cluster.node_id)
+            ballot = FileBallot(self._data_dir)
+        assert ballot is not None
+        elector = Elector(
+            cluster.node_id,
+            cluster.ids,
+            self.advertise,
+            config=self.config,
+            ballot=ballot,
+            rng=self._rng,
+            witness=self.witness,
+        )
+        elector.set_repl_offset(self._offset)
+        self._events_told = 0
+        self._told = ()
+        return elector
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _warn(self) -> None:
+        number = self.cluster.warning()
+        if number is not None:
+            self.log.warn("{warning}", warning=number)
+        host = getattr(self._acceptor.address, "host", None)
+        if host is not None and not is_loopback(host):
+            self.log.warn(
+                "listening on {host}: the links are not authenticated, whoever reaches this port "
+                "can speak as a member. Keep it to a network that you trust",
+                host=host,
+            )
+
+    # What drives the elector
+
+    def message_received(self, sender: str, message: Message) -> None:
+        """Take what `sender` said. Raises FrameError to have its connection ended (R1)."""
+        self._drive(lambda elector, now: elector.on_message(sender, message, now))
+        self._drive(Elector.tick)
+
+    def _tick(self) -> None:
+        self._drive(Elector.tick)
+        now = self._clock()
+        self._acceptor.sweep(now)
+        for link in self._links.values():
+            link.sweep(now)
+
+    def _drive(self, run: Callable[[Elector, float], Sequence[Outbound]]) -> None:
+        if self._elector is None:
+            return
+        try:
+            outbounds = run(self._elector, self._clock())
+        except FrameError:
+            raise
+        except Exception:
+            self._crash(Failure())
+            return
+        for outbound in outbounds:
+            self._send(outbound)
+        self._log_events()
+
+    def _send(self, outbound: Outbound) -> None:
+        if outbound.to == Outbound.BROADCAST:
+            for link in self._links.values():
+                link.send(outbound.message)
+        else:
+            self._links[outbound.to].send(outbound.message)
+
+    def _log_events(self) -> None:
+        """Log what the elector noted and tell the observers if that changed anything."""
+        elector = self._elector
+        assert elector is not None
+        new = elector.event_count - self._events_told
+        if not new:
+            return
+        self._events_told = elector.event_count
+        events = list(elector.events)[-new:]
+        for event in events:
+            level = LogLevel.critical if event.critical else LogLevel.info
+            self.log.emit(level, "{node}: {text}", node=self.cluster.node_id, text=event.text)
+        now = self._clock()
+        state = (elector.role, elector.epoch, elector.current_primary, elector.has_quorum(now))
+        if state != self._told:
+            self._told = state
+            self._tell("; ".join(event.text for event in events))
+
+    def _tell(self, reason: str) -> None:
+        snapshot = self.state_snapshot()
+        for observer in list(self._observers):
+            try:
+                observer(snapshot, reason)
+            except Exception:
+                self.log.failure("{observer} failed to take a change", observer=observer)
+
+    def _crash(self, failure: Failure) -> None:
+        self.log.failure("the elector failed; this node stops", failure)
+        self.stopService().addBoth(lambda _: self._on_crash(failure))
+
+
+def end_process(failure: Failure) -> None:
+    """Stop the reactor, and have the process end with status 1 once all else is done."""
+    from twisted.internet import reactor
+
+    atexit.register(_exit_with_failure)
+    loop: Any = reactor
+    if loop.running:
+        loop.stop()
+
+
+def _exit_with_failure() -> None:
+    # twistd offers no way to choose its exit status.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _after(deferred: Deferred[None] | None) -> Deferred[None]:
+    """A Deferred of its own for whoever waits, which fires when `deferred` has."""
+    waiting: Deferred[None] = Deferred()
+    if deferred is None:
+        waiting.callback(None)
+        return waiting
+
+    def tell(result: None) -> None:
+        waiting.callback(None)
+
+    deferred.addCallback(tell)
+    return waiting
+
+
+def _own_endpoint(me: PeerAddr) -> str:
+    kind = "tcp6" if ":" in me.host else "tcp"
+    return f"{kind}:{me.elect_port}:interface={quoteStringArgument(me.host)}"
