@@ -1,0 +1,219 @@
+"""The command line: `twistd kevy-elect` and `twist kevy-elect`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, NoReturn
+
+import attrs
+from twisted.application import strports
+from twisted.application.service import IService, MultiService
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python import usage
+
+from kevy_elect import __version__
+from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
+from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.service import ElectionService
+
+TIMINGS = (
+    ("hb-interval", "Seconds between two heartbeats to each peer"),
+    ("down-after", "Seconds of silence after which a peer is down"),
+    ("election-timeout", "Seconds after which a candidate without a quorum gives up"),
+    ("election-backoff", "Seconds it then waits at least"),
+    ("election-backoff-jitter", "Seconds it waits at most on top of that, at random"),
+    ("lease-margin", "Seconds by which a lease ends before others may take over"),
+)
+_DEFAULTS = {"lease-margin": "the greater of down-after / 4 and 4 × hb-interval"}
+
+
+def _timing_parameters() -> Iterator[list[object]]:
+    defaults = ElectConfig()
+    for option, meaning in TIMINGS:
+        default = _DEFAULTS.get(option, getattr(defaults, option.replace("-", "_")))
+        yield [option, None, None, f"{meaning} [default: {default}]"]
+
+
+class Options(usage.Options):
+    """Options of `twistd kevy-elect`. After parsing, `cluster` and `timings` hold the result."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Elects one primary among the peers, replaces it when it dies, and guarantees that "
+        "no two write at once. Run one beside each copy of your service: "
+        "twistd -n --pidfile= kevy-elect --node-id a "
+        "--peers a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103"
+    )
+    optParameters: ClassVar[list[list[object]]] = [
+        ["node-id", None, None, "This node's id, one of those in --peers"],
+        ["listen", None, None, "Endpoint to listen on [default: host and port of our own peer]"],
+        [
+            "advertise",
+            None,
+            None,
+            "HOST:PORT where clients reach this node when it is primary "
+            "[default: host and client port of our own peer]",
+        ],
+        ["data-dir", None, None, "Directory for the ballot [default: kevy-elect-<node-id>]"],
+        ["http", None, None, "Endpoint that serves GET /status, such as tcp:8101 [default: off]"],
+        *_timing_parameters(),
+    ]
+    optFlags: ClassVar[list[list[object]]] = [["witness", None, "Vote, but never become primary"]]
+
+    cluster: Cluster
+    timings: ElectConfig
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._peers: list[str] = []
+
+    def opt_peers(self, peers: str) -> None:
+        """Every member, this one too: id@host:elect_port[:client_port],... (repeatable)"""
+        self._peers += [peer for peer in peers.split(",") if peer.strip()]
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"kevy-elect {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """Raises UsageError, naming option, value and remedy, unless all is well."""
+        for required, given in (("node-id", self["node-id"]), ("peers", self._peers)):
+            if not given:
+                raise usage.UsageError(f"--{required} is missing; see --help")
+        with _blaming("--peers"):
+            members = tuple(PeerAddr.parse(peer) for peer in self._peers)
+        ids = [member.node_id for member in members]
+        if self["node-id"] not in ids:
+            raise usage.UsageError(
+                f"--node-id {self['node-id']}: not among --peers, which name {', '.join(ids)}. "
+                "Correct it, or add this node: --peers lists every member"
+            )
+        with _blaming("--peers"):
+            self.cluster = Cluster(self["node-id"], members)
+        self.timings = self._read_timings()
+        if self["advertise"] is not None:
+            with _blaming("--advertise"):
+                parse_advertised(self["advertise"])
+        elif self["witness"] is False:
+            with _blaming("--peers", remedy="give --advertise HOST:PORT"):
+                parse_advertised(self.cluster.me.client_addr)
+        for option in ("listen", "http"):
+            if self[option] is not None:
+                _check_endpoint(option, self[option])
+        if self["data-dir"] is None:
+            self["data-dir"] = f"kevy-elect-{self['node-id']}"
+
+    def _read_timings(self) -> ElectConfig:
+        given = {}
+        for option, _ in TIMINGS:
+            text = self[option]
+            if text is not None:
+                try:
+                    given[option.replace("-", "_")] = float(text)
+                except ValueError:
+                    raise usage.UsageError(
+                        f"--{option} {text}: not a number of seconds, such as 0.5"
+                    ) from None
+        try:
+            return ElectConfig(**given)
+        except ConfigError as error:
+            raise usage.UsageError(_in_options(str(error))) from None
+
+
+@contextmanager
+def _blaming(option: str, remedy: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise usage.UsageError(f"{option}: {error}" + (f"; {remedy}" if remedy else "")) from None
+
+
+def _in_options(text: str) -> str:
+    """Name the settings in `text` as the command line does, longest first."""
+    for name in sorted((field.name for field in attrs.fields(ElectConfig)), key=len, reverse=True):
+        text = text.replace(f" {name}", f" --{name.replace('_', '-')}")
+        if text.startswith(name):
+            text = f"--{name.replace('_', '-')}{text[len(name) :]}"
+    return text
+
+
+def _check_endpoint(option: str, description: str) -> None:
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:  # whatever parser the description names
+        raise usage.UsageError(
+            f"--{option} {description}: no endpoint ({error}); "
+            "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
+        ) from None
+
+
+class StartError(SystemExit, Exception):
+    """The node cannot start. Ends the process with status 1 and no traceback; being an
+    Exception too, it lets a daemonizing twistd pass its text on to the terminal."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = 1
+
+
+class Node(MultiService):
+    """The election and, if asked for, its status page; explains why it cannot start."""
+
+    log = Logger()
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.election = ElectionService(
+            options.cluster,
+            data_dir=options["data-dir"],
+            config=options.timings,
+            listen=options["listen"],
+            advertise=options["advertise"],
+            witness=bool(options["witness"]),
+        )
+        self._options = options
+        self._adopt(self.election)
+        if options["http"] is not None:
+            from kevy_elect.status import site
+
+            self._adopt(strports.service(options["http"], site(self.election)))
+
+    def _adopt(self, child: IService) -> None:
+        child.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        with self._explaining():
+            super().privilegedStartService()
+
+    def startService(self) -> None:
+        with self._explaining():
+            super().startService()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except CannotListenError as error:
+            raise self._start_error(
+                f"cannot listen on {error.interface or 'any address'} port {error.port} "
+                f"({error.socketError}): end what holds that port, or choose another address "
+                "with --listen, --http or in --peers"
+            ) from None
+        except ElectError as error:
+            raise self._start_error(f"--data-dir {self._options['data-dir']}: {error}") from None
+
+    def _start_error(self, text: str) -> StartError:
+        self.log.critical("cannot start: {text}", text=text)
+        return StartError(text)
+
+
+def makeService(options: Options) -> Node:
+    """What twistd runs."""
+    return Node(options)
