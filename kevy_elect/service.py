@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -287,7 +287,7 @@ class ElectionService(Service):
     def _warn(self) -> None:
         number = self.cluster.warning()
         if number is not None:
-            self.log.warn("{warning}", warning=number)
+            self.log.warn("{advice}", advice=number)
         host = getattr(self._acceptor.address, "host", None)
         if host is not None and not is_loopback(host):
             self.log.warn(
@@ -300,17 +300,18 @@ class ElectionService(Service):
 
     def message_received(self, sender: str, message: Message) -> None:
         """Take what `sender` said. Raises FrameError to have its connection ended (R1)."""
-        self._drive(lambda elector, now: elector.on_message(sender, message, now))
-        self._drive(Elector.tick)
+        self._drive(
+            lambda elector, now: elector.on_message(sender, message, now) + elector.tick(now)
+        )
 
     def _tick(self) -> None:
-        self._drive(Elector.tick)
+        self._drive(lambda elector, now: elector.tick(now))
         now = self._clock()
         self._acceptor.sweep(now)
         for link in self._links.values():
             link.sweep(now)
 
-    def _drive(self, run: Callable[[Elector, float], Sequence[Outbound]]) -> None:
+    def _drive(self, run: Callable[[Elector, float], list[Outbound]]) -> None:
         if self._elector is None:
             return
         try:

@@ -99,7 +99,7 @@ class Options(usage.Options):
         if self["advertise"] is not None:
             with _blaming("--advertise"):
                 parse_advertised(self["advertise"])
-        elif self["witness"] is False:
+        else:
             with _blaming("--peers", remedy="give --advertise HOST:PORT"):
                 parse_advertised(self.cluster.me.client_addr)
         for option in ("listen", "http"):

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import wire
+from kevy_elect.acceptor import Acceptor, Incoming
+from kevy_elect.errors import FrameError
+from kevy_elect.messages import Accept, Message
+from tests.transports import QUICK, Wire, heartbeat
+
+
+class AcceptorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.heard: list[tuple[str, Message]] = []
+        self.acceptor = Acceptor("a", ["b", "c"], QUICK, self.receive, self.clock.seconds)
+        self.critical: list[str] = []
+        globalLogPublisher.addObserver(self.log)
+        self.addCleanup(globalLogPublisher.removeObserver, self.log)
+
+    def receive(self, sender: str, message: Message) -> None:
+        self.heard.append((sender, message))
+
+    def log(self, event: dict[str, object]) -> None:
+        if event.get("log_level") is LogLevel.critical:
+            self.critical.append(str(event["log_format"]).format(**event))
+
+    def connect(self, host: str = "192.0.2.1", port: int = 40000) -> Incoming:
+        connection = self.acceptor.buildProtocol(IPv4Address("TCP", host, port))
+        connection.makeConnection(Wire(host, port))
+        return connection
+
+    def say(self, connection: Incoming, member: str) -> None:
+        connection.dataReceived(wire.encode(heartbeat(member)))
+
+    def hang_up(self, connection: Incoming) -> None:
+        connection.connectionLost(Failure(ConnectionDone()))
+
+
+class MembersOnlyTests(AcceptorTests):
+    """One accepted connection speaks for one member (R1)."""
+
+    def test_the_first_message_says_for_whom_a_connection_speaks(self) -> None:
+        connection = self.connect()
+        self.say(connection, "b")
+        self.assertEqual(connection.member, "b")
+        self.assertEqual(self.heard, [("b", heartbeat("b"))])
+
+    def test_strangers_our_own_id_and_the_wildcard_are_refused(self) -> None:
+        for name in ("stranger", "a", "*"):
+            connection = self.connect()
+            self.say(connection, name)
+            self.assertTrue(connection.ended, name)
+        self.assertEqual(self.heard, [])
+
+    def test_a_connection_cannot_change_for_whom_it_speaks(self) -> None:
+        connection = self.connect()
+        self.say(connection, "b")
+        connection.dataReceived(wire.encode(Accept(1, "c")))
+        self.assertTrue(connection.ended)
+        self.assertEqual(len(self.heard), 1)
+
+    def test_a_message_that_is_refused_ends_its_connection_only(self) -> None:
+        def refuse(sender: str, message: Message) -> None:
+            raise FrameError("bad_epoch", "too far ahead")
+
+        one, other = self.connect(), self.connect(port=40001)
+        self.say(other, "c")
+        self.acceptor._receive = refuse
+        self.say(one, "b")
+        self.assertTrue(one.ended)
+        self.assertFalse(other.ended)
+        self.assertIn("bad_epoch", self.critical[0])
+
+
+class HowManyTests(AcceptorTests):
+    def test_a_member_may_have_two_connections_and_a_third_ends_the_longer_silent(self) -> None:
+        first, second = self.connect(port=1), self.connect(port=2)
+        self.say(first, "b")
+        self.clock.advance(0.1)
+        self.say(second, "b")
+        self.clock.advance(0.1)
+        self.say(first, "b")
+        self.assertFalse(first.ended or second.ended)
+        third = self.connect(port=3)
+        self.say(third, "b")
+        self.assertEqual((first.ended, second.ended, third.ended), (False, True, False))
+
+    def test_when_full_the_oldest_stranger_makes_room_and_never_a_member(self) -> None:
+        member = self.connect()
+        self.say(member, "b")
+        strangers = [self.connect(port=port) for port in range(self.acceptor.limit - 1)]
+        self.assertEqual(len(self.acceptor), self.acceptor.limit)
+        newcomer = self.connect(port=50000)
+        self.assertEqual(len(self.acceptor), self.acceptor.limit)
+        self.assertEqual([s.ended for s in strangers[:2]], [True, False])
+        self.assertFalse(member.ended)
+        self.say(newcomer, "c")
+        self.assertEqual(newcomer.member, "c")
+
+    def test_the_limit_follows_the_number_of_members(self) -> None:
+        self.assertEqual(self.acceptor.limit, 4 * 3 + 16)
+
+    def test_thousands_of_connections_leave_nothing_behind(self) -> None:
+        for port in range(3000):
+            connection = self.connect(port=port)
+            if connection.ended or port % 2:
+                self.hang_up(connection)
+        self.assertLessEqual(len(self.acceptor), self.acceptor.limit)
+        for connection in list(self.acceptor._open):
+            self.hang_up(connection)
+        self.assertEqual(len(self.acceptor), 0)
+
+
+class SilenceTests(AcceptorTests):
+    def test_a_first_frame_is_due_within_the_election_timeout(self) -> None:
+        connection = self.connect()
+        connection.dataReceived(b"*5\r\n")
+        self.clock.advance(QUICK.election_timeout - 0.01)
+        self.acceptor.sweep(self.clock.seconds())
+        self.assertFalse(connection.ended)
+        self.clock.advance(0.01)
+        self.acceptor.sweep(self.clock.seconds())
+        self.assertTrue(connection.ended)
+
+    def test_a_member_silent_for_twice_down_after_is_ended(self) -> None:
+        connection = self.connect()
+        self.clock.advance(0.2)
+        self.say(connection, "b")
+        self.clock.advance(2 * QUICK.down_after - 0.01)
+        self.acceptor.sweep(self.clock.seconds())
+        self.assertFalse(connection.ended)
+        self.clock.advance(0.02)
+        self.acceptor.sweep(self.clock.seconds())
+        self.assertTrue(connection.ended)
+
+
+class RivalryTests(AcceptorTests):
+    def speak_in_turns(self, one: Incoming, other: Incoming, times: int) -> None:
+        for _ in range(times):
+            for connection in (one, other):
+                self.clock.advance(0.05)
+                self.say(connection, "b")
+
+    def test_two_that_go_on_claiming_one_id_are_logged_with_both_addresses(self) -> None:
+        one, other = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        self.speak_in_turns(one, other, 5)
+        self.assertEqual(len(self.critical), 1)
+        for text in ("192.0.2.1:40000", "192.0.2.2:40000", "member b"):
+            self.assertIn(text, self.critical[0])
+
+    def test_that_is_logged_once_a_minute(self) -> None:
+        one, other = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        self.speak_in_turns(one, other, 590)  # 59 s
+        self.assertEqual(len(self.critical), 1)
+        self.speak_in_turns(one, other, 590)
+        self.assertEqual(len(self.critical), 2)
+
+    def test_a_reconnect_that_overlaps_its_predecessor_is_not(self) -> None:
+        old, new = self.connect("192.0.2.1"), self.connect("192.0.2.2")
+        for connection in (old, old, old, new, old, new, new, new):
+            self.clock.advance(0.05)
+            self.say(connection, "b")
+        self.assertEqual(self.critical, [])
+
+
+class ClosingTests(AcceptorTests):
+    def test_closing_ends_all_and_fires_when_the_last_is_gone(self) -> None:
+        one, other = self.connect(port=1), self.connect(port=2)
+        closed = self.acceptor.close()
+        self.assertTrue(one.ended and other.ended)
+        self.hang_up(one)
+        self.assertNoResult(closed)
+        self.hang_up(other)
+        self.assertIsNone(self.successResultOf(closed))
+
+    def test_a_connection_that_comes_while_closing_is_ended_and_waited_for(self) -> None:
+        self.connect()
+        closed = self.acceptor.close()
+        late = self.connect(port=2)
+        self.assertTrue(late.ended)
+        for connection in list(self.acceptor._open):
+            self.hang_up(connection)
+        self.successResultOf(closed)
+
+    def test_closing_what_never_listened_is_done_at_once(self) -> None:
+        self.successResultOf(self.acceptor.close())

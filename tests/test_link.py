@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, UserError
+from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from kevy_elect import wire
+from kevy_elect.config import ElectConfig, PeerAddr
+from kevy_elect.link import CONNECT_TIMEOUT, Outgoing, PeerLink
+from kevy_elect.messages import Accept
+from tests.transports import QUICK, Wire, heartbeat, rng
+
+
+class Socket:
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+
+class ProducerWire(Wire):
+    """A transport whose peer may stop reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = Socket()
+
+    def getHandle(self) -> Socket:
+        return self.socket
+
+
+class Connector:
+    """What connectTCP returns, as far as a link uses it."""
+
+    def __init__(self, link: PeerLink, transport: Wire | None = None) -> None:
+        self.link, self.transport = link, transport
+
+    def stopConnecting(self) -> None:
+        self.link.clientConnectionFailed(self, Failure(UserError()))  # type: ignore[arg-type]
+
+
+@implementer(IHostnameResolver)
+class Resolver:
+    def __init__(self) -> None:
+        self.asked: list[tuple[IResolutionReceiver, str]] = []
+
+    def resolveHostName(
+        self, resolutionReceiver: IResolutionReceiver, hostName: str, portNumber: int = 0, **_: Any
+    ) -> IHostResolution:
+        self.asked.append((resolutionReceiver, hostName))
+        return None  # type: ignore[return-value]
+
+    def answer(self, *hosts: str) -> None:
+        receiver, _ = self.asked.pop()
+        for host in hosts:
+            kind = IPv6Address if ":" in host else IPv4Address
+            receiver.addressResolved(kind("TCP", host, 0))
+        receiver.resolutionComplete()
+
+
+class LinkTests(SynchronousTestCase):
+    host = "192.0.2.7"
+    config = ElectConfig()
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.resolver = Resolver()
+        self.reactor.nameResolver = self.resolver
+        self.link = PeerLink(
+            PeerAddr("b", self.host, 7102, 7102),
+            self.config,
+            reactor=self.reactor,
+            clock=self.reactor.seconds,
+            rng=rng(),
+        )
+        self.link.start()
+
+    @property
+    def dialled(self) -> list[str]:
+        return [host for host, *_ in self.reactor.tcpClients]
+
+    def fail(self) -> None:  # type: ignore[override]
+        self.link.startedConnecting(Connector(self.link))  # type: ignore[arg-type]
+        self.link.clientConnectionFailed(self.link.connector, Failure(ConnectionRefusedError()))
+
+    def connect(self) -> ProducerWire:
+        transport = ProducerWire()
+        self.link.startedConnecting(Connector(self.link, transport))  # type: ignore[arg-type]
+        self.stream: Outgoing = self.link.buildProtocol(None)
+        self.stream.makeConnection(transport)
+        return transport
+
+    def lose(self) -> None:
+        reason = Failure(ConnectionDone())
+        self.stream.connectionLost(reason)
+        self.link.clientConnectionLost(self.link.connector, reason)
+
+
+class DiallingTests(LinkTests):
+    def test_it_dials_the_address_with_half_a_second_to_answer(self) -> None:
+        host, port, factory, timeout, _ = self.reactor.tcpClients[0]
+        self.assertEqual((host, port, timeout), (self.host, 7102, CONNECT_TIMEOUT))
+        self.assertIs(factory, self.link)
+        self.assertEqual(CONNECT_TIMEOUT, 0.5)
+        self.assertEqual(self.link.state, "connecting")
+
+    def test_it_redials_after_about_100_ms_growing_to_at_most_a_second(self) -> None:
+        waits = []
+        for attempt in range(1, 13):
+            self.fail()
+            self.assertEqual(self.link.state, "waiting")
+            began = self.reactor.seconds()
+            while len(self.dialled) == attempt:
+                self.reactor.advance(0.001)
+            waits.append(self.reactor.seconds() - began)
+        self.assertTrue(0.08 <= waits[0] <= 0.102, waits)
+        self.assertTrue(all(0.79 <= wait <= 1.002 for wait in waits[-3:]), waits)
+        self.assertGreater(len({round(wait, 3) for wait in waits[-3:]}), 1, "no jitter")
+
+    def test_no_wait_is_longer_than_a_quarter_of_down_after(self) -> None:
+        link = PeerLink(
+            self.link.peer, QUICK, reactor=self.reactor, clock=self.reactor.seconds, rng=rng()
+        )
+        self.assertEqual(link.maxDelay, QUICK.down_after / 4)
+
+    def test_a_lost_connection_is_redialled(self) -> None:
+        self.connect()
+        self.reactor.advance(60)
+        self.lose()
+        self.assertEqual(self.link.state, "waiting")
+        self.reactor.advance(0.1)
+        self.assertEqual(len(self.dialled), 2)
+
+    def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_slowly(self) -> None:
+        for _ in range(10):
+            self.connect()
+            self.lose()
+            self.reactor.advance(1.0)
+        began = len(self.dialled)
+        self.connect()
+        self.lose()
+        self.reactor.advance(0.7)
+        self.assertEqual(len(self.dialled), began)
+
+    def test_after_a_connection_that_lasted_it_redials_quickly_again(self) -> None:
+        for _ in range(10):
+            self.fail()
+            self.reactor.advance(1.0)
+        self.connect()
+        self.reactor.advance(5)
+        self.lose()
+        began = len(self.dialled)
+        self.reactor.advance(0.101)
+        self.assertEqual(len(self.dialled), began + 1)
+
+
+class IPv6AddressTests(LinkTests):
+    host = "::1"
+
+    def test_an_ipv6_address_is_dialled_without_a_resolver(self) -> None:
+        self.assertEqual(self.dialled, ["::1"])
+
+
+class NameTests(LinkTests):
+    host = "node-b.example"
+
+    def test_all_addresses_are_tried_in_turn_then_the_name_is_resolved_anew(self) -> None:
+        self.resolver.answer("2001:db8::1", "192.0.2.1", "192.0.2.1")
+        self.assertEqual(self.dialled, ["2001:db8::1"])
+        self.fail()
+        self.assertEqual(self.dialled, ["2001:db8::1", "192.0.2.1"])
+        self.fail()
+        self.assertEqual(self.link.state, "waiting")
+        self.reactor.advance(0.1)
+        self.resolver.answer("192.0.2.9")
+        self.assertEqual(self.dialled[2:], ["192.0.2.9"])
+
+    def test_a_name_without_address_is_tried_again(self) -> None:
+        self.resolver.answer()
+        self.assertEqual(self.link.state, "waiting")
+        self.reactor.advance(0.1)
+        self.assertEqual(len(self.resolver.asked), 1)
+
+    def test_an_answer_after_the_stop_is_ignored(self) -> None:
+        stopped = self.link.stop()
+        self.successResultOf(stopped)
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.dialled, [])
+
+    def test_an_answer_to_the_life_before_a_restart_is_ignored(self) -> None:
+        self.successResultOf(self.link.stop())
+        late = self.resolver.asked.pop()
+        self.link.start()
+        self.resolver.asked.append(late)
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.dialled, [])
+
+
+class ConnectionTests(LinkTests):
+    def test_the_connection_is_tuned(self) -> None:
+        transport = self.connect()
+        self.assertEqual(transport.options, {"nodelay": True, "keepalive": True})
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            wanted = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
+            self.assertIn(wanted, transport.socket.options)
+
+    def test_what_waited_is_sent_when_the_peer_is_there(self) -> None:
+        for epoch in range(1, 100):
+            self.link.send(heartbeat("a", epoch))
+        self.link.send(Accept(99, "a"))
+        transport = self.connect()
+        self.assertEqual(
+            transport.value(), wire.encode(heartbeat("a", 99)) + wire.encode(Accept(99, "a"))
+        )
+        self.assertEqual((len(self.link.outbox), self.link.outbox.dropped), (0, 98))
+
+    def test_while_connected_messages_go_out_at_once(self) -> None:
+        transport = self.connect()
+        self.link.send(heartbeat("a"))
+        self.assertEqual(transport.value(), wire.encode(heartbeat("a")))
+
+    def test_what_comes_back_on_a_dialled_connection_is_ignored(self) -> None:
+        transport = self.connect()
+        self.stream.dataReceived(b"+OK\r\n" * 10000)
+        self.assertFalse(transport.aborted)
+
+    def test_while_the_peer_does_not_read_messages_wait_in_the_outbox(self) -> None:
+        transport = self.connect()
+        self.stream.pauseProducing()
+        for epoch in range(1, 1000):
+            self.link.send(heartbeat("a", epoch))
+        self.assertEqual(transport.value(), b"")
+        self.assertEqual(len(self.link.outbox), 1)
+        self.stream.resumeProducing()
+        self.assertEqual(transport.value(), wire.encode(heartbeat("a", 999)))
+
+    def test_a_peer_that_does_not_read_for_down_after_is_cut(self) -> None:
+        transport = self.connect()
+        self.stream.pauseProducing()
+        self.reactor.advance(4.9)
+        self.stream.pauseProducing()
+        self.link.sweep(self.reactor.seconds())
+        self.assertFalse(transport.aborted)
+        self.reactor.advance(0.1)
+        self.link.sweep(self.reactor.seconds())
+        self.assertTrue(transport.aborted)
+
+    def test_one_that_reads_again_in_time_is_not(self) -> None:
+        transport = self.connect()
+        for _ in range(5):
+            self.stream.pauseProducing()
+            self.reactor.advance(4)
+            self.stream.resumeProducing()
+            self.link.sweep(self.reactor.seconds())
+        self.assertFalse(transport.aborted)
+
+
+class StoppingTests(LinkTests):
+    def test_while_waiting_it_is_stopped_at_once(self) -> None:
+        self.fail()
+        self.successResultOf(self.link.stop())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(self.link.state, "stopped")
+
+    def test_while_connecting_the_attempt_is_ended(self) -> None:
+        self.link.startedConnecting(Connector(self.link))  # type: ignore[arg-type]
+        self.successResultOf(self.link.stop())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_while_connected_it_fires_when_the_connection_is_gone(self) -> None:
+        transport = self.connect()
+        stopped = self.link.stop()
+        self.assertTrue(transport.aborted)
+        self.assertNoResult(stopped)
+        self.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertEqual(len(self.dialled), 1)
+
+    def test_it_can_be_started_again(self) -> None:
+        self.fail()
+        self.successResultOf(self.link.stop())
+        self.link.start()
+        self.assertEqual(len(self.dialled), 2)
+
+
+class Deaf(Protocol):
+    """Accepts and never reads."""
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.pauseProducing()
+        self.factory.accepted.append(transport)  # type: ignore[union-attr]
+
+
+class RealSocketTests(TestCase):
+    async def test_a_peer_that_never_reads_costs_under_256_kib_and_is_cut(self) -> None:
+        from twisted.internet import reactor
+
+        loop: Any = reactor
+        server: Any = ServerFactory.forProtocol(Deaf)
+        server.noisy, server.accepted = False, []
+        port = loop.listenTCP(0, server, interface="127.0.0.1")
+        link = PeerLink(
+            PeerAddr("b", "127.0.0.1", port.getHost().port, 1),
+            QUICK,
+            reactor=reactor,
+            clock=loop.seconds,
+            rng=random.Random(0),
+        )
+        link.start()
+        try:
+            await self.poll(lambda: link.state == "connected")
+            transport: Any = link._stream.transport  # type: ignore[union-attr]
+            most = 0
+
+            def flood() -> bool:
+                nonlocal most
+                for _ in range(2000):
+                    link.send(heartbeat("a"))
+                held = len(transport.dataBuffer) + sum(map(len, transport._tempDataBuffer))
+                most = max(most, held)
+                self.assertLessEqual(len(link.outbox), 1)
+                link.sweep(loop.seconds())
+                return not transport.connected
+
+            await self.poll(flood)
+            self.assertLess(most, 256 * 1024)
+            self.assertGreater(link.outbox.dropped, 0)
+        finally:
+            await link.stop()
+            await port.stopListening()
+            for accepted in server.accepted:
+                accepted.abortConnection()
+            await self.poll(lambda: all(not accepted.connected for accepted in server.accepted))
+
+    async def poll(self, state: Callable[[], bool]) -> None:
+        from twisted.internet import reactor
+
+        loop: Any = reactor
+        deadline = loop.seconds() + 20
+        while not state():
+            self.assertLess(loop.seconds(), deadline, "waited in vain")
+            await deferLater(loop, 0.01)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import __version__
+from kevy_elect.ballot import MemoryBallot
+from kevy_elect.service import ElectionService
+from kevy_elect.status import site, status
+from tests.transports import QUICK, cluster, heartbeat, rng
+
+
+class StatusTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.reactor.advance(100)
+        self.service = self.make()
+
+    def make(self, ids: str = "abc") -> ElectionService:
+        service = ElectionService(
+            cluster(ids=ids),
+            ballot=MemoryBallot(),
+            config=QUICK,
+            reactor=self.reactor,
+            clock=self.reactor.seconds,
+            rng=rng(),
+        )
+        service.startService()
+        return service
+
+    def get(self, path: bytes = b"/status", method: bytes = b"GET") -> tuple[int, bytes]:
+        factory: Any = site(self.service)
+        factory.timeOut = None
+        channel, transport = factory.buildProtocol(None), StringTransport()
+        channel.makeConnection(transport)
+        channel.dataReceived(method + b" " + path + b" HTTP/1.0\r\n\r\n")
+        head, _, body = transport.value().partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def test_status_tells_what_this_node_knows_about_itself(self) -> None:
+        code, body = self.get()
+        told = json.loads(body)
+        self.assertEqual(code, 200)
+        self.assertEqual(
+            [told[key] for key in ("node_id", "members", "role", "epoch", "version")],
+            ["a", ["a", "b", "c"], "replica", 1, __version__],
+        )
+        self.assertEqual(told["down_peers"], ["b", "c"])
+        self.assertEqual(told["settings"]["down_after"], QUICK.down_after)
+
+    def test_status_tells_what_was_heard_of_each_peer(self) -> None:
+        self.service.message_received("b", heartbeat("b", epoch=7))
+        self.service.set_repl_offset(5)
+        told = status(self.service)
+        b, c = told["peers"]
+        self.assertEqual((b["node_id"], b["alive"], b["heard_ago"], b["epoch"]), ("b", True, 0, 7))
+        self.assertEqual((c["alive"], c["heard_ago"], c["link"]), (False, None, "connecting"))
+        self.assertGreater(c["queued"], 0)
+
+    def test_status_tells_what_happened_and_when(self) -> None:
+        self.service = self.make("a")
+        self.reactor.advance(0.025)
+        kinds = {event["kind"]: event for event in status(self.service)["events"]}
+        self.assertIn("elected primary of epoch 2", kinds["role"]["text"])
+        self.assertAlmostEqual(kinds["role"]["ago"], 0.025)
+
+    def test_an_endless_lease_is_null(self) -> None:
+        self.service = self.make("a")
+        _, body = self.get()
+        self.assertIsNone(json.loads(body)["lease_expires_in"])
+        self.assertTrue(json.loads(body)["can_write"])
+
+    def test_nothing_can_be_changed(self) -> None:
+        for method in (b"POST", b"PUT", b"DELETE"):
+            self.assertIn(self.get(method=method)[0], (405, 501))
+
+    def test_other_paths_are_not_found(self) -> None:
+        self.assertEqual(self.get(b"/elsewhere")[0], 404)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin, getPlugins
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import __version__
+from kevy_elect.tap import Node, Options, makeService
+
+PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"
+
+
+def parse(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def parsed(*more: str) -> Options:
+    return parse("--node-id", "a", "--peers", PEERS, *more)
+
+
+class OptionsTests(SynchronousTestCase):
+    def test_id_and_peers_are_enough(self) -> None:
+        options = parsed()
+        self.assertEqual(options.cluster.ids, ("a", "b", "c"))
+        self.assertEqual(options["data-dir"], "kevy-elect-a")
+        self.assertEqual((options.timings.hb_interval, options.timings.down_after), (0.2, 5.0))
+
+    def test_peers_may_be_repeated(self) -> None:
+        one, two, three = PEERS.split(",")
+        options = parse("--node-id", "b", "--peers", one, "--peers", f"{two},{three}")
+        self.assertEqual(options.cluster.ids, ("a", "b", "c"))
+
+    def test_timings_are_seconds(self) -> None:
+        timings = parsed("--hb-interval", "0.05", "--down-after=0.5").timings
+        self.assertEqual((timings.hb_interval, timings.down_after), (0.05, 0.5))
+
+    def test_each_timing_has_its_option(self) -> None:
+        values = {
+            "hb-interval": 0.1,
+            "down-after": 4.0,
+            "election-timeout": 2.0,
+            "election-backoff": 0.5,
+            "election-backoff-jitter": 0.0,
+            "lease-margin": 1.5,
+        }
+        arguments = [f"--{option}={value}" for option, value in values.items()]
+        timings = parsed(*arguments).timings
+        for option, value in values.items():
+            self.assertEqual(getattr(timings, option.replace("-", "_")), value, option)
+
+    def test_version(self) -> None:
+        printed: list[str] = []
+        self.patch(__import__("builtins"), "print", printed.append)
+        leaving = self.assertRaises(SystemExit, parse, "--version")
+        self.assertEqual((leaving.code, printed), (0, [f"kevy-elect {__version__}"]))
+
+
+class WrongInputTests(SynchronousTestCase):
+    """One message that names option, value and remedy."""
+
+    def refused(self, *arguments: str) -> str:
+        return str(self.assertRaises(UsageError, parse, *arguments))
+
+    def refused_with(self, *more: str) -> str:
+        return self.refused("--node-id", "a", "--peers", PEERS, *more)
+
+    def check(self, message: str, *words: str) -> None:
+        for word in words:
+            self.assertIn(word, message)
+
+    def test_missing_options(self) -> None:
+        self.check(self.refused(), "--node-id")
+        self.check(self.refused("--node-id", "a"), "--peers")
+
+    def test_an_unknown_id(self) -> None:
+        message = self.refused("--node-id", "x", "--peers", PEERS)
+        self.check(message, "--node-id x", "a, b, c", "lists every member")
+
+    def test_duplicate_ids_and_addresses(self) -> None:
+        message = self.refused("--node-id", "a", "--peers", "a@h:1,a@h:2")
+        self.check(message, "--peers", "'a'", "needs its own")
+        message = self.refused("--node-id", "a", "--peers", "a@h:1,b@h:1")
+        self.check(message, "--peers", "a@h:1", "b@h:1", "address", "needs its own")
+
+    def test_bad_peers(self) -> None:
+        for peer in ("a", "a@h", "a@h:0", "a@h:70000", "a@h:x", "a@::1:7101", "a b@h:1", "a@h:1:0"):
+            message = self.refused("--node-id", "a", "--peers", peer)
+            self.check(message, "--peers")
+            self.assertRegex(message, r"id@host:elect_port|port between|brackets|node id")
+
+    def test_timings_that_are_no_numbers(self) -> None:
+        self.check(self.refused_with("--down-after", "5s"), "--down-after 5s", "seconds")
+
+    def test_timings_out_of_bounds(self) -> None:
+        for value in ("0", "-1", "nan", "inf"):
+            self.check(self.refused_with(f"--hb-interval={value}"), "--hb-interval", value, "above")
+
+    def test_timings_that_break_a_relation_are_named_as_options(self) -> None:
+        message = self.refused_with("--down-after", "0.5")
+        self.check(message, "--down-after", "0.5 s", "5 × --hb-interval", "raise --down-after")
+        message = self.refused_with("--election-timeout", "0.1")
+        self.check(message, "--election-timeout", "2 × --hb-interval")
+        message = self.refused_with("--lease-margin", "4")
+        self.check(message, "--lease-margin", "--down-after / 2")
+        message = self.refused_with("--lease-margin", "0.1")
+        self.check(message, "--lease-margin", "--hb-interval + --pause-after")
+
+    def test_a_wildcard_cannot_be_advertised(self) -> None:
+        for address in ("0.0.0.0:6379", "[::]:6379"):
+            message = self.refused_with("--advertise", address)
+            self.check(message, "--advertise", address, "wildcard")
+
+    def test_nor_is_it_advertised_by_default(self) -> None:
+        message = self.refused("--node-id", "a", "--peers", "a@0.0.0.0:7101,b@h:2,c@h:3")
+        self.check(message, "--peers", "wildcard", "--advertise HOST:PORT")
+
+    def test_an_advertised_address_needs_a_port(self) -> None:
+        self.check(self.refused_with("--advertise", "host"), "--advertise", "'host'")
+
+    def test_endpoints_that_are_none(self) -> None:
+        for option in ("listen", "http"):
+            message = self.refused_with(f"--{option}", "nonsense:1")
+            self.check(message, f"--{option} nonsense:1", "tcp:7101")
+
+
+class PluginTests(SynchronousTestCase):
+    def test_twistd_finds_the_plugin(self) -> None:
+        found = [plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "kevy-elect"]
+        self.assertEqual(len(found), 1)
+        plugin: Any = found[0]
+        self.assertTrue(IPlugin.providedBy(plugin))
+        self.assertIs(plugin.options, Options)
+        self.assertIs(plugin.makeService, makeService)
+
+    def test_the_service_is_what_was_asked_for(self) -> None:
+        node = makeService(parsed("--witness", "--advertise", "example.org:6379"))
+        self.assertIsInstance(node, Node)
+        self.assertTrue(node.election.witness)
+        self.assertEqual(node.election.advertise, "example.org:6379")
+        self.assertEqual(node.election.listen, "tcp:7101:interface=127.0.0.1")
+
+    def test_the_default_address_for_clients_has_the_client_port(self) -> None:
+        node = makeService(parse("--node-id", "c", "--peers", PEERS))
+        self.assertEqual(node.election.advertise, "127.0.0.1:6103")
+
+    def test_an_ipv6_member_listens_on_its_address(self) -> None:
+        node = makeService(parse("--node-id", "a", "--peers", "a@[::1]:7101"))
+        self.assertEqual(node.election.listen, r"tcp6:7101:interface=\:\:1")
+        self.assertEqual(node.election.advertise, "[::1]:7101")
