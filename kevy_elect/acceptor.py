@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import IAddress, IListeningPort, IPushProducer
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from kevy_elect import wire
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, FrameError
-from kevy_elect.messages import Message
+from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.protocol import ElectionProtocol
 
 PER_MEMBER: Final = 2
@@ -24,24 +26,61 @@ _RIVALRY: Final = 3
 """Two connections that spoke in turns this often are two speakers, not a reconnect."""
 
 
-class Incoming(ElectionProtocol):
-    """One accepted connection. It speaks for the member that its first message names."""
+class Listener(Protocol):
+    """Who takes in what members say."""
 
-    factory: Acceptor
+    def message_received(self, sender: str, message: Message) -> None:
+        """Take a message. May raise FrameError to have its connection ended."""
+
+    def member_connected(self, member: str, greeted: bool) -> None:
+        """A connection of `member` began, with a greeting or without (section 4)."""
+
+    def backs(self, sender: str, epoch: int) -> bool:
+        """Whether a heartbeat of `sender`, primary of `epoch`, is to be acknowledged."""
+
+
+@implementer(IPushProducer)
+class Incoming(ElectionProtocol):
+    """One accepted connection. It speaks for the member that its first message names.
+
+    To a dialler that greeted, a heartbeat is answered by an ACK if this node backs
+    its sender. While the dialler does not read, none is written: the next one
+    says all that those left out would have said.
+    """
 
     def __init__(self, acceptor: Acceptor, now: float) -> None:
         super().__init__()
         self._acceptor = acceptor
         self.last_spoke = now
         self.turns = 0  # how often a rival spoke between two messages of ours
+        self._heartbeats = 0
+        self._unread = False
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
+        cast(Any, self.transport).registerProducer(self, True)
         self._acceptor.opened(self)
 
     def messageReceived(self, message: Message) -> None:
         self._acceptor.spoke(self, message)
+        if isinstance(message, Heartbeat):
+            self._heartbeats += 1
+            if self.greeted and not self._unread:
+                self._acknowledge(message)
+
+    def _acknowledge(self, heartbeat: Heartbeat) -> None:
+        if self._acceptor.listener.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
+            self.transport.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
+
+    def pauseProducing(self) -> None:
+        self._unread = True
+
+    def resumeProducing(self) -> None:
+        self._unread = False
+
+    def stopProducing(self) -> None:
+        """The connection is going; the acceptor hears of that from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -51,8 +90,7 @@ class Incoming(ElectionProtocol):
 class Acceptor(ServerFactory):
     """Listens, accepts connections and hands on what members say.
 
-    `receive(sender, message)` may raise FrameError to end the connection. At most
-    4 × members + 16 connections: a member needs two of each other, the rest is
+    At most 4 × members + 16 connections: a member needs two of each other, the rest is
     room for strangers, who therefore cannot keep members out.
     """
 
@@ -64,13 +102,13 @@ class Acceptor(ServerFactory):
         node_id: str,
         peer_ids: Collection[str],
         config: ElectConfig,
-        receive: Callable[[str, Message], None],
+        listener: Listener,
         clock: Callable[[], float],
     ) -> None:
         self.limit = 4 * (len(peer_ids) + 1) + 16
         self._node_id = node_id
         self._config = config
-        self._receive = receive
+        self.listener = listener
         self._clock = clock
         self._open: dict[Incoming, None] = {}  # in the order of acceptance
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
@@ -82,7 +120,7 @@ class Acceptor(ServerFactory):
         """How many connections are open and not being ended."""
         return sum(not connection.ended for connection in self._open)
 
-    def buildProtocol(self, addr: IAddress | None) -> Incoming:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> Incoming:
         return Incoming(self, self._clock())
 
     @property
@@ -129,7 +167,7 @@ class Acceptor(ServerFactory):
             raise FrameError("bad_sender", f"now it names {sender}")
         self._watch_rivals(connection, now)
         connection.last_spoke = now
-        self._receive(sender, message)
+        self.listener.message_received(sender, message)
 
     def sweep(self, now: float) -> None:
         """End connections that did not speak in time."""
@@ -174,6 +212,7 @@ class Acceptor(ServerFactory):
             oldest = min(others, key=lambda other: other.last_spoke)
             self._end(oldest, "was replaced by a newer connection")
         connection.member = sender
+        self.listener.member_connected(sender, connection.greeted)
         others.append(connection)
 
     def _watch_rivals(self, connection: Incoming, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -19,42 +20,65 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, ReconnectingClientFactory
+from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
-from kevy_elect.messages import Message
+from kevy_elect.messages import Ack, Heartbeat, Message, Role
 from kevy_elect.outbox import Outbox
+from kevy_elect.protocol import FrameProtocol
 
 CONNECT_TIMEOUT: Final = 0.5
 """Seconds to wait for one address of a peer."""
 REDIAL_AFTER: Final = 0.1
 """Seconds before the first attempt after a failure."""
+REMEMBERED: Final = 256
+"""Heartbeats of a connection whose acknowledgement may still come."""
 
 
 @implementer(IPushProducer)
-class Outgoing(Protocol):
+class Outgoing(FrameProtocol[Ack]):
     """One dialled connection. It feeds its transport as a streaming producer does:
     when the peer stops reading, the transport says so, and messages wait in the
-    outbox, where newer ones replace older ones, instead of piling up in it."""
+    outbox, where newer ones replace older ones, instead of piling up in it.
 
-    transport: ITCPTransport
+    It greets, and reads the ACKs that come back: each tells that the peer had
+    read that many of its heartbeats and backs their sender (section 4).
+    """
+
+    grammar = wire.REPLIES
 
     def __init__(self, link: PeerLink) -> None:
-        self._link = link
+        super().__init__()
+        self.member = link.peer.node_id
         self.paused_since: float | None = None
+        self._link = link
+        self._heartbeats = 0
+        self._sent: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
 
     def connectionMade(self) -> None:
+        self.transport.write(wire.GREETING)
         self._link.tune(self.transport)
         # A TCP transport is a consumer too, which its interface does not say.
         cast(Any, self.transport).registerProducer(self, True)
         self._link.connected(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        """Nothing that comes back on a dialled connection means anything."""
+    def send(self, message: Message) -> None:
+        self.transport.write(wire.encode(message))
+        if isinstance(message, Heartbeat):
+            self._heartbeats += 1
+            if message.role is Role.PRIMARY:
+                self._sent.append((self._heartbeats, message.epoch, self._link.now()))
+
+    def messageReceived(self, ack: Ack) -> None:
+        """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
+        while self._sent and self._sent[0][0] <= ack.count:
+            count, epoch, sent_at = self._sent.popleft()
+            if (count, epoch) == (ack.count, ack.epoch):
+                self._link.acknowledged(epoch, sent_at)
 
     def pauseProducing(self) -> None:
         if self.paused_since is None:
@@ -68,6 +92,7 @@ class Outgoing(Protocol):
         """The connection is going; the link hears of that from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
+        super().connectionLost(reason)
         self._link.disconnected()
 
 
@@ -76,7 +101,8 @@ class PeerLink(ReconnectingClientFactory):
 
     A lost or failed connection is dialled again after about 0.1 s, growing to at
     most min(1 s, down_after / 4). Each attempt resolves the name anew and tries
-    all its addresses in turn, 0.5 s each. `state` is one of `stopped`,
+    all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
+    for each heartbeat that the peer acknowledged (section 4). `state` is one of `stopped`,
     `connecting`, `connected` and `waiting`.
     """
 
@@ -93,8 +119,10 @@ class PeerLink(ReconnectingClientFactory):
         reactor: Any,
         clock: Callable[[], float],
         rng: random.Random,
+        confirm: Callable[[str, int, float], None],
     ) -> None:
         self.peer = peer
+        self._confirm = confirm
         self.outbox = Outbox()
         self.state = "stopped"
         self.maxDelay = min(1.0, config.down_after / 4)
@@ -140,7 +168,7 @@ class PeerLink(ReconnectingClientFactory):
     def drain(self) -> None:
         """Write what waits, as long as the transport takes it."""
         while self._stream is not None and self._stream.paused_since is None and self.outbox:
-            self._stream.transport.write(wire.encode(self.outbox.take()))
+            self._stream.send(self.outbox.take())
 
     def sweep(self, now: float) -> None:
         """Cut a connection whose peer has read nothing for down_after."""
@@ -164,6 +192,9 @@ class PeerLink(ReconnectingClientFactory):
         self._connected_at = self.now()
         self.state = "connected"
         self.drain()
+
+    def acknowledged(self, epoch: int, sent_at: float) -> None:
+        self._confirm(self.peer.node_id, epoch, sent_at)
 
     def disconnected(self) -> None:
         self._stream = None

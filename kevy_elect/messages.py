@@ -78,6 +78,15 @@ class Announce:
         return self.new_primary_id
 
 
+@attrs.frozen
+class Ack:
+    """The receiver of heartbeats backs their sender as primary of this epoch; `count` is how
+    many it has read on this connection, the one that it answers included (section 4)."""
+
+    epoch: int
+    count: int
+
+
 Message = Heartbeat | Offer | Accept | Announce
 
 

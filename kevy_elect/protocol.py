@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Generic
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -16,13 +16,15 @@ _QUOTED: Final = 64
 """Bytes of a bad frame that are worth a place in the log."""
 
 
-class ElectionProtocol(Protocol):
-    """Decodes what one connection says, in the manner of IntNStringReceiver.
+class FrameProtocol(Protocol, Generic[wire.T]):
+    """Decodes what the other end of a connection says, in the manner of IntNStringReceiver.
 
     Override `messageReceived`, and `badFrameReceived` to do more than log. After
     an error nothing more is delivered, whatever the transport still brings.
     """
 
+    grammar: wire.Grammar[wire.T]
+    """What the other end may say."""
     MAX_LENGTH: ClassVar[int] = wire.MAX_UNDECODED
     """Bytes that may be held without completing a frame."""
 
@@ -33,10 +35,10 @@ class ElectionProtocol(Protocol):
     log = Logger()
 
     def __init__(self) -> None:
-        self._decoder = wire.Decoder()
+        self._decoder = wire.Decoder(self.grammar)
         self.ended = False
 
-    def messageReceived(self, message: Message) -> None:
+    def messageReceived(self, message: wire.T) -> None:
         """Take one message. A FrameError raised here ends the connection as a bad frame does."""
         raise NotImplementedError
 
@@ -74,7 +76,7 @@ class ElectionProtocol(Protocol):
         """Drop the connection and whatever it has said or is about to say."""
         if not self.ended:
             self.ended = True
-            self._decoder = wire.Decoder()
+            self._decoder = wire.Decoder(self.grammar)
             self.transport.abortConnection()
 
     def connectionLost(self, reason: object = None) -> None:
@@ -85,3 +87,14 @@ class ElectionProtocol(Protocol):
         peer = self.transport.getPeer()
         address = f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
         return f"{address} ({self.member})" if self.member else address
+
+
+class ElectionProtocol(FrameProtocol[Message]):
+    """Decodes the messages of a dialler."""
+
+    grammar = wire.MESSAGES
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the dialler began with a greeting, so that it reads replies (section 4)."""
+        return self._decoder.greeted

@@ -127,7 +127,7 @@ class ElectionService(Service):
             cluster.node_id,
             [peer.node_id for peer in cluster.peers],
             self.config,
-            self.message_received,
+            self,
             clock,
         )
 
@@ -233,7 +233,12 @@ class ElectionService(Service):
         self._warn()
         for peer in self.cluster.peers:
             link = self._links[peer.node_id] = PeerLink(
-                peer, self.config, reactor=self._reactor, clock=self._clock, rng=self._rng
+                peer,
+                self.config,
+                reactor=self._reactor,
+                clock=self._clock,
+                rng=self._rng,
+                confirm=self.confirm,
             )
             link.start()
         self._loop = LoopingCall(self._tick)
@@ -303,6 +308,21 @@ class ElectionService(Service):
         self._drive(
             lambda elector, now: elector.on_message(sender, message, now) + elector.tick(now)
         )
+
+    def member_connected(self, member: str, greeted: bool) -> None:
+        """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
+        if self._elector is not None:
+            self._elector.set_acknowledging(member, greeted)
+
+    def backs(self, sender: str, epoch: int) -> bool:
+        """Whether this node backs `sender` as primary of `epoch` (section 4)."""
+        return self._elector is not None and self._elector.backs(sender, epoch, self._clock())
+
+    def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
+        """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""
+        if self._elector is not None:
+            self._elector.confirm(peer, epoch, sent_at)
+            self._drive(lambda elector, now: elector.tick(now))
 
     def _tick(self) -> None:
         self._drive(lambda elector, now: elector.tick(now))

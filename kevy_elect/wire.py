@@ -7,13 +7,14 @@ frame as soon as a header breaks a bound, before buffering what it promises.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
 
 from kevy_elect.errors import ConfigError, FrameError
 from kevy_elect.messages import (
     U64_MAX,
     Accept,
+    Ack,
     Announce,
     Heartbeat,
     Message,
@@ -31,8 +32,15 @@ MAX_DIGITS: Final = 20
 MAX_UNDECODED: Final = 16 * 1024
 """Bytes that a connection may hold without having completed a frame."""
 
+GREETING: Final = b"*0\r\n"
+"""An empty array, which says nothing. Sent first on a connection, it says that its sender
+reads replies there (section 4)."""
+
 _CR, _LF = 0x0D, 0x0A
 _ARRAY, _BULK = 0x2A, 0x24
+
+T = TypeVar("T")
+Grammar = Mapping[bytes, tuple[int, Callable[[list[bytes]], T]]]
 
 
 def encode(message: Message) -> bytes:
@@ -51,27 +59,35 @@ def encode(message: Message) -> bytes:
             return _frame("ANNOUNCE", _digits(epoch), _node_id(node_id), _address(addr))
 
 
+def encode_ack(ack: Ack) -> bytes:
+    """The one way to write `ack`. Raises ConfigError for a number out of bounds."""
+    return _frame("ACK", _digits(ack.epoch), _digits(ack.count))
+
+
 def decode(buffer: bytes | bytearray | memoryview) -> tuple[Message, int] | None:
     """The first message in `buffer` and the bytes up to its end, or None for *need more*.
 
     Empty arrays in front of it are skipped and counted as used.
     Raises FrameError for anything that no continuation could make a message.
     """
-    decoder = Decoder()
+    decoder = Decoder(MESSAGES)
     decoder.feed(buffer)
     message = decoder.next_message()
     return None if message is None else (message, decoder.used)
 
 
-class Decoder:
-    """Bytes in, messages out, at any split of the stream.
+class Decoder(Generic[T]):
+    """Bytes in, what `grammar` makes of each frame out, at any split of the stream.
 
     After a FrameError the stream has no meaning any more: throw the decoder away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grammar: Grammar[T]) -> None:
         self.used = 0
         """Bytes of the stream up to the end of the last complete frame."""
+        self.greeted = False
+        """Whether the stream began with GREETING."""
+        self._grammar = grammar
         self._buffer = bytearray()
         self._start = 0  # of the frame being read, or just read
         self._at = 0
@@ -99,7 +115,7 @@ class Decoder:
             self._start = 0
         self._buffer += data
 
-    def next_message(self) -> Message | None:
+    def next_message(self) -> T | None:
         """The next complete message, or None when more bytes are needed.
 
         Raises FrameError when the stream breaks the grammar or a bound.
@@ -118,7 +134,18 @@ class Decoder:
             self.used += self._at - self._start
             if self._fields:
                 fields, self._fields = self._fields, []
-                return _message(fields)
+                return self._parse(fields)
+            self.greeted = self.greeted or self.used == len(GREETING)
+
+    def _parse(self, fields: list[bytes]) -> T:
+        verb = fields[0].upper()
+        try:
+            arity, build = self._grammar[verb]
+        except KeyError:
+            raise FrameError("wrong_shape", f"unknown verb {fields[0][:40]!r}") from None
+        if len(fields) != arity:
+            raise FrameError("wrong_shape", f"{verb!r} has {arity} elements, not {len(fields)}")
+        return build(fields)
 
     def _element(self) -> bool:
         """Read one more element; whether it was there whole."""
@@ -161,17 +188,6 @@ class Decoder:
         return int(digits)
 
 
-def _message(fields: list[bytes]) -> Message:
-    verb = fields[0].upper()
-    try:
-        arity, build = _GRAMMAR[verb]
-    except KeyError:
-        raise FrameError("wrong_shape", f"unknown verb {fields[0][:40]!r}") from None
-    if len(fields) != arity:
-        raise FrameError("wrong_shape", f"{verb.decode()} has {arity} elements, not {len(fields)}")
-    return build(fields)
-
-
 def _heartbeat(fields: list[bytes]) -> Heartbeat:
     return Heartbeat(_number(fields[1]), _sender(fields[2]), _role(fields[3]), _number(fields[4]))
 
@@ -188,12 +204,20 @@ def _announce(fields: list[bytes]) -> Announce:
     return Announce(_number(fields[1]), _sender(fields[2]), _announced(fields[3]))
 
 
-_GRAMMAR: Final[dict[bytes, tuple[int, Callable[[list[bytes]], Message]]]] = {
+def _ack(fields: list[bytes]) -> Ack:
+    return Ack(_number(fields[1]), _number(fields[2]))
+
+
+MESSAGES: Final[Grammar[Message]] = {
     b"HB": (5, _heartbeat),
     b"OFFER": (4, _offer),
     b"ACCEPT": (3, _accept),
     b"ANNOUNCE": (4, _announce),
 }
+"""What a dialler may say: verb, number of elements, how to read them."""
+
+REPLIES: Final[Grammar[Ack]] = {b"ACK": (3, _ack)}
+"""What an acceptor may say to a dialler that greeted."""
 
 _ROLES: Final = {role.value.encode(): role for role in Role}
 

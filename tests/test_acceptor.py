@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -10,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import wire
 from kevy_elect.acceptor import Acceptor, Incoming
 from kevy_elect.errors import FrameError
-from kevy_elect.messages import Accept, Message
+from kevy_elect.messages import Accept, Ack, Message
 from tests.transports import QUICK, Wire, heartbeat
 
 
@@ -18,13 +20,21 @@ class AcceptorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.heard: list[tuple[str, Message]] = []
-        self.acceptor = Acceptor("a", ["b", "c"], QUICK, self.receive, self.clock.seconds)
+        self.greeted: list[tuple[str, bool]] = []
+        self.backed: set[tuple[str, int]] = set()
+        self.acceptor = Acceptor("a", ["b", "c"], QUICK, self, self.clock.seconds)
         self.critical: list[str] = []
         globalLogPublisher.addObserver(self.log)
         self.addCleanup(globalLogPublisher.removeObserver, self.log)
 
-    def receive(self, sender: str, message: Message) -> None:
+    def message_received(self, sender: str, message: Message) -> None:
         self.heard.append((sender, message))
+
+    def member_connected(self, member: str, greeted: bool) -> None:
+        self.greeted.append((member, greeted))
+
+    def backs(self, sender: str, epoch: int) -> bool:
+        return (sender, epoch) in self.backed
 
     def log(self, event: dict[str, object]) -> None:
         if event.get("log_level") is LogLevel.critical:
@@ -71,7 +81,7 @@ class MembersOnlyTests(AcceptorTests):
 
         one, other = self.connect(), self.connect(port=40001)
         self.say(other, "c")
-        self.acceptor._receive = refuse
+        self.message_received = refuse  # type: ignore[method-assign]
         self.say(one, "b")
         self.assertTrue(one.ended)
         self.assertFalse(other.ended)
@@ -167,6 +177,53 @@ class RivalryTests(AcceptorTests):
             self.clock.advance(0.05)
             self.say(connection, "b")
         self.assertEqual(self.critical, [])
+
+
+class AcknowledgementTests(AcceptorTests):
+    """Section 4: heartbeats of whom this node backs are answered where replies are read."""
+
+    def written(self, connection: Incoming) -> bytes:
+        transport: Any = connection.transport
+        value: bytes = transport.value()
+        transport.clear()
+        return value
+
+    def test_a_heartbeat_of_the_one_that_is_backed_is_acknowledged(self) -> None:
+        connection = self.connect()
+        connection.dataReceived(wire.GREETING + wire.encode(heartbeat("b", 7)))
+        self.assertEqual(self.greeted, [("b", True)])
+        self.assertEqual(self.written(connection), b"")
+        self.backed.add(("b", 7))
+        connection.dataReceived(wire.encode(heartbeat("b", 7)))
+        self.assertEqual(self.written(connection), b"*3\r\n$3\r\nACK\r\n$1\r\n7\r\n$1\r\n2\r\n")
+
+    def test_only_heartbeats_are_counted_and_answered(self) -> None:
+        connection = self.connect()
+        self.backed.add(("b", 7))
+        connection.dataReceived(wire.GREETING + wire.encode(Accept(7, "b")))
+        self.assertEqual(self.written(connection), b"")
+        connection.dataReceived(wire.encode(heartbeat("b", 7)))
+        self.assertEqual(self.written(connection), wire.encode_ack(Ack(7, 1)))
+
+    def test_to_a_connection_that_did_not_greet_nothing_is_ever_written(self) -> None:
+        self.backed.add(("b", 7))
+        for first in (b"", b"*00\r\n"):
+            connection = self.connect()
+            connection.dataReceived(first + wire.encode(heartbeat("b", 7)) + wire.GREETING)
+            connection.dataReceived(wire.encode(heartbeat("b", 7)))
+            self.assertEqual(self.written(connection), b"")
+        self.assertEqual(self.greeted, [("b", False)] * 2)
+
+    def test_nothing_is_written_to_a_dialler_that_does_not_read(self) -> None:
+        self.backed.add(("b", 7))
+        connection = self.connect()
+        connection.dataReceived(wire.GREETING)
+        connection.pauseProducing()
+        connection.dataReceived(wire.encode(heartbeat("b", 7)) * 1000)
+        self.assertEqual(self.written(connection), b"")
+        connection.resumeProducing()
+        connection.dataReceived(wire.encode(heartbeat("b", 7)))
+        self.assertEqual(self.written(connection), wire.encode_ack(Ack(7, 1001)))
 
 
 class ClosingTests(AcceptorTests):

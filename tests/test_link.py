@@ -18,7 +18,7 @@ from zope.interface import implementer
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.link import CONNECT_TIMEOUT, Outgoing, PeerLink
-from kevy_elect.messages import Accept
+from kevy_elect.messages import Accept, Ack, Role
 from tests.transports import QUICK, Wire, heartbeat, rng
 
 
@@ -84,7 +84,9 @@ class LinkTests(SynchronousTestCase):
             reactor=self.reactor,
             clock=self.reactor.seconds,
             rng=rng(),
+            confirm=lambda *confirmation: self.confirmed.append(confirmation),
         )
+        self.confirmed: list[tuple[str, int, float]] = []
         self.link.start()
 
     @property
@@ -131,7 +133,12 @@ class DiallingTests(LinkTests):
 
     def test_no_wait_is_longer_than_a_quarter_of_down_after(self) -> None:
         link = PeerLink(
-            self.link.peer, QUICK, reactor=self.reactor, clock=self.reactor.seconds, rng=rng()
+            self.link.peer,
+            QUICK,
+            reactor=self.reactor,
+            clock=self.reactor.seconds,
+            rng=rng(),
+            confirm=lambda *_: None,
         )
         self.assertEqual(link.maxDelay, QUICK.down_after / 4)
 
@@ -222,29 +229,33 @@ class ConnectionTests(LinkTests):
         self.link.send(Accept(99, "a"))
         transport = self.connect()
         self.assertEqual(
-            transport.value(), wire.encode(heartbeat("a", 99)) + wire.encode(Accept(99, "a"))
+            transport.value(),
+            wire.GREETING + wire.encode(heartbeat("a", 99)) + wire.encode(Accept(99, "a")),
         )
         self.assertEqual((len(self.link.outbox), self.link.outbox.dropped), (0, 98))
 
     def test_while_connected_messages_go_out_at_once(self) -> None:
         transport = self.connect()
         self.link.send(heartbeat("a"))
-        self.assertEqual(transport.value(), wire.encode(heartbeat("a")))
+        self.assertEqual(transport.value(), wire.GREETING + wire.encode(heartbeat("a")))
 
-    def test_what_comes_back_on_a_dialled_connection_is_ignored(self) -> None:
+    def test_the_first_bytes_are_the_greeting(self) -> None:
+        self.assertEqual(self.connect().value(), b"*0\r\n")
+
+    def test_anything_but_an_ack_that_comes_back_ends_the_connection(self) -> None:
         transport = self.connect()
         self.stream.dataReceived(b"+OK\r\n" * 10000)
-        self.assertFalse(transport.aborted)
+        self.assertTrue(transport.aborted)
 
     def test_while_the_peer_does_not_read_messages_wait_in_the_outbox(self) -> None:
         transport = self.connect()
         self.stream.pauseProducing()
         for epoch in range(1, 1000):
             self.link.send(heartbeat("a", epoch))
-        self.assertEqual(transport.value(), b"")
+        self.assertEqual(transport.value(), wire.GREETING)
         self.assertEqual(len(self.link.outbox), 1)
         self.stream.resumeProducing()
-        self.assertEqual(transport.value(), wire.encode(heartbeat("a", 999)))
+        self.assertEqual(transport.value(), wire.GREETING + wire.encode(heartbeat("a", 999)))
 
     def test_a_peer_that_does_not_read_for_down_after_is_cut(self) -> None:
         transport = self.connect()
@@ -265,6 +276,61 @@ class ConnectionTests(LinkTests):
             self.stream.resumeProducing()
             self.link.sweep(self.reactor.seconds())
         self.assertFalse(transport.aborted)
+
+
+class AcknowledgementTests(LinkTests):
+    """Section 4: an ACK confirms when the heartbeat that it answers was sent."""
+
+    def beat(self, epoch: int, role: Role = Role.PRIMARY) -> float:
+        self.reactor.advance(0.2)
+        self.link.send(heartbeat("a", epoch, role))
+        return self.reactor.seconds()
+
+    def answer(self, epoch: int, count: int) -> None:
+        self.stream.dataReceived(wire.encode_ack(Ack(epoch, count)))
+
+    def test_an_ack_confirms_the_sending_time_of_the_heartbeat_it_counts(self) -> None:
+        self.connect()
+        self.beat(7, Role.REPLICA)
+        second, third = self.beat(8), self.beat(8)
+        self.reactor.advance(0.1)
+        self.answer(8, 2)
+        self.answer(8, 3)
+        self.assertEqual(self.confirmed, [("b", 8, second), ("b", 8, third)])
+
+    def test_an_ack_that_answers_several_confirms_the_newest(self) -> None:
+        self.connect()
+        times = [self.beat(8) for _ in range(5)]
+        self.answer(8, 4)
+        self.answer(8, 3)
+        self.assertEqual(self.confirmed, [("b", 8, times[3])])
+
+    def test_an_ack_of_another_epoch_or_of_what_was_not_sent_confirms_nothing(self) -> None:
+        self.connect()
+        self.beat(8)
+        self.beat(8, Role.REPLICA)
+        self.answer(7, 1)
+        self.answer(8, 2)
+        self.answer(8, 3)
+        self.assertEqual(self.confirmed, [])
+
+    def test_counts_begin_anew_with_each_connection(self) -> None:
+        self.connect()
+        self.beat(8)
+        self.beat(8)
+        self.lose()
+        self.connect()
+        sent = self.beat(8)
+        self.answer(8, 1)
+        self.assertEqual(self.confirmed, [("b", 8, sent)])
+
+    def test_the_newest_256_are_remembered(self) -> None:
+        self.connect()
+        times = [self.beat(8) for _ in range(300)]
+        self.answer(8, 44)
+        self.assertEqual(self.confirmed, [])
+        self.answer(8, 45)
+        self.assertEqual(self.confirmed, [("b", 8, times[44])])
 
 
 class StoppingTests(LinkTests):
@@ -319,6 +385,7 @@ class RealSocketTests(TestCase):
             reactor=reactor,
             clock=loop.seconds,
             rng=random.Random(0),
+            confirm=lambda *_: None,
         )
         link.start()
         try:
