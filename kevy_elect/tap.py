@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import attrs
 from twisted.application import strports
@@ -189,10 +190,12 @@ class Node(MultiService):
         child.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
+        _follow_monotonic_time()
         with self._explaining():
             super().privilegedStartService()
 
     def startService(self) -> None:
+        _follow_monotonic_time()
         with self._explaining():
             super().startService()
 
@@ -212,6 +215,16 @@ class Node(MultiService):
     def _start_error(self, text: str) -> StartError:
         self.log.critical("cannot start: {text}", text=text)
         return StartError(text)
+
+
+def _follow_monotonic_time() -> None:
+    """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
+    neither stops nor rushes them. Only while none is set: those set would never fire."""
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    if not loop.getDelayedCalls():
+        loop.seconds = time.monotonic
 
 
 def makeService(options: Options) -> Node:

@@ -255,3 +255,40 @@ def test_a_bug_in_the_elector_ends_the_process_with_status_1(cluster: Cluster) -
     log = cluster["c"].log.read_text()
     assert "a bug in the elector" in log
     assert "Server Shut Down" in log
+
+
+STEPPED_CLOCK = """
+import signal, time
+from twisted.internet.base import ReactorBase
+behind = 0.0
+ReactorBase.seconds = staticmethod(lambda: time.time() - behind)
+
+def step(*_):
+    global behind
+    behind = 3600.0
+
+signal.signal(signal.SIGUSR1, step)
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+@ensureDeferred
+async def test_a_wall_clock_set_back_on_all_nodes_at_once_changes_nothing(
+    cluster: Cluster,
+) -> None:
+    for node in cluster.nodes.values():
+        runner = (sys.executable, "-c", STEPPED_CLOCK, "-n", "--pidfile=")
+        node.start(node.command(runner=runner))
+    before = await cluster.settled()
+    for node in cluster.nodes.values():
+        assert node.process is not None
+        node.process.send_signal(signal.SIGUSR1)
+    stepped = time.monotonic()
+
+    async def later() -> bool:
+        return time.monotonic() - stepped > 1.5
+
+    await poll(later)
+    after = await cluster.settled()
+    assert (after["node_id"], after["epoch"]) == (before["node_id"], before["epoch"])
