@@ -383,6 +383,17 @@ class ElectionService(Service):
         self.stopService().addBoth(lambda _: self._on_crash(failure))
 
 
+def use_monotonic_time() -> None:
+    """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
+    neither stops nor rushes them; `twistd kevy-elect` does. To be called before anything
+    sets a timer, since one that was set before would never fire: it does nothing then."""
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    if not loop.getDelayedCalls():
+        loop.seconds = time.monotonic
+
+
 def end_process(failure: Failure) -> None:
     """Stop the reactor, and have the process end with status 1 once all else is done."""
     from twisted.internet import reactor

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import attrs
 from twisted.application import strports
@@ -19,7 +18,7 @@ from twisted.python import usage
 from kevy_elect import __version__
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
 from kevy_elect.errors import ConfigError, ElectError
-from kevy_elect.service import ElectionService
+from kevy_elect.service import ElectionService, use_monotonic_time
 
 TIMINGS = (
     ("hb-interval", "Seconds between two heartbeats to each peer"),
@@ -190,12 +189,12 @@ class Node(MultiService):
         child.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
-        _follow_monotonic_time()
+        use_monotonic_time()
         with self._explaining():
             super().privilegedStartService()
 
     def startService(self) -> None:
-        _follow_monotonic_time()
+        use_monotonic_time()
         with self._explaining():
             super().startService()
 
@@ -215,16 +214,6 @@ class Node(MultiService):
     def _start_error(self, text: str) -> StartError:
         self.log.critical("cannot start: {text}", text=text)
         return StartError(text)
-
-
-def _follow_monotonic_time() -> None:
-    """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
-    neither stops nor rushes them. Only while none is set: those set would never fire."""
-    from twisted.internet import reactor
-
-    loop: Any = reactor
-    if not loop.getDelayedCalls():
-        loop.seconds = time.monotonic
 
 
 def makeService(options: Options) -> Node:
