@@ -1,0 +1,195 @@
+"""The demo as its user runs it: a process of its own, which starts the nodes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 60.0
+COMMAND = (sys.executable, "-m", "kevy_elect")
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a demo whose temporary directory lies in tmp_path; kills it at the deadline."""
+    demos: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        demos.append(
+            subprocess.Popen(
+                [*COMMAND, "demo", *options],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"TMPDIR": str(tmp_path)},
+            )
+        )
+        timer = threading.Timer(DEADLINE, demos[-1].kill)
+        timers.append(timer)
+        timer.start()
+        return demos[-1]
+
+    timers: list[threading.Timer] = []
+    yield start
+    for timer in timers:
+        timer.cancel()
+    for demo in demos:
+        demo.kill()
+        demo.communicate()
+
+
+def read_until(demo: subprocess.Popen[str], what: str) -> str:
+    """What the demo prints up to the line with `what`."""
+    assert demo.stdout is not None
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if what in line:
+            return "".join(lines)
+    pytest.fail(f"no {what!r} in:\n{''.join(lines)}")
+
+
+def children(pid: int) -> dict[int, str]:
+    """The processes that `pid` started and their command lines."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                command = stat.with_name("cmdline").read_text().replace("\0", " ")
+                found[int(stat.parent.name)] = command
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+    return found
+
+
+def wait_until_gone(pids: dict[int, str]) -> None:
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether it runs; a zombie that nobody has reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_fails_over_and_cleans_up(start: Start, tmp_path: Path) -> None:
+    demo = start("--rounds", "2")
+    out, err = demo.communicate()
+    assert (demo.returncode, err) == (0, "")
+    assert len(re.findall(r"== \w could write \d\.\d\d s after the kill", out)) == 2
+    assert len(re.findall(r"== \w is back and follows \w; its ballot survived", out)) == 2
+    assert re.search(r"^ +median +\d\.\d\d s", out, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["== start", "== round 1: kill", "== restart"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_at_any_time(
+    start: Start, tmp_path: Path, signum: signal.Signals, moment: str
+) -> None:
+    demo = start("--rounds", "100")
+    read_until(demo, moment)
+    nodes = children(demo.pid)
+    demo.send_signal(signum)
+    out, err = demo.communicate()
+    assert (demo.returncode, err) == (128 + signum, "")
+    assert out.endswith("all nodes are stopped\n")
+    wait_until_gone(nodes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_hard(start: Start) -> None:
+    demo = start()
+    read_until(demo, "all follow it")
+    nodes = children(demo.pid)
+    demo.kill()
+    assert len(nodes) in (2, 3)  # the kill of the primary follows at once
+    wait_until_gone(nodes)
+
+
+def test_unexpected_course(start: Start, tmp_path: Path) -> None:
+    """A node ends that the demo has not killed."""
+    demo = start("--rounds", "100")
+    shown = read_until(demo, "all follow it")
+    other = "b" if "== a is primary" in shown else "a"  # the demo kills the primary itself
+    nodes = children(demo.pid)
+    (pid,) = (pid for pid, command in nodes.items() if f"--node-id {other} " in command)
+    os.kill(pid, signal.SIGKILL)
+    _, err = demo.communicate()
+    assert demo.returncode == 1
+    assert f"the process of {other} was ended by SIGKILL" in err
+    (kept,) = tmp_path.iterdir()
+    assert f"logs and ballots are kept in {kept}" in err
+    assert (kept / other / "log").stat().st_size > 0
+    wait_until_gone(nodes)
+
+
+def test_keep_running(start: Start, tmp_path: Path) -> None:
+    """The cluster can be asked and hurt from outside, and heals."""
+    demo = start("--rounds", "0", "--keep-running")
+    shown = read_until(demo, "kill -9")
+    urls = re.search(r"kevy-elect status (.*)", shown)
+    kill = re.search(r"kill -9 (\d+) ", shown)
+    assert urls is not None
+    assert kill is not None
+    status = subprocess.run(
+        [*COMMAND, "status", *urls[1].split()], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (status.returncode, status.stderr) == (0, "")
+    assert len(status.stdout.splitlines()) == 4
+    os.kill(int(kill[1]), signal.SIGKILL)
+    read_until(demo, "-> primary")
+    read_until(demo, "== restart")
+    read_until(demo, "follows")
+    nodes = children(demo.pid)
+    demo.send_signal(signal.SIGINT)
+    demo.communicate()
+    assert demo.returncode == 0
+    assert len(nodes) == 3
+    wait_until_gone(nodes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_live_table_on_a_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    ours, theirs = pty.openpty()
+    demo = subprocess.Popen(
+        [*COMMAND, "demo"],
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | {"TMPDIR": str(tmp_path), "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    timer = threading.Timer(DEADLINE, demo.kill)
+    timer.start()
+    shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
+    timer.cancel()
+    os.close(ours)
+    assert demo.wait() == 0
+    assert "PROCESS" in shown
+    assert "could write" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def read_terminal(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # how Linux says that the other side is closed
+        return b""
