@@ -13,7 +13,8 @@ from kevy_elect.errors import BallotError
 from kevy_elect.messages import U64_MAX
 
 _SAVED: Final = re.compile(rb"epoch ([0-9]{1,20})\nvoted ([!-~]{1,32})\n")
-_NOBODY: Final = "-"
+NOBODY: Final = "-"
+"""Stands in the file for no vote."""
 
 
 class Ballot(Protocol):
@@ -74,10 +75,10 @@ class FileBallot:
                 "that any of them shows"
             )
         voted = found[2].decode("ascii")
-        return int(found[1]), None if voted == _NOBODY else voted
+        return int(found[1]), None if voted == NOBODY else voted
 
     def save(self, epoch: int, voted_for: str | None) -> None:
-        text = f"epoch {epoch}\nvoted {voted_for or _NOBODY}\n".encode("ascii")
+        text = f"epoch {epoch}\nvoted {voted_for or NOBODY}\n".encode("ascii")
         beside = self.path.with_suffix(".tmp")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from kevy_elect.ballot import NOBODY
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import is_node_id, is_printable
 
@@ -199,10 +200,10 @@ def _exceeds(a: float, b: float) -> bool:
 
 def check_node_id(node_id: str) -> None:
     """Raise ConfigError unless an operator may give a node this id."""
-    if not is_node_id(node_id) or _RESERVED & set(node_id):
+    if not is_node_id(node_id) or _RESERVED & set(node_id) or node_id == NOBODY:
         raise ConfigError(
             f"{node_id!r} is no node id: use 1 to 32 printable ASCII characters "
-            "without space, '*', '@', ',' and ':'"
+            f"without space, '*', '@', ',' and ':', and not {NOBODY!r} alone"
         )
 
 

@@ -110,7 +110,7 @@ class Elector:
         self._role = Role.REPLICA
         self._epoch = max(1, saved_epoch)
         self._vote: _Vote | None = None
-        self._refused: dict[str, tuple[int, str]] = {}
+        self._noted: dict[str, tuple[object, ...]] = {}  # what is repeated is noted once
 
         self._primary: str | None = None
         self._primary_epoch = 0
@@ -329,15 +329,17 @@ class Elector:
 
     def _contend(self, sender: str, addr: str | None, now: float) -> None:
         """Two primaries of one epoch cannot be; if they are, only the better one stays (R7)."""
-        text = (
-            f"{sender} also claims to be primary of epoch {self._epoch}: a ballot was lost; "
-            "compare what both wrote"
-        )
-        if self._is_better(sender, self.peers[sender].offset):
-            self._note(now, "conflict", f"{text}. Stepping down: {sender} goes first", True)
+        loses = self._is_better(sender, self.peers[sender].offset)
+        if self._is_news(f"conflict {sender}", self._epoch):
+            self._note(
+                now,
+                "conflict",
+                f"{sender} also claims to be primary of epoch {self._epoch}: a ballot was lost; "
+                f"compare what both wrote. This one {'steps down' if loses else 'stays'}",
+                critical=True,
+            )
+        if loses:
             self._follow(sender, self._epoch, addr, now)
-        else:
-            self._note(now, "conflict", f"{text}. Staying: {sender} comes after", True)
 
     def _on_offer(self, offer: Offer, now: float) -> None:
         view = self.peers[offer.sender]
@@ -348,10 +350,9 @@ class Elector:
         if ahead:
             view.role = Role.CANDIDATE
             view.epoch = offer.epoch
-        if refusal is None:
-            self._refused.pop(offer.sender, None)
-        elif self._refused.get(offer.sender) != (offer.epoch, refusal.rule):
-            self._refused[offer.sender] = (offer.epoch, refusal.rule)
+        if refusal is not None and self._is_news(
+            f"refused {offer.sender}", offer.epoch, refusal.rule
+        ):
             self._note(
                 now, "refused", f"refused OFFER {offer.epoch} of {offer.sender}: {refusal.why}"
             )
@@ -408,9 +409,8 @@ class Elector:
         if vote is not None and vote.candidate != candidate:
             ago = now - vote.at
             return _Refusal("R4.2", f"voted for {vote.candidate} {ago:.2f} s ago")
-        if now - self._started < down_after and not (
-            epoch == 2 and self._is_brand_new(now, range(3))
-        ):
+        first = self._epoch == 1 and epoch == 2 and self._is_brand_new(now, range(3))
+        if now - self._started < down_after and not first:
             ago = now - self._started
             return _Refusal("R4.3", f"started {ago:.2f} s ago, it may have forgotten a vote")
         if self._is_incumbent(candidate, now):
@@ -432,15 +432,11 @@ class Elector:
     def _is_brand_new(self, now: float, epochs: Container[int]) -> bool:
         """Whether nobody can have forgotten anything yet: no ballot was ever saved here,
         every other member is alive, none primary and none outside `epochs`."""
-        return (
-            not self._ever_saved
-            and self._epoch == 1
-            and all(
-                not self.peers.is_down(view.node_id, now)
-                and view.role is not Role.PRIMARY
-                and view.epoch in epochs
-                for view in self.peers
-            )
+        return not self._ever_saved and all(
+            not self.peers.is_down(view.node_id, now)
+            and view.role is not Role.PRIMARY
+            and view.epoch in epochs
+            for view in self.peers
         )
 
     def _binding_vote(self, now: float) -> _Vote | None:
@@ -547,7 +543,7 @@ class Elector:
         self._eligible_since = None
         if epoch > U64_MAX:
             self._back_off(now)
-            self._note(now, "candidacy", "cannot run: the epochs are used up", True)
+            self._note(now, "candidacy", "cannot run: the epochs are used up", critical=True)
             return
         if not self._save(epoch, self.node_id, now):
             self._back_off(now)
@@ -634,8 +630,15 @@ class Elector:
         try:
             self._ballot.save(epoch, voted_for)
         except BallotError as error:
-            self._note(now, "ballot", f"{error}. It cannot vote or run until that works", True)
+            if self._is_news("ballot", str(error)):
+                self._note(
+                    now,
+                    "ballot",
+                    f"{error}. This node cannot vote or run until that works",
+                    critical=True,
+                )
             return False
+        self._noted.pop("ballot", None)
         self._ever_saved = True
         return True
 
@@ -665,6 +668,13 @@ class Elector:
 
     def _send(self, to: str, message: Message) -> None:
         self._out.append(Outbound(to, message))
+
+    def _is_news(self, about: str, *what: object) -> bool:
+        """Whether `what` differs from the last time: peers repeat themselves, and what they
+        repeat must not push all else out of the events."""
+        news = self._noted.get(about) != what
+        self._noted[about] = what
+        return news
 
     def _note(self, at: float, kind: str, text: str, critical: bool = False) -> None:
         self.event_count += 1

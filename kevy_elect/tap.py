@@ -71,6 +71,17 @@ class Options(usage.Options):
         super().__init__()
         self._peers: list[str] = []
 
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Raises UsageError for input that is wrong. Below twistd or twist it ends the process
+        instead, with that one message and status 1: they print all their own usage, and
+        end with 64 or, some, with 0."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            sys.exit(f"kevy-elect: {error}")
+
     def opt_peers(self, peers: str) -> None:
         """Every member, this one too: id@host:elect_port[:client_port],... (repeatable)"""
         self._peers += [peer for peer in peers.split(",") if peer.strip()]

@@ -194,8 +194,14 @@ def test_a_damaged_ballot_refuses_the_start(cluster: Cluster) -> None:
     assert ballot.read_text() == "epoch 12\nvot"
 
 
-def test_wrong_options_are_refused_before_anything_starts(cluster: Cluster) -> None:
-    assert "--down-after" in refused(cluster, "a", "--down-after=0.1")
+@pytest.mark.parametrize("runner", [None, TWIST], ids=["twistd", "twist"])
+@pytest.mark.parametrize("wrong", ["--down-after=0.1", "--wrong", "--listen=nonsense"])
+def test_wrong_options_are_refused_with_one_message_before_anything_starts(
+    cluster: Cluster, runner: tuple[str, ...] | None, wrong: str
+) -> None:
+    output = refused(cluster, "a", wrong, runner=runner)
+    assert output.count("\n") == 1
+    assert wrong.partition("=")[0] in output
     assert not cluster["a"].data.exists()
 
 
