@@ -32,6 +32,9 @@ class Listener(Protocol):
     def message_received(self, sender: str, message: Message) -> None:
         """Take a message. May raise FrameError to have its connection ended."""
 
+    def check(self, message: Message) -> None:
+        """Look at a message that is not heard. May raise FrameError too."""
+
     def member_connected(self, member: str, greeted: bool) -> None:
         """A connection of `member` began, with a greeting or without (section 4)."""
 
@@ -48,8 +51,9 @@ class Incoming(ElectionProtocol):
     says all that those left out would have said.
     """
 
-    def __init__(self, acceptor: Acceptor, now: float) -> None:
+    def __init__(self, acceptor: Acceptor, number: int, now: float) -> None:
         super().__init__()
+        self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.last_spoke = now
         self.turns = 0  # how often a rival spoke between two messages of ours
@@ -90,6 +94,12 @@ class Incoming(ElectionProtocol):
 class Acceptor(ServerFactory):
     """Listens, accepts connections and hands on what members say.
 
+    A node speaks on one connection at a time, so of a member's connections one is
+    heard. A newer one takes over once the one heard is gone or was silent for
+    pause_after; from then on what still comes on the older one is old news and
+    ignored. A stranger who claims the id of a member that goes on speaking is
+    therefore not heard either.
+
     At most 4 × members + 16 connections: a member needs two of each other, the rest is
     room for strangers, who therefore cannot keep members out.
     """
@@ -112,6 +122,9 @@ class Acceptor(ServerFactory):
         self._clock = clock
         self._open: dict[Incoming, None] = {}  # in the order of acceptance
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
+        self._heard: dict[str, Incoming] = {}
+        self._newest_heard: dict[str, int] = {}
+        self._accepted = 0
         self._rivalry_logged: dict[str, float] = {}
         self._port: IListeningPort | None = None
         self._closed: Deferred[None] | None = None
@@ -121,7 +134,8 @@ class Acceptor(ServerFactory):
         return sum(not connection.ended for connection in self._open)
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming:
-        return Incoming(self, self._clock())
+        self._accepted += 1
+        return Incoming(self, self._accepted, self._clock())
 
     @property
     def address(self) -> IAddress | None:
@@ -165,9 +179,13 @@ class Acceptor(ServerFactory):
             self._admit(connection, sender)
         elif sender != connection.member:
             raise FrameError("bad_sender", f"now it names {sender}")
+        heard = self._is_heard(connection, sender, now)
         self._watch_rivals(connection, now)
         connection.last_spoke = now
-        self.listener.message_received(sender, message)
+        if heard:
+            self.listener.message_received(sender, message)
+        else:
+            self.listener.check(message)
 
     def sweep(self, now: float) -> None:
         """End connections that did not speak in time."""
@@ -212,8 +230,21 @@ class Acceptor(ServerFactory):
             oldest = min(others, key=lambda other: other.last_spoke)
             self._end(oldest, "was replaced by a newer connection")
         connection.member = sender
-        self.listener.member_connected(sender, connection.greeted)
         others.append(connection)
+
+    def _is_heard(self, connection: Incoming, member: str, now: float) -> bool:
+        """Whether what this connection says counts; it takes over if it may."""
+        current = self._heard.get(member)
+        if current is connection:
+            return True
+        if connection.number < self._newest_heard.get(member, 0):
+            return False
+        if current is not None and now - current.last_spoke <= self._config.pause_after:
+            return False
+        self._heard[member] = connection
+        self._newest_heard[member] = connection.number
+        self.listener.member_connected(member, connection.greeted)
+        return True
 
     def _watch_rivals(self, connection: Incoming, now: float) -> None:
         member = connection.member
@@ -246,3 +277,5 @@ class Acceptor(ServerFactory):
             speaking = self._speaking[connection.member]
             if connection in speaking:
                 speaking.remove(connection)
+            if self._heard.get(connection.member) is connection:
+                del self._heard[connection.member]

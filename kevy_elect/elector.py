@@ -216,10 +216,7 @@ class Elector:
         """
         if sender != message.sender or sender not in self.peers:
             return []
-        if message.epoch > self._epoch + EPOCH_LEAP:
-            raise FrameError(
-                "bad_epoch", f"{sender} claims epoch {message.epoch}, this node is in {self._epoch}"
-            )
+        self.check(message)
         self._begin(now)
         match message:
             case Heartbeat():
@@ -231,6 +228,14 @@ class Elector:
             case Announce():
                 self._on_announce(message, now)
         return self._end(now)
+
+    def check(self, message: Message) -> None:
+        """Raises FrameError (kind `bad_epoch`) for an epoch too far ahead (R1)."""
+        if message.epoch > self._epoch + EPOCH_LEAP:
+            raise FrameError(
+                "bad_epoch",
+                f"{message.sender} claims epoch {message.epoch}, this node is in {self._epoch}",
+            )
 
     # Acknowledged leases, section 4
 

@@ -309,6 +309,11 @@ class ElectionService(Service):
             lambda elector, now: elector.on_message(sender, message, now) + elector.tick(now)
         )
 
+    def check(self, message: Message) -> None:
+        """Raises FrameError for a message that may not be sent, heard or not (R1)."""
+        if self._elector is not None:
+            self._elector.check(message)
+
     def member_connected(self, member: str, greeted: bool) -> None:
         """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
         if self._elector is not None:

@@ -30,6 +30,10 @@ class AcceptorTests(SynchronousTestCase):
     def message_received(self, sender: str, message: Message) -> None:
         self.heard.append((sender, message))
 
+    def check(self, message: Message) -> None:
+        if message.epoch == 666:
+            raise FrameError("bad_epoch", "too far ahead")
+
     def member_connected(self, member: str, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
@@ -212,6 +216,7 @@ class AcknowledgementTests(AcceptorTests):
             connection.dataReceived(first + wire.encode(heartbeat("b", 7)) + wire.GREETING)
             connection.dataReceived(wire.encode(heartbeat("b", 7)))
             self.assertEqual(self.written(connection), b"")
+            self.hang_up(connection)
         self.assertEqual(self.greeted, [("b", False)] * 2)
 
     def test_nothing_is_written_to_a_dialler_that_does_not_read(self) -> None:
@@ -224,6 +229,66 @@ class AcknowledgementTests(AcceptorTests):
         connection.resumeProducing()
         connection.dataReceived(wire.encode(heartbeat("b", 7)))
         self.assertEqual(self.written(connection), wire.encode_ack(Ack(7, 1001)))
+
+
+class OneSpeakerTests(AcceptorTests):
+    """A node speaks on one connection at a time; its others are old, or a stranger's."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock.advance(100)
+        self.old = self.connect(port=1)
+        self.say(self.old, "b")
+        self.new = self.connect(port=2)
+
+    def heard_from(self, connection: Incoming) -> bool:
+        before = len(self.heard)
+        self.say(connection, "b")
+        return len(self.heard) > before
+
+    def test_a_newer_connection_takes_over_when_the_old_one_is_gone(self) -> None:
+        self.hang_up(self.old)
+        self.assertTrue(self.heard_from(self.new))
+
+    def test_or_when_the_old_one_was_silent_for_pause_after(self) -> None:
+        self.clock.advance(QUICK.pause_after + 0.001)
+        self.assertTrue(self.heard_from(self.new))
+
+    def test_what_still_comes_on_the_older_one_is_ignored(self) -> None:
+        self.clock.advance(QUICK.pause_after + 0.001)
+        self.heard_from(self.new)
+        self.assertFalse(self.heard_from(self.old))
+        self.clock.advance(QUICK.pause_after + 0.001)
+        self.assertFalse(self.heard_from(self.old))
+        self.hang_up(self.new)
+        self.assertFalse(self.heard_from(self.old))
+
+    def test_one_that_was_accepted_earlier_is_old_even_if_it_speaks_later(self) -> None:
+        waiting = self.connect(port=3)
+        newest = self.connect(port=4)
+        self.hang_up(self.old)
+        self.assertTrue(self.heard_from(newest))
+        self.hang_up(newest)
+        self.assertFalse(self.heard_from(waiting))
+
+    def test_who_claims_the_id_of_a_member_that_goes_on_speaking_is_not_heard(self) -> None:
+        for _ in range(100):
+            self.clock.advance(QUICK.hb_interval)
+            self.assertTrue(self.heard_from(self.old))
+            self.assertFalse(self.heard_from(self.new))
+        self.assertEqual(len(self.critical), 1)
+
+    def test_who_is_not_heard_is_ended_for_a_bad_frame_all_the_same(self) -> None:
+        self.new.dataReceived(wire.encode(heartbeat("b", epoch=666)))
+        self.assertTrue(self.new.ended)
+        self.assertIn("bad_epoch", self.critical[0])
+
+    def test_whether_a_member_reads_replies_is_told_by_the_one_that_is_heard(self) -> None:
+        self.new.dataReceived(wire.GREETING + wire.encode(heartbeat("b")))
+        self.assertEqual(self.greeted, [("b", False)])
+        self.hang_up(self.old)
+        self.say(self.new, "b")
+        self.assertEqual(self.greeted, [("b", False), ("b", True)])
 
 
 class ClosingTests(AcceptorTests):
