@@ -16,6 +16,7 @@ from zope.interface import implementer
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.floor import Floor
 from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.protocol import ElectionProtocol
 
@@ -56,6 +57,7 @@ class Incoming(ElectionProtocol):
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.last_spoke = now
+        self.introduced = False  # to the listener, once it is heard
         self.turns = 0  # how often a rival spoke between two messages of ours
         self._heartbeats = 0
         self._unread = False
@@ -67,10 +69,10 @@ class Incoming(ElectionProtocol):
         self._acceptor.opened(self)
 
     def messageReceived(self, message: Message) -> None:
-        self._acceptor.spoke(self, message)
+        heard = self._acceptor.spoke(self, message)
         if isinstance(message, Heartbeat):
             self._heartbeats += 1
-            if self.greeted and not self._unread:
+            if heard and self.greeted and not self._unread:
                 self._acknowledge(message)
 
     def _acknowledge(self, heartbeat: Heartbeat) -> None:
@@ -94,14 +96,9 @@ class Incoming(ElectionProtocol):
 class Acceptor(ServerFactory):
     """Listens, accepts connections and hands on what members say.
 
-    A node speaks on one connection at a time, so of a member's connections one is
-    heard. A newer one takes over once the one heard is gone or was silent for
-    pause_after; from then on what still comes on the older one is old news and
-    ignored. A stranger who claims the id of a member that goes on speaking is
-    therefore not heard either.
-
-    At most 4 × members + 16 connections: a member needs two of each other, the rest is
-    room for strangers, who therefore cannot keep members out.
+    Of a member's connections one at a time is heard (`Floor`). There are at most
+    4 × members + 16: a member needs two of each other, the rest is room for
+    strangers, who therefore cannot keep members out.
     """
 
     noisy = False
@@ -122,8 +119,7 @@ class Acceptor(ServerFactory):
         self._clock = clock
         self._open: dict[Incoming, None] = {}  # in the order of acceptance
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
-        self._heard: dict[str, Incoming] = {}
-        self._newest_heard: dict[str, int] = {}
+        self._floor = Floor(config.pause_after)
         self._accepted = 0
         self._rivalry_logged: dict[str, float] = {}
         self._port: IListeningPort | None = None
@@ -172,20 +168,24 @@ class Acceptor(ServerFactory):
         self._forget(connection)
         self._tell_if_closed()
 
-    def spoke(self, connection: Incoming, message: Message) -> None:
-        """Take a message in. Raises FrameError if the connection may not say it."""
+    def spoke(self, connection: Incoming, message: Message) -> bool:
+        """Take a message in; whether it was heard. Raises FrameError if it may not be said."""
         sender, now = message.sender, self._clock()
         if connection.member is None:
             self._admit(connection, sender)
         elif sender != connection.member:
             raise FrameError("bad_sender", f"now it names {sender}")
-        heard = self._is_heard(connection, sender, now)
+        heard = self._floor.take(sender, connection.number, now)
         self._watch_rivals(connection, now)
         connection.last_spoke = now
-        if heard:
-            self.listener.message_received(sender, message)
-        else:
+        if not heard:
             self.listener.check(message)
+            return False
+        if not connection.introduced:
+            connection.introduced = True
+            self.listener.member_connected(sender, connection.greeted)
+        self.listener.message_received(sender, message)
+        return True
 
     def sweep(self, now: float) -> None:
         """End connections that did not speak in time."""
@@ -232,20 +232,6 @@ class Acceptor(ServerFactory):
         connection.member = sender
         others.append(connection)
 
-    def _is_heard(self, connection: Incoming, member: str, now: float) -> bool:
-        """Whether what this connection says counts; it takes over if it may."""
-        current = self._heard.get(member)
-        if current is connection:
-            return True
-        if connection.number < self._newest_heard.get(member, 0):
-            return False
-        if current is not None and now - current.last_spoke <= self._config.pause_after:
-            return False
-        self._heard[member] = connection
-        self._newest_heard[member] = connection.number
-        self.listener.member_connected(member, connection.greeted)
-        return True
-
     def _watch_rivals(self, connection: Incoming, now: float) -> None:
         member = connection.member
         assert member is not None
@@ -277,5 +263,4 @@ class Acceptor(ServerFactory):
             speaking = self._speaking[connection.member]
             if connection in speaking:
                 speaking.remove(connection)
-            if self._heard.get(connection.member) is connection:
-                del self._heard[connection.member]
+            self._floor.leave(connection.member, connection.number)

@@ -274,7 +274,7 @@ class Elector:
         self._last_run = now
         if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until):
             self._lease_from = now + self.config.pause_after
-        self._measure_lease()
+            self._measure_lease()
 
     def _end(self, now: float) -> list[Outbound]:
         self._measure_lease()

@@ -106,10 +106,13 @@ class Peers:
         exact = self._config.down_after - self._config.ack_margin
         inferred = self._config.down_after - self._config.lease_margin
         deadlines = []
-        for view in self:
+        for view in self._views.values():
             if confirmed and view.acknowledging:
                 deadlines.append(view.confirmed + exact)
             elif view.epoch <= epoch and view.heard >= since:
-                deadlines.append(min(view.heard + inferred, runs_until))
+                heard_until = view.heard + inferred
+                deadlines.append(heard_until if heard_until < runs_until else runs_until)
+        if len(deadlines) < needed:
+            return NEVER
         deadlines.sort(reverse=True)
-        return deadlines[needed - 1] if len(deadlines) >= needed else NEVER
+        return deadlines[needed - 1]

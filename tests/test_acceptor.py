@@ -219,6 +219,16 @@ class AcknowledgementTests(AcceptorTests):
             self.hang_up(connection)
         self.assertEqual(self.greeted, [("b", False)] * 2)
 
+    def test_one_that_is_not_heard_gets_no_answer_and_is_counted_all_the_same(self) -> None:
+        self.backed.add(("b", 7))
+        old, new = self.connect(port=1), self.connect(port=2)
+        self.say(old, "b")
+        new.dataReceived(wire.GREETING + wire.encode(heartbeat("b", 7)) * 3)
+        self.assertEqual(self.written(new), b"")
+        self.hang_up(old)
+        new.dataReceived(wire.encode(heartbeat("b", 7)))
+        self.assertEqual(self.written(new), wire.encode_ack(Ack(7, 4)))
+
     def test_nothing_is_written_to_a_dialler_that_does_not_read(self) -> None:
         self.backed.add(("b", 7))
         connection = self.connect()

@@ -1,0 +1,46 @@
+"""Which of a member's connections is heard: a node speaks on one at a time."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.define
+class _Turn:
+    number: int
+    spoke: float
+    open: bool = True
+
+
+class Floor:
+    """Gives each member's floor to one connection, by its number in the order of acceptance.
+
+    A newer connection takes over once the one that has the floor is gone or was
+    silent for `pause_after` seconds. From then on what still comes on older ones
+    is old news, which must not undo what was heard since: a heartbeat from before
+    an election could unseat the primary that its sender has become. And who
+    claims the id of a member that goes on speaking is not heard.
+    """
+
+    def __init__(self, pause_after: float) -> None:
+        self._pause_after = pause_after
+        self._turns: dict[str, _Turn] = {}
+
+    def take(self, member: str, number: int, now: float) -> bool:
+        """Whether the connection `number` of `member`, which speaks at `now`, is heard."""
+        turn = self._turns.get(member)
+        if turn is None or number > turn.number:
+            if turn is not None and turn.open and now - turn.spoke <= self._pause_after:
+                return False
+            self._turns[member] = _Turn(number, now)
+            return True
+        if number < turn.number:
+            return False
+        turn.spoke = now
+        return True
+
+    def leave(self, member: str, number: int) -> None:
+        """The connection is gone."""
+        turn = self._turns.get(member)
+        if turn is not None and turn.number == number:
+            turn.open = False
