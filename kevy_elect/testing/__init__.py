@@ -1,0 +1,31 @@
+"""A simulated cluster, for the tests of this package and of programs that use it.
+
+`SimulatedCluster` runs real electors in virtual time on a network that fails on
+request; no reactor is needed. `python -m kevy_elect.testing` looks for schedules of
+faults that break a promise.
+"""
+
+from kevy_elect.testing.checkers import (
+    Checker,
+    EpochsRise,
+    HealthyPrimaryStays,
+    OnePrimaryPerEpoch,
+    OneVotePerEpoch,
+    OneWriter,
+    Violation,
+    default_checkers,
+)
+from kevy_elect.testing.cluster import NodeSnapshot, SimulatedCluster
+
+__all__ = [
+    "Checker",
+    "EpochsRise",
+    "HealthyPrimaryStays",
+    "NodeSnapshot",
+    "OnePrimaryPerEpoch",
+    "OneVotePerEpoch",
+    "OneWriter",
+    "SimulatedCluster",
+    "Violation",
+    "default_checkers",
+]

@@ -1,0 +1,258 @@
+"""What must hold after every event of a simulated cluster, whatever fails.
+
+The checkers stand apart: they look at what nodes send, save and answer, never at
+how the cluster or the elector came to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kevy_elect.messages import Accept, Announce, Message, Offer, Role
+from kevy_elect.peers import is_better
+
+if TYPE_CHECKING:
+    from kevy_elect.testing.cluster import SimulatedCluster, SimulatedNode
+
+
+class Violation(AssertionError):  # noqa: N818
+    """A promise that was broken `at` so many virtual seconds."""
+
+    def __init__(self, at: float, promise: str, text: str) -> None:
+        super().__init__(f"{promise} at {at:.4f} s: {text}")
+        self.at = at
+        self.promise = promise
+
+
+class Checker:
+    """Watches one cluster. A subclass overrides what it wants to see."""
+
+    promise = ""
+    cluster: SimulatedCluster
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
+        """A node is about to send anything but a heartbeat."""
+
+    def saved(self, node: SimulatedNode, epoch: int, voted_for: str | None) -> None:
+        """A ballot has reached the disk."""
+
+    def ran(self, node: SimulatedNode) -> None:
+        """A node has taken in a message or a tick and what it led to."""
+
+    def disturbed(self) -> None:
+        """A link or a process has failed or come back."""
+
+    def violated(self, text: str) -> None:
+        self.violations.append(Violation(self.cluster.now, self.promise, text))
+        self.cluster.note("!", f"{self.promise}: {text}")
+
+
+class OnePrimaryPerEpoch(Checker):
+    """The epoch is the fencing token: nobody shares it."""
+
+    promise = "one primary per epoch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._elected: dict[int, str] = {}
+
+    def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
+        if type(message) is Announce:
+            elected = self._elected.setdefault(message.epoch, node.node_id)
+            if elected != node.node_id:
+                self.violated(f"{elected} and {node.node_id} were elected in epoch {message.epoch}")
+
+
+class EpochsRise(Checker):
+    """A node's epoch never falls while it runs, the one on its disk never at all."""
+
+    promise = "epochs never fall"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._saved: dict[str, int] = {}
+        self._running: dict[str, tuple[int, int]] = {}
+
+    def saved(self, node: SimulatedNode, epoch: int, voted_for: str | None) -> None:
+        before = self._saved.get(node.node_id, 0)
+        self._saved[node.node_id] = epoch
+        if epoch < before:
+            self.violated(f"{node.node_id} saved epoch {epoch} after {before}")
+
+    def ran(self, node: SimulatedNode) -> None:
+        life = node.life, node.elector.epoch
+        before = self._running.get(node.node_id, (0, 0))
+        self._running[node.node_id] = life
+        if life < before:
+            self.violated(f"{node.node_id} went from epoch {before[1]} to {life[1]}")
+
+
+class OneVotePerEpoch(Checker):
+    """A node backs one candidate an epoch, itself among them, and not before that is on disk.
+
+    But a candidate may withdraw in favour of a better one (R3.2).
+    """
+
+    promise = "one vote per epoch"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._votes: dict[tuple[str, int], str] = {}
+        self._offered: dict[tuple[str, int], int] = {}  # the highest offset of its OFFERs
+
+    def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
+        if type(message) is Offer:
+            key = node.node_id, message.epoch
+            self._offered[key] = max(message.repl_offset, self._offered.get(key, 0))
+            self._backs(node, node.node_id, message.epoch)
+        elif type(message) is Accept:
+            self._backs(node, to, message.epoch)
+
+    def _backs(self, node: SimulatedNode, candidate: str, epoch: int) -> None:
+        if node.disk.load() != (epoch, candidate):
+            self.violated(
+                f"{node.node_id} backs {candidate} in epoch {epoch}, its disk says "
+                f"{node.disk.load()}"
+            )
+        voter = node.node_id
+        before = self._votes.setdefault((voter, epoch), candidate)
+        if before == candidate:
+            return
+        self._votes[voter, epoch] = candidate
+        offered = self._offered.get((candidate, epoch), 0)
+        withdraws = is_better((candidate, offered), (voter, node.elector.repl_offset))
+        if before != voter or not withdraws:
+            self.violated(f"{voter} backs {before} and {candidate} in epoch {epoch}")
+
+
+class OneWriter(Checker):
+    """Never may two nodes write at the same instant, each asked at its own clock.
+
+    A node begins to be writable in an event of its own, so it is enough to look
+    around whenever the node that ran can write. A paused process is asked like
+    any other: it could wake up right at a write.
+
+    Where that is not promised it is measured all the same.
+    """
+
+    promise = "one writer"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 0.0
+        """The longest time for which two nodes could write, in virtual seconds."""
+        self._since: float | None = None
+
+    def ran(self, node: SimulatedNode) -> None:
+        if self._since is not None:
+            self._measure()
+        elif node.elector.role is Role.PRIMARY and node.can_write():
+            writers = self.cluster.writers()
+            if len(writers) > 1:
+                self._since = self.cluster.now
+                if self.cluster.promises_one_writer:
+                    self.violated(f"{' and '.join(writers)} can write")
+
+    def _measure(self) -> None:
+        assert self._since is not None
+        self.longest = max(self.longest, self.cluster.now - self._since)
+        if len(self.cluster.writers()) < 2:
+            self._since = None
+
+
+class HealthyPrimaryStays(Checker):
+    """A primary with a quorum of healthy links is not deposed and keeps its lease.
+
+    The promise begins when a writable primary and enough followers have been
+    running and connected both ways for three heartbeats, in all of which these
+    followers backed it in its epoch: then they hear it, no other can have been
+    elected in a later epoch, and none of them may help to. It ends when so many of
+    them fail, or their links do, that no quorum is left; what the other nodes do is
+    no reason.
+    """
+
+    promise = "a healthy primary stays"
+    HEARTBEATS = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leader: SimulatedNode | None = None
+        self._epoch = 0
+        self._followers: list[SimulatedNode] = []
+        self._firm_at = 0.0
+        self.watched = 0.0
+        """For how long the promise was in force, in virtual seconds."""
+
+    def disturbed(self) -> None:
+        leader = self._leader
+        if leader is not None and not self._still_connected(leader):
+            self._release()
+
+    def ran(self, node: SimulatedNode) -> None:
+        if self._leader is None:
+            if node.elector.role is Role.PRIMARY and node.can_write():
+                self._consider(node)
+        elif node is self._leader:
+            self._verify(node)
+
+    def _consider(self, node: SimulatedNode) -> None:
+        followers = [
+            peer
+            for peer in self.cluster.nodes.values()
+            if peer is not node and _connected(node, peer) and _backs(peer, node)
+        ]
+        if len(followers) + 1 >= node.elector.peers.quorum:
+            self._leader, self._epoch, self._followers = node, node.elector.epoch, followers
+            self._firm_at = self.cluster.now + self.HEARTBEATS * self.cluster.config.hb_interval
+
+    def _verify(self, leader: SimulatedNode) -> None:
+        elector, firm = leader.elector, self.cluster.now >= self._firm_at
+        stays = elector.role is Role.PRIMARY and elector.epoch == self._epoch and leader.can_write()
+        if stays and (firm or all(_backs(peer, leader) for peer in self._followers)):
+            return
+        if firm:
+            followers = ", ".join(node.node_id for node in self._followers)
+            self.violated(
+                f"{leader.node_id}, primary of epoch {self._epoch}, was deposed "
+                f"despite healthy links to {followers}"
+            )
+        self._release()
+
+    def _still_connected(self, leader: SimulatedNode) -> bool:
+        self._followers = [peer for peer in self._followers if _connected(leader, peer)]
+        return len(self._followers) + 1 >= leader.elector.peers.quorum
+
+    def _release(self) -> None:
+        self.watched += max(0.0, self.cluster.now - self._firm_at)
+        self._leader = None
+
+
+def _connected(one: SimulatedNode, other: SimulatedNode) -> bool:
+    """Whether both run and have a connection to each other that nothing blocks."""
+    there, back = one.links[other.node_id], other.links[one.node_id]
+    return (
+        one.running
+        and other.running
+        and not (one.paused or other.paused)
+        and there.is_up()
+        and there.is_connected()
+        and back.is_connected()
+    )
+
+
+def _backs(follower: SimulatedNode, leader: SimulatedNode) -> bool:
+    return follower.elector.backs(leader.node_id, leader.elector.epoch, follower.clock())
+
+
+def default_checkers() -> list[Checker]:
+    """A new checker of every kind."""
+    return [
+        OnePrimaryPerEpoch(),
+        EpochsRise(),
+        OneVotePerEpoch(),
+        OneWriter(),
+        HealthyPrimaryStays(),
+    ]

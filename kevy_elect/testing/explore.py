@@ -1,0 +1,93 @@
+"""Many random schedules, and what they showed in sum."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Final
+
+import attrs
+
+from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
+
+BATCH: Final = 50
+"""Schedules that one process runs in a row."""
+
+
+@attrs.frozen
+class Result:
+    """What is kept of one schedule; times in virtual seconds."""
+
+    seed: int
+    violations: tuple[str, ...]
+    settled_after: float | None
+    dual_writable: float
+
+
+@attrs.frozen
+class Summary:
+    """What a number of schedules showed. `took` is in real seconds, all else in virtual ones."""
+
+    schedules: int
+    took: float
+    failures: tuple[Result, ...]
+    settling: tuple[float, ...]
+    dual_writable: float
+
+    @property
+    def per_second(self) -> float:
+        return self.schedules / self.took
+
+    @property
+    def undisturbed(self) -> int:
+        """How many clusters were settled when the last fault ended."""
+        return self.settling.count(0.0)
+
+    def settled_within(self, part: float) -> float:
+        """The time after the last fault within which this part of the others had settled."""
+        times = self.settling[self.undisturbed :]
+        return times[min(len(times) - 1, int(part * len(times)))] if times else math.nan
+
+
+def explore(seeds: range, nodes: int, mode: Mode, jobs: int = 1) -> Summary:
+    """Run the schedules of all these seeds in so many processes."""
+    began = time.perf_counter()
+    results = list(_results(seeds, nodes, mode, jobs))
+    return Summary(
+        schedules=len(results),
+        took=time.perf_counter() - began,
+        failures=tuple(result for result in results if result.violations),
+        settling=tuple(sorted(r.settled_after for r in results if r.settled_after is not None)),
+        dual_writable=max((result.dual_writable for result in results), default=0.0),
+    )
+
+
+def _results(seeds: range, nodes: int, mode: Mode, jobs: int) -> Iterator[Result]:
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
+    work = (batches, itertools.repeat(nodes), itertools.repeat(mode))
+    if jobs == 1:
+        yield from _chain(map(_run_batch, *work))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from _chain(pool.map(_run_batch, *work))
+
+
+def _chain(batches: Iterable[list[Result]]) -> Iterator[Result]:
+    return itertools.chain.from_iterable(batches)
+
+
+def _run_batch(seeds: range, nodes: int, mode: Mode) -> list[Result]:
+    return [_run(seed, nodes, mode) for seed in seeds]
+
+
+def _run(seed: int, nodes: int, mode: Mode) -> Result:
+    outcome = run_schedule(draw_schedule(seed, nodes, mode))
+    return Result(
+        seed,
+        tuple(map(str, outcome.violations)),
+        outcome.settled_after,
+        outcome.dual_writable,
+    )

@@ -1,0 +1,246 @@
+"""Deliberate mistakes in the elector, to show that the checkers find them.
+
+Each takes one safeguard away. A mistake that random schedules do not find says
+that the schedules or the checkers are too weak, not that the safeguard is idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from kevy_elect.ballot import Ballot
+from kevy_elect.elector import Elector, _Refusal, _Vote
+from kevy_elect.messages import Accept, Offer, Role
+from kevy_elect.peers import NEVER
+from kevy_elect.testing.schedules import Mode, Outcome, draw_schedule, run_schedule
+
+
+@attrs.frozen
+class Mutation:
+    """A mistake and where it shows: on how many nodes, which of them acknowledging,
+    and within how many seeds from 0."""
+
+    elector: type[Elector]
+    within: int
+    nodes: int = 3
+    mode: Mode = Mode.ACKNOWLEDGED
+
+    @property
+    def name(self) -> str:
+        return self.elector.__name__.lstrip("_")
+
+    @property
+    def mistake(self) -> str:
+        return (self.elector.__doc__ or "").rstrip(".")
+
+
+@attrs.frozen
+class Finding:
+    """The first seed at which a mutation was found, None if it never was, and how."""
+
+    mutation: Mutation
+    outcome: Outcome | None
+
+
+def find(mutation: Mutation, seeds: range | None = None) -> Finding:
+    """Run schedules until one shows the mistake."""
+    for seed in range(mutation.within) if seeds is None else seeds:
+        schedule = draw_schedule(seed, mutation.nodes, mutation.mode)
+        outcome = run_schedule(schedule, elector=mutation.elector)
+        if outcome.violations:
+            return Finding(mutation, outcome)
+    return Finding(mutation, None)
+
+
+def find_all() -> Iterator[Finding]:
+    """Look for every mutation of the table."""
+    return map(find, MUTATIONS)
+
+
+class _Unpledged(Elector):
+    """Takes no notice of one item of R4."""
+
+    RULE = ""
+
+    def _pledge(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
+        refusal = super()._pledge(epoch, candidate, now)
+        return None if refusal is not None and refusal.rule == self.RULE else refusal
+
+
+class PrimaryVotes(_Unpledged):
+    """A primary with its lease votes for another (R4.1)."""
+
+    RULE = "R4.1"
+
+
+class ForgetsVote(Elector):
+    """A vote binds nobody once it is sent (R4.2)."""
+
+    def _binding_vote(self, now: float) -> _Vote | None:
+        return None
+
+
+class VotesAtOnce(_Unpledged):
+    """A node votes as soon as it has started (R4.3)."""
+
+    RULE = "R4.3"
+
+
+class DeposesTheLiving(_Unpledged):
+    """A node votes although its primary is alive (R4.6)."""
+
+    RULE = "R4.6"
+
+
+class VotesAgain(Elector):
+    """A replica answers every OFFER of its epoch with an ACCEPT (R3.3)."""
+
+    def _answer(self, offer: Offer, now: float) -> _Refusal | None:
+        if offer.epoch == self.epoch and self.role is Role.REPLICA:
+            return self._vote_for(offer.epoch, offer.sender, now)
+        return super()._answer(offer, now)
+
+
+class WithdrawsForAnyone(Elector):
+    """A candidate withdraws in favour of a worse one (R3.2)."""
+
+    def _is_better(self, candidate: str, offset: int) -> bool:
+        return True
+
+
+class VotesAndLeads(Elector):
+    """A primary votes for another and stays primary (R3.6)."""
+
+    def _vote_for(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
+        if self.role is not Role.PRIMARY:
+            return super()._vote_for(epoch, candidate, now)
+        if self._save(epoch, candidate, now):
+            self._epoch = epoch
+            self._accept(epoch, candidate, now)
+        return None
+
+
+@attrs.frozen
+class _LossyBallot:
+    """Saves when it `keeps`, and remembers nothing in either case."""
+
+    ballot: Ballot
+    keeps: bool
+
+    def load(self) -> tuple[int, str | None]:
+        return 0, None
+
+    def save(self, epoch: int, voted_for: str | None) -> None:
+        if self.keeps:
+            self.ballot.save(epoch, voted_for)
+
+
+class NeverSaves(Elector):
+    """The vote is not on disk when it is sent (R3.6)."""
+
+    def __init__(self, *args: Any, ballot: Ballot, **kwargs: Any) -> None:
+        super().__init__(*args, ballot=_LossyBallot(ballot, False), **kwargs)
+
+
+class NeverLoads(Elector):
+    """The ballot is forgotten at a restart."""
+
+    def __init__(self, *args: Any, ballot: Ballot, **kwargs: Any) -> None:
+        super().__init__(*args, ballot=_LossyBallot(ballot, True), **kwargs)
+
+
+class CountsReplies(Elector):
+    """Two ACCEPTs of one voter count as two (R6)."""
+
+    def _on_accept(self, accept: Accept, now: float) -> None:
+        counts = self.role is Role.CANDIDATE and accept.epoch == self.epoch
+        if counts and accept.sender in self._accepted:
+            self._accepted.add(f"{accept.sender} again")
+            self._win_with_quorum(now)
+        super()._on_accept(accept, now)
+
+
+class WinsTooLate(Elector):
+    """Who gave up still counts ACCEPTs (R6)."""
+
+    def _give_up(self, now: float) -> None:
+        accepted = self._accepted
+        super()._give_up(now)
+        self._accepted = accepted
+
+    def _on_accept(self, accept: Accept, now: float) -> None:
+        gave_up = self.role is Role.REPLICA and self._accepted
+        if gave_up and accept.epoch == self.epoch:
+            self._accepted.add(accept.sender)
+            self.peers[accept.sender].confirmed = self._offered_at
+            self._win_with_quorum(now)
+        super()._on_accept(accept, now)
+
+
+class NeverGivesUp(Elector):
+    """A candidate without a quorum goes on for ever (R6)."""
+
+    def _give_up(self, now: float) -> None:
+        pass
+
+
+class WritesWithoutLease(Elector):
+    """Being primary is enough to write (R8)."""
+
+    def can_write(self, now: float) -> bool:
+        return self.role is Role.PRIMARY
+
+
+class RegainsAtOnce(Elector):
+    """A lease that was lost is back with the first message (R8)."""
+
+    def _begin(self, now: float) -> None:
+        super()._begin(now)
+        self._lease_from = NEVER
+        self._measure_lease()
+
+
+class InfersLeases(Elector):
+    """The lease is inferred from what is heard, although peers acknowledge (section 4)."""
+
+    def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
+        pass
+
+
+class AcknowledgesAnyEpoch(Elector):
+    """A heartbeat of the primary is acknowledged in whatever epoch (section 4)."""
+
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
+        return self.role is Role.REPLICA and self.current_primary == sender
+
+
+class ConfirmsOnArrival(Elector):
+    """An ACK confirms the time at which it arrives, not that of its heartbeat (section 4)."""
+
+    def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
+        super().confirm(peer, epoch, self._last_run)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(VotesAgain, 200),
+    Mutation(WithdrawsForAnyone, 200),
+    Mutation(VotesAndLeads, 100),
+    Mutation(NeverSaves, 10),
+    Mutation(NeverLoads, 1000),
+    Mutation(PrimaryVotes, 50),
+    Mutation(ForgetsVote, 100),
+    Mutation(VotesAtOnce, 1500),
+    Mutation(DeposesTheLiving, 50),
+    Mutation(CountsReplies, 200, nodes=5),
+    Mutation(WinsTooLate, 2500),
+    Mutation(NeverGivesUp, 50),
+    Mutation(WritesWithoutLease, 50),
+    Mutation(RegainsAtOnce, 500, mode=Mode.LEGACY),
+    Mutation(InfersLeases, 100),
+    Mutation(AcknowledgesAnyEpoch, 300),
+    Mutation(ConfirmsOnArrival, 1000),
+)
+"""In the order of the rules."""

@@ -1,0 +1,264 @@
+"""A network of connections that stall, break, reorder and lose, all in virtual time.
+
+Every node dials every other, speaks on the connections that it dialled and reads
+on those that it accepted; only acknowledgements flow back. A connection is two
+streams. A stream delivers first in, first out, whatever delay each item drew; two
+connections of one pair know nothing of each other's order. All times are virtual
+seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from kevy_elect.messages import Heartbeat, Message, Role
+
+OUTBOX_LIMIT: Final = 16
+"""What a link keeps for a peer that it is not connected to; the newest stay."""
+REMEMBERED: Final = 256
+"""Heartbeats of a connection of which the dialler remembers when it sent them."""
+
+Ack = tuple[int, int]
+"""Epoch, and the number of heartbeats read on the connection so far."""
+Schedule = Callable[[float, Callable[[Any], None], Any], None]
+
+
+class Host:
+    """What the network knows of a node: which life it is in, and whether it reads."""
+
+    def __init__(self, node_id: str) -> None:
+        self.node_id = node_id
+        self.life = 0  # one more with every crash
+        self.running = False
+        self.paused = False
+        self.acknowledges = True
+        self.links: dict[str, Link] = {}
+        self.waiting: list[Stream] = []  # what arrived while it was paused
+
+
+class Link:
+    """What one node uses to speak to one peer; at most one connection at a time."""
+
+    __slots__ = ("acceptor", "connection", "cut", "cut_at", "dialler", "outbox", "retry_at",
+                 "reverse", "waiting")  # fmt: skip
+
+    reverse: Link
+
+    def __init__(self, dialler: Host, acceptor: Host) -> None:
+        self.dialler = dialler
+        self.acceptor = acceptor
+        self.connection: Connection | None = None
+        self.outbox: deque[Message] = deque(maxlen=OUTBOX_LIMIT)
+        self.retry_at = 0.0
+        self.cut = False  # this direction only
+        self.cut_at = 0.0
+        self.waiting: list[Stream] = []  # what is stuck in the cut
+
+    def is_up(self) -> bool:
+        """Whether a packet and its answer get through."""
+        return not (self.cut or self.reverse.cut)
+
+    def is_connected(self) -> bool:
+        """Whether there is a connection, to the process that the peer is now."""
+        connection = self.connection
+        return connection is not None and connection.there.life == self.acceptor.life
+
+    def __str__(self) -> str:
+        return f"{self.dialler.node_id} -> {self.acceptor.node_id}"
+
+
+class Stream:
+    """One direction of a connection.
+
+    Every item sent schedules one arrival; whichever arrival comes first takes the
+    head of the queue. An arrival that finds the way blocked is held.
+    """
+
+    __slots__ = ("connection", "held", "is_back", "life", "not_before", "queue", "target", "way")
+
+    def __init__(self, connection: Connection, way: Link, is_back: bool) -> None:
+        self.connection = connection
+        self.way = way  # the link of this direction, which may be cut
+        self.is_back = is_back
+        self.target = way.acceptor
+        self.life = way.acceptor.life
+        self.queue: deque[Any] = deque()
+        self.held = 0
+        self.not_before = 0.0
+
+    def hold(self, waiting: list[Stream]) -> None:
+        self.held += 1
+        if self.held == 1:
+            waiting.append(self)
+
+
+class Connection:
+    """A dialled connection, with the books that both ends keep for acknowledged leases."""
+
+    __slots__ = ("back", "greeted", "introduced", "link", "number", "read", "remembered", "sent",
+                 "there")  # fmt: skip
+
+    def __init__(self, link: Link, number: int) -> None:
+        self.link = link
+        self.number = number
+        self.there = Stream(self, link, False)
+        self.back = Stream(self, link.reverse, True)
+        # A dialler that greets reads answers; an acceptor that does not know them never does.
+        self.greeted = link.dialler.acknowledges and link.acceptor.acknowledges
+        self.introduced = False  # the acceptor knows whether it greeted, once it is heard
+        self.sent = 0
+        self.read = 0
+        self.remembered: dict[int, tuple[float, int]] = {}
+
+    def remember(self, sent_at: float, epoch: int) -> None:
+        """Keep when, by the dialler's clock, it sent the latest heartbeat as primary of `epoch`."""
+        self.remembered[self.sent] = sent_at, epoch
+        if len(self.remembered) > REMEMBERED:
+            del self.remembered[next(iter(self.remembered))]
+
+    def recall(self, ack: Ack) -> float | None:
+        """When the acknowledged heartbeat was sent, if it was sent in the epoch of the ACK."""
+        epoch, count = ack
+        sent_at, sent_epoch = self.remembered.pop(count, (0.0, -1))
+        return sent_at if sent_epoch == epoch else None
+
+
+class Network:
+    """All links. `deliver` is called for every item that arrives, and `closed` when the
+    acceptor of a connection sees its end, with nothing of it left to arrive."""
+
+    def __init__(
+        self,
+        hosts: list[Host],
+        *,
+        rng: random.Random,
+        schedule: Schedule,
+        deliver: Callable[[Stream, Any], None],
+        closed: Callable[[Connection], None],
+        max_delay: float,
+        retry_after: float,
+        give_up_after: float,
+    ) -> None:
+        self.now = 0.0
+        self._random = rng.random
+        self._schedule = schedule
+        self._deliver = deliver
+        self._closed = closed
+        self._dialled = 0
+        self._max_delay = max_delay
+        self._retry_after = retry_after
+        self._give_up_after = give_up_after
+        for a in hosts:
+            a.links = {b.node_id: Link(a, b) for b in hosts if b is not a}
+        for a in hosts:
+            for b, link in a.links.items():
+                link.reverse = link.acceptor.links[a.node_id]
+                assert link.acceptor.node_id == b
+
+    # Sending
+
+    def send(self, link: Link, message: Message, sent_at: float) -> None:
+        """Send at `sent_at` of the dialler's own clock, or keep until there is a connection."""
+        connection = link.connection
+        if connection is None or not self._is_usable(link, connection):
+            link.outbox.append(message)
+            self.connect(link, sent_at)
+            return
+        if type(message) is Heartbeat:
+            connection.sent += 1
+            if connection.greeted and message.role is Role.PRIMARY:
+                connection.remember(sent_at, message.epoch)
+        stream = connection.there
+        stream.queue.append(message)
+        self._schedule(self.now + self._random() * self._max_delay, self._arrive, stream)
+
+    def connect(self, link: Link, sent_at: float) -> None:
+        """Dial unless it is too early to try again, and send what was waiting."""
+        if link.connection is not None or self.now < link.retry_at:
+            return
+        if not (link.acceptor.running and link.is_up()):
+            link.retry_at = self.now + self._random() * self._retry_after
+            return
+        self._dialled += 1
+        link.connection = Connection(link, self._dialled)
+        waiting, link.outbox = link.outbox, deque(maxlen=OUTBOX_LIMIT)
+        for message in waiting:
+            self.send(link, message, sent_at)
+
+    def reply(self, connection: Connection, ack: Ack) -> None:
+        """Answer on an accepted connection, if its other end still is there."""
+        if connection.link.connection is connection:
+            connection.back.queue.append(ack)
+            at = self.now + self._random() * self._max_delay
+            self._schedule(at, self._arrive, connection.back)
+
+    def _is_usable(self, link: Link, connection: Connection) -> bool:
+        """Notice, when about to write, that the peer's process or the connection is gone."""
+        gone = connection.there.life != link.acceptor.life
+        if gone or (not link.is_up() and self.now - link.cut_at >= self._give_up_after):
+            self.reset(link)
+            return False
+        return True
+
+    def _arrive(self, stream: Stream) -> None:
+        target = stream.target
+        if not stream.queue:
+            return
+        if stream.life != target.life:
+            stream.queue.clear()
+        elif stream.way.cut:
+            stream.hold(stream.way.waiting)
+        elif target.paused:
+            stream.hold(target.waiting)
+        elif self.now < stream.not_before:
+            self._schedule(stream.not_before, self._arrive, stream)
+        else:
+            self._deliver(stream, stream.queue.popleft())
+
+    # Faults
+
+    def cut(self, link: Link) -> None:
+        """Let nothing through in this direction; what is sent or on its way gets stuck."""
+        if not link.cut:
+            link.cut = True
+            link.cut_at = link.reverse.cut_at = self.now
+
+    def mend(self, link: Link) -> None:
+        link.cut = False
+        self._release(link.waiting)
+
+    def reset(self, link: Link, straggle: float | None = None) -> None:
+        """End the connection. What was on its way is lost, or arrives `straggle` seconds late."""
+        connection, link.connection = link.connection, None
+        link.retry_at = self.now
+        if connection is None:
+            return
+        connection.back.queue.clear()
+        if straggle is None:
+            connection.there.queue.clear()
+            self._closed(connection)
+        else:
+            connection.there.not_before = self.now + straggle
+
+    def wake(self, host: Host) -> None:
+        """Deliver to a node that was paused, one connection's share in no order with another's."""
+        self._release(host.waiting)
+
+    def forget(self, host: Host, straggle: float | None) -> None:
+        """End what a crashed process dialled and drop what it had not sent."""
+        host.waiting.clear()
+        for link in host.links.values():
+            self.reset(link, straggle)
+            link.outbox.clear()
+
+    def _release(self, waiting: list[Stream]) -> None:
+        for stream in waiting:
+            start = self.now + self._random() * self._max_delay
+            for _ in range(stream.held):
+                at = start + self._random() * self._max_delay / 4
+                self._schedule(at, self._arrive, stream)
+            stream.held = 0
+        waiting.clear()

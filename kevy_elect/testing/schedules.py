@@ -1,0 +1,289 @@
+"""Random fault schedules: what goes wrong, and when, drawn from one seed.
+
+A schedule begins with a cluster at rest or just started, lets faults happen for a
+while, ends them all, and then wants a primary that everybody follows and keeps.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
+
+import attrs
+
+from kevy_elect.config import ElectConfig
+from kevy_elect.elector import Elector
+from kevy_elect.testing.checkers import OneWriter, Violation, default_checkers
+from kevy_elect.testing.cluster import SimulatedCluster
+
+COARSE: Final = ElectConfig(
+    hb_interval=1.0, down_after=5.0, election_timeout=3.0, pause_after=1.0, lease_margin=2.5
+)
+"""Timings with few events in much time, so that many schedules fit into a second.
+They are the narrowest that ElectConfig admits, where a mistake shows soonest."""
+
+SETTLES_WITHIN: Final = 60.0
+"""Virtual seconds after the last fault until everybody must follow one primary."""
+STAYS_FOR: Final = 4.0
+"""Virtual seconds for which that one must then stay."""
+
+
+class Mode(enum.StrEnum):
+    """Which nodes acknowledge: all, none, or some."""
+
+    ACKNOWLEDGED = "acknowledged"
+    LEGACY = "legacy"
+    MIXED = "mixed"
+
+
+@attrs.frozen
+class Fault:
+    """Call `action` of the cluster with `arguments` at so many virtual seconds."""
+
+    at: float
+    action: str
+    arguments: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.at:8.3f}  {self.action}({', '.join(map(repr, self.arguments))})"
+
+
+@attrs.frozen
+class Schedule:
+    """One run to be: the cluster and what befalls it."""
+
+    seed: int
+    nodes: int
+    mode: Mode
+    legacy: Collection[str]
+    witnesses: Collection[str]
+    max_delay: float
+    begins_at: float
+    faults: Sequence[Fault]
+    ends_at: float
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a schedule; times in virtual seconds."""
+
+    schedule: Schedule
+    violations: Sequence[Violation]
+    settled_after: float | None
+    dual_writable: float
+    trace: Sequence[str]
+
+
+def draw_schedule(seed: int, nodes: int, mode: Mode = Mode.ACKNOWLEDGED) -> Schedule:
+    """The schedule of this seed; the same every time."""
+    return _Draw(seed, nodes, mode).schedule()
+
+
+class _Draw:
+    """The making of one schedule. `_<fault>` methods yield the faults of one mishap."""
+
+    def __init__(self, seed: int, nodes: int, mode: Mode) -> None:
+        self.rng = random.Random(f"{seed} {nodes} {mode}")
+        self.seed = seed
+        self.mode = mode
+        self.names = [f"n{number}" for number in range(1, nodes + 1)]
+        self.at = 0.0
+        # R8 alone wants links that fail in both directions at once and, when up,
+        # stay up for a heartbeat.
+        self.careful = mode is not Mode.ACKNOWLEDGED
+
+    def schedule(self) -> Schedule:
+        rng = self.rng
+        begins_at = self.at = rng.choice((0.0, rng.uniform(0, 3), rng.uniform(3, 8)))
+        faults = sorted(self._faults(rng.randint(2, 9)), key=lambda fault: fault.at)
+        return Schedule(
+            seed=self.seed,
+            nodes=len(self.names),
+            mode=self.mode,
+            legacy=self._legacy(),
+            witnesses=[self.names[-1]] if rng.random() < 0.1 else [],
+            max_delay=rng.choice((0.02, 0.2, 0.4)) * COARSE.hb_interval,
+            begins_at=begins_at,
+            faults=faults,
+            ends_at=self.at + rng.uniform(0, 3),
+        )
+
+    def _legacy(self) -> Collection[str]:
+        if self.mode is Mode.ACKNOWLEDGED:
+            return []
+        if self.mode is Mode.LEGACY:
+            return self.names
+        return self.rng.sample(self.names, self.rng.randint(1, len(self.names) - 1))
+
+    def _faults(self, count: int) -> Iterator[Fault]:
+        """A few kinds of mishap for each schedule: all kinds at once undo each other."""
+        kinds = [
+            self._cut,
+            self._isolate,
+            self._mute,
+            self._partition,
+            self._heal,
+            self._mend,
+            self._reset,
+            self._pause,
+            self._restart,
+            self._disk,
+            self._offset,
+        ]
+        if not self.careful:
+            kinds.append(self._cut_one_way)
+        rng = self.rng
+        kinds = rng.sample(kinds, rng.randint(2, 6))
+        for _ in range(count):
+            yield from rng.choice(kinds)()
+            self.at += rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(4, 7)))
+
+    def _fault(self, action: str, *arguments: Any, after: float = 0.0) -> Fault:
+        return Fault(self.at + after, action, arguments)
+
+    def _pair(self) -> list[str]:
+        return self.rng.sample(self.names, 2)
+
+    def _node(self) -> str:
+        """Any node, but more often the one that leads unless something happened."""
+        return self.rng.choice((self.names[0], *self.names))
+
+    def _other(self, node: str) -> str:
+        return self.rng.choice([name for name in self.names if name != node])
+
+    def _cut(self) -> Iterator[Fault]:
+        yield self._fault("cut", *self._pair())
+
+    def _cut_one_way(self) -> Iterator[Fault]:
+        yield self._fault("cut_one_way", *self._pair())
+
+    def _isolate(self) -> Iterator[Fault]:
+        yield self._fault("isolate", self._node())
+
+    def _partition(self) -> Iterator[Fault]:
+        names = self.rng.sample(self.names, len(self.names))
+        at = self.rng.randrange(1, len(names))
+        yield self._fault("partition", sorted(names[:at]), sorted(names[at:]))
+        self._stay_up()
+
+    def _heal(self) -> Iterator[Fault]:
+        yield self._fault("heal")
+        self._stay_up()
+
+    def _mend(self) -> Iterator[Fault]:
+        yield self._fault("mend", *self._pair())
+        self._stay_up()
+
+    def _mute(self) -> Iterator[Fault]:
+        """Nobody hears a node that hears the others."""
+        node = self._node()
+        if self.careful:
+            yield self._fault("isolate", node)
+        else:
+            for other in self.names:
+                if other != node:
+                    yield self._fault("cut_one_way", node, other)
+
+    def _reset(self) -> Iterator[Fault]:
+        one, other = self._pair()
+        yield self._fault("reset", one, other, self._straggle())
+        if self.careful:
+            yield self._fault("reset", other, one, self._straggle())
+        self._stay_up()
+
+    def _pause(self) -> Iterator[Fault]:
+        node = self._node()
+        length = self.rng.choice((self.rng.uniform(0.5, 2), self.rng.uniform(2, 8)))
+        yield self._fault("pause", node)
+        if not self.careful:
+            # Whoever reconnects meanwhile leaves two connections to be read.
+            other = self._other(node)
+            yield self._fault("reset", other, node, 0.0, after=self.rng.uniform(0, length))
+        yield self._fault("resume", node, after=length)
+
+    def _restart(self) -> Iterator[Fault]:
+        node = self._node()
+        down = self.rng.choice((self.rng.uniform(0, 1), self.rng.uniform(1, 8)))
+        yield self._fault("crash", node, self._straggle())
+        yield self._fault("restart", node, after=down)
+
+    def _disk(self) -> Iterator[Fault]:
+        node = self._node()
+        yield self._fault("fail_disk", node)
+        yield self._fault("mend_disk", node, after=self.rng.uniform(0.5, 8))
+
+    def _offset(self) -> Iterator[Fault]:
+        yield self._fault("set_repl_offset", self._node(), self.rng.randrange(3))
+
+    def _straggle(self) -> float | None:
+        """How late what was on its way arrives, if it does."""
+        longest = 0.5 if self.careful else 10.0
+        return self.rng.choice((None, self.rng.uniform(0, 0.5), self.rng.uniform(0, longest)))
+
+    def _stay_up(self) -> None:
+        if self.careful:
+            self.at += 2.5 * COARSE.hb_interval
+
+
+def run_schedule(
+    schedule: Schedule, *, tracing: bool = False, elector: type[Elector] = Elector
+) -> Outcome:
+    """Run it to its end, whatever is violated on the way."""
+    writer = OneWriter()
+    checkers = [writer, *(c for c in default_checkers() if not isinstance(c, OneWriter))]
+    cluster = SimulatedCluster(
+        f"{schedule.seed} {schedule.nodes} {schedule.mode}",
+        schedule.nodes,
+        COARSE,
+        legacy=schedule.legacy,
+        witnesses=schedule.witnesses,
+        max_delay=schedule.max_delay,
+        checkers=checkers,
+        raising=False,
+        elector=elector,
+    )
+    cluster.tracing = tracing
+    try:
+        settled_after, failed = _run(schedule, cluster)
+    except Exception as error:  # a bug of whatever kind is what is looked for
+        settled_after, failed = None, [Violation(cluster.now, "no exception", repr(error))]
+    violations = [*cluster.violations, *failed]
+    return Outcome(schedule, violations, settled_after, writer.longest, cluster.trace)
+
+
+def _run(schedule: Schedule, cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
+    for fault in schedule.faults:
+        cluster.advance(fault.at - cluster.now)
+        _strike(cluster, fault)
+    cluster.advance(max(0.0, schedule.ends_at - cluster.now))
+    cluster.recover()
+    return _settle(cluster)
+
+
+def _strike(cluster: SimulatedCluster, fault: Fault) -> None:
+    """Crashed nodes can neither crash nor pause."""
+    if fault.action in ("crash", "pause") and not cluster.nodes[fault.arguments[0]].running:
+        return
+    getattr(cluster, fault.action)(*fault.arguments)
+
+
+def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
+    """How long it took until everybody followed one primary of one epoch, and went on to."""
+    healed_at = since = cluster.now
+    settled = _leader_and_epoch(cluster)
+    while settled is None or cluster.now < since + STAYS_FOR:
+        if since - healed_at > SETTLES_WITHIN:
+            text = f"no lasting primary in {SETTLES_WITHIN:g} s without faults"
+            return None, [Violation(cluster.now, "settling", text)]
+        cluster.advance(COARSE.hb_interval / 4)
+        found = _leader_and_epoch(cluster)
+        if found is None or found != settled:
+            settled, since = found, cluster.now
+    return since - healed_at, []
+
+
+def _leader_and_epoch(cluster: SimulatedCluster) -> tuple[str, int] | None:
+    leader = cluster.leader()
+    return (leader, cluster.nodes[leader].elector.epoch) if leader else None
