@@ -10,7 +10,8 @@ from typing import Any
 from twisted.application.service import Application, IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import deferLater
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -19,7 +20,7 @@ from kevy_elect import wire
 from kevy_elect.ballot import FileBallot, MemoryBallot
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
-from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service import ElectionService, ElectorSnapshot
 from tests.transports import QUICK, cluster, heartbeat
 
@@ -202,6 +203,112 @@ class ElectionTests(ServiceTests):
         self.start("a")
         self.assertEqual(len(warnings), 1)
         self.assertIn("not authenticated", warnings[0])
+
+
+class OlderPeer(ServerFactory):
+    """A member of another implementation: it neither greets nor acknowledges, and votes for all."""
+
+    noisy = False
+
+    def __init__(self, node_id: str, members: tuple[PeerAddr, ...]) -> None:
+        self.node_id = node_id
+        self.epoch = 1
+        self.read: dict[str, bytes] = {}
+        self.written_back: list[bytes] = []
+        self._connections: list[Any] = []
+        self._peers = [member for member in members if member.node_id != node_id]
+        self._links: dict[str, Any] = {}
+
+    def start(self, port: int) -> None:
+        from twisted.internet import reactor
+
+        loop: Any = reactor
+        self._port = loop.listenTCP(port, self, interface="127.0.0.1")
+        self._beat = LoopingCall(self.beat)
+        self._beat.start(QUICK.hb_interval)
+
+    async def stop(self) -> None:
+        self._beat.stop()
+        await self._port.stopListening()
+        for connection in [*self._connections, *self._links.values()]:
+            connection.transport.abortConnection()
+        await deferLater(self._port.reactor, 0.05)
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        peer, reading = self, wire.Decoder(wire.MESSAGES)
+
+        class Reader(Protocol):
+            def connectionMade(self) -> None:
+                peer._connections.append(self)
+                self.said = b""
+
+            def dataReceived(self, data: bytes) -> None:
+                self.said += data
+                reading.feed(data)
+                while (message := reading.next_message()) is not None:
+                    peer.read[message.sender] = self.said[:40]
+                    peer.epoch = max(peer.epoch, message.epoch)
+                    if isinstance(message, Offer):
+                        peer.say(message.sender, Accept(message.epoch, peer.node_id))
+
+        return Reader()
+
+    def beat(self) -> None:
+        for member in self._peers:
+            if member.node_id not in self._links:
+                self.dial(member)
+            self.say(member.node_id, Heartbeat(self.epoch, self.node_id, Role.REPLICA, 0))
+
+    def dial(self, member: PeerAddr) -> None:
+        peer = self
+
+        class Writer(Protocol):
+            def connectionMade(self) -> None:
+                peer._links[member.node_id] = self
+
+            def dataReceived(self, data: bytes) -> None:
+                peer.written_back.append(data)
+
+            def connectionLost(self, reason: object = None) -> None:
+                peer._links.pop(member.node_id, None)
+
+        factory = ClientFactory.forProtocol(Writer)
+        factory.noisy = False
+        self._port.reactor.connectTCP("127.0.0.1", member.elect_port, factory)
+
+    def say(self, to: str, message: Message) -> None:
+        if to in self._links:
+            self._links[to].transport.write(wire.encode(message))
+
+
+class MixedClusterTests(ServiceTests):
+    """Section 4 with a peer that does not know of it."""
+
+    async def test_an_older_peer_is_counted_in_and_notices_nothing(self) -> None:
+        self.make()
+        members = self.nodes["a"].cluster.members
+        older = OlderPeer("c", members)
+        older.start(members[2].elect_port)
+        try:
+            self.start("ab")
+            await self.poll(lambda: self.agreed("ab"), "a primary")
+            await self.nodes["b"].stopService()
+            # Now the lease hangs on the older peer alone.
+            held = time.monotonic()
+            await self.poll(lambda: time.monotonic() - held > 3 * QUICK.down_after)
+            self.assertTrue(self.nodes["a"].can_write())
+            self.assertEqual(older.written_back, [])
+            self.assertTrue(all(said.startswith(b"*0\r\n*") for said in older.read.values()))
+        finally:
+            await older.stop()
+
+    async def test_nodes_of_this_package_acknowledge_each_other(self) -> None:
+        self.make()
+        self.start()
+        await self.poll(lambda: self.agreed("abc") == "a", "a as primary")
+        # Inferred from what was heard, it would last down_after - lease_margin at most.
+        inferred = QUICK.down_after - QUICK.lease_margin
+        await self.poll(lambda: self.state("a").lease_expires_in > inferred)
 
 
 class ObserverTests(ServiceTests):
