@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -133,8 +134,10 @@ class DirectoryLock:
                 f"the data directory {self.path.parent} is in use by node {holder or 'unknown'}; "
                 f"node {node_id} needs a directory of its own"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
+        # On a full disk it cannot be told who holds the lock; it is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
 
     def release(self) -> None:
         """Let the directory go; harmless the second time."""

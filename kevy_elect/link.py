@@ -35,6 +35,8 @@ CONNECT_TIMEOUT: Final = 0.5
 """Seconds to wait for one address of a peer."""
 REDIAL_AFTER: Final = 0.1
 """Seconds before the first attempt after a failure."""
+RESOLVE_TIMEOUT: Final = 0.5
+"""Seconds to wait for a name's addresses before those it had last are tried."""
 REMEMBERED: Final = 256
 """Heartbeats of a connection whose acknowledgement may still come."""
 
@@ -100,8 +102,8 @@ class PeerLink(ReconnectingClientFactory):
     """Keeps one connection to `peer` and sends what it is given, or the newest of it.
 
     A lost or failed connection is dialled again after about 0.1 s, growing to at
-    most min(1 s, down_after / 4). Each attempt resolves the name anew and tries
-    all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
+    most min(1 s, down_after / 4). Each attempt resolves the name anew, for 0.5 s at
+    most, and tries all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
     for each heartbeat that the peer acknowledged (section 4). `state` is one of `stopped`,
     `connecting`, `connected` and `waiting`.
     """
@@ -131,7 +133,11 @@ class PeerLink(ReconnectingClientFactory):
         self._config = config
         self._reactor = reactor
         self._rng = rng
-        self._attempt = 0  # answers of a resolver to an earlier one are ignored
+        self._life = 0  # one more with each stop: a resolver's answer may come after it
+        self._resolving = False  # at most one question to the resolver is open
+        self._answer_due: float | None = None  # while the attempt waits for it
+        self._redial_at = 0.0
+        self._known: Sequence[str] = ()  # what the resolver said last
         self._addresses: list[str] = []
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
@@ -147,7 +153,9 @@ class PeerLink(ReconnectingClientFactory):
     def stop(self) -> Deferred[None]:
         """End attempts, timers and the connection; fires when nothing is left of them."""
         self.continueTrying = 0
-        self._attempt += 1
+        self._life += 1
+        self._resolving = False
+        self._answer_due = None
         self._addresses = []
         waiting, self._callID = self._callID, None
         if waiting is not None:
@@ -171,6 +179,15 @@ class PeerLink(ReconnectingClientFactory):
             self._stream.send(self.outbox.take())
 
     def sweep(self, now: float) -> None:
+        """Do what is overdue. The reactor's timers follow the wall clock, which may be set back."""
+        if self._callID is not None and now > self._redial_at:
+            self._callID.cancel()
+            self._dial()
+        elif self._answer_due is not None and now >= self._answer_due:
+            self._try_addresses(self._known, "its name is not resolved in time")
+        self._cut_if_unread(now)
+
+    def _cut_if_unread(self, now: float) -> None:
         """Cut a connection whose peer has read nothing for down_after."""
         stream = self._stream
         if stream is not None and stream.paused_since is not None:
@@ -214,21 +231,30 @@ class PeerLink(ReconnectingClientFactory):
 
     def _dial(self) -> None:
         self._callID = None
-        self._attempt += 1
         self.state = "connecting"
         host = self.peer.host
         if isIPAddress(host) or isIPv6Address(host):
-            self._addresses = [host]
-            self._try_next_address("")
-        else:
+            self._try_addresses([host], "")
+            return
+        self._answer_due = self.now() + RESOLVE_TIMEOUT
+        if not self._resolving:
+            self._resolving = True
             self._reactor.nameResolver.resolveHostName(
-                _Resolution(self._attempt, self._resolved), host, self.peer.elect_port
+                _Resolution(self._life, self._resolved), host, self.peer.elect_port
             )
 
-    def _resolved(self, attempt: int, addresses: Sequence[str]) -> None:
-        if attempt == self._attempt:
-            self._addresses = list(addresses)
-            self._try_next_address("its name has no address")
+    def _resolved(self, life: int, addresses: Sequence[str]) -> None:
+        if life != self._life:
+            return
+        self._resolving = False
+        self._known = addresses
+        if self._answer_due is not None:
+            self._try_addresses(addresses, "its name has no address")
+
+    def _try_addresses(self, addresses: Sequence[str], problem: str) -> None:
+        self._answer_due = None
+        self._addresses = list(addresses)
+        self._try_next_address(problem)
 
     def _try_next_address(self, problem: str) -> None:
         if self._addresses:
@@ -245,6 +271,7 @@ class PeerLink(ReconnectingClientFactory):
         """Dial again after the delay, which a random part keeps from falling into step."""
         self.state = "waiting"
         delay = self.delay * self._rng.uniform(0.8, 1.0)
+        self._redial_at = self.now() + delay
         self._callID = self._reactor.callLater(delay, self._dial)
         self.delay = min(self.delay * 1.5, self.maxDelay)
 
@@ -289,8 +316,8 @@ class PeerLink(ReconnectingClientFactory):
 class _Resolution:
     """Collects the addresses of one resolution and reports them when it is complete."""
 
-    def __init__(self, attempt: int, report: Callable[[int, Sequence[str]], None]) -> None:
-        self._attempt = attempt
+    def __init__(self, life: int, report: Callable[[int, Sequence[str]], None]) -> None:
+        self._life = life
         self._report = report
         self._addresses: dict[str, None] = {}  # in order, each once
 
@@ -302,4 +329,4 @@ class _Resolution:
             self._addresses[address.host] = None
 
     def resolutionComplete(self) -> None:
-        self._report(self._attempt, list(self._addresses))
+        self._report(self._life, list(self._addresses))

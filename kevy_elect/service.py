@@ -123,6 +123,7 @@ class ElectionService(Service):
         self._stopped: Deferred[None] | None = None
         self._told: tuple[object, ...] = ()
         self._events_told = 0
+        self._next_sweep = NEVER
         self._acceptor = Acceptor(
             cluster.node_id,
             [peer.node_id for peer in cluster.peers],
@@ -308,6 +309,7 @@ class ElectionService(Service):
         self._drive(
             lambda elector, now: elector.on_message(sender, message, now) + elector.tick(now)
         )
+        self._sweep()
 
     def check(self, message: Message) -> None:
         """Raises FrameError for a message that may not be sent, heard or not (R1)."""
@@ -331,10 +333,16 @@ class ElectionService(Service):
 
     def _tick(self) -> None:
         self._drive(lambda elector, now: elector.tick(now))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """See to connections, every hb_interval / 2 at most; messages drive this too."""
         now = self._clock()
-        self._acceptor.sweep(now)
-        for link in self._links.values():
-            link.sweep(now)
+        if now >= self._next_sweep:
+            self._next_sweep = now + self.config.hb_interval / 2
+            self._acceptor.sweep(now)
+            for link in self._links.values():
+                link.sweep(now)
 
     def _drive(self, run: Callable[[Elector, float], list[Outbound]]) -> None:
         if self._elector is None:

@@ -272,6 +272,16 @@ class Locking(SynchronousTestCase):
         assert process.stdout is not None
         return process.stdout.readline()
 
+    def test_a_full_disk_does_not_keep_a_node_from_its_directory(self) -> None:
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        directory = self.mktemp()
+        self.patch(os, "pwrite", full)
+        lock = DirectoryLock(directory, "a")
+        self.addCleanup(lock.release)
+        self.assertRaises(BallotError, DirectoryLock, directory, "b")
+
     def test_the_second_is_refused_and_told_who_holds_it(self) -> None:
         self.lock("n1")
         error = self.assertRaises(BallotError, DirectoryLock, self.directory, "n2")

@@ -9,7 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError, UserError
 from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -213,6 +213,60 @@ class NameTests(LinkTests):
         self.resolver.asked.append(late)
         self.resolver.answer("192.0.2.1")
         self.assertEqual(self.dialled, [])
+
+
+class StalledResolverTests(LinkTests):
+    host = "node-b.example"
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass and the service sweep."""
+        for _ in range(round(seconds / 0.05)):
+            self.reactor.advance(0.05)
+            self.link.sweep(self.reactor.seconds())
+
+    def test_the_addresses_that_the_name_had_last_are_tried_meanwhile(self) -> None:
+        self.resolver.answer("192.0.2.1", "192.0.2.2")
+        self.connect()
+        self.lose()
+        self.wait(0.8)
+        self.assertEqual(self.dialled[1:], ["192.0.2.1"])
+        self.fail()
+        self.assertEqual(self.dialled[2:], ["192.0.2.2"])
+
+    def test_one_question_is_open_at_a_time_and_its_late_answer_is_used(self) -> None:
+        self.wait(10)
+        self.assertEqual(len(self.resolver.asked), 1)
+        self.assertEqual(self.dialled, [])
+        self.resolver.answer("192.0.2.1")
+        self.wait(2)
+        self.assertEqual(self.dialled[:1], ["192.0.2.1"])
+
+    def test_an_answer_that_comes_while_waiting_to_redial_does_not_dial(self) -> None:
+        self.wait(0.6)
+        self.assertEqual(self.link.state, "waiting")
+        self.resolver.answer("192.0.2.1")
+        self.assertEqual(self.dialled, [])
+
+
+class WallClockTests(SynchronousTestCase):
+    def test_a_wall_clock_set_back_does_not_stop_redialling(self) -> None:
+        reactor, monotonic = MemoryReactorClock(), Clock()
+        peer = PeerAddr("b", "192.0.2.7", 7102, 7102)
+        link = PeerLink(
+            peer,
+            ElectConfig(),
+            reactor=reactor,
+            clock=monotonic.seconds,
+            rng=rng(),
+            confirm=lambda *_: None,
+        )
+        link.start()
+        link.startedConnecting(Connector(link))  # type: ignore[arg-type]
+        link.clientConnectionFailed(link.connector, Failure(ConnectionRefusedError()))
+        monotonic.advance(0.2)  # and the reactor's clock stands still
+        link.sweep(monotonic.seconds())
+        self.assertEqual(len(reactor.tcpClients), 2)
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
 
 class ConnectionTests(LinkTests):
