@@ -76,6 +76,7 @@ class ServiceTests(TestCase):
         self.nodes: dict[str, ElectionService] = {}
         self.crashes: list[Failure] = []
         self.critical: list[str] = []
+        self.warnings: list[str] = []
         globalLogPublisher.addObserver(self.log)
 
     async def tearDown(self) -> None:  # type: ignore[override]
@@ -84,8 +85,10 @@ class ServiceTests(TestCase):
         globalLogPublisher.removeObserver(self.log)
 
     def log(self, event: dict[str, Any]) -> None:
-        if event.get("log_level") is LogLevel.critical:
-            self.critical.append(str(event["log_format"]).format(**event))
+        kept = {LogLevel.critical: self.critical, LogLevel.warn: self.warnings}
+        lines = kept.get(event.get("log_level"))
+        if lines is not None:
+            lines.append(str(event["log_format"]).format(**event))
 
     def make(self, ids: str = "abc", **options: Any) -> None:
         """Build, but do not start, a node for each id."""
@@ -177,32 +180,16 @@ class ElectionTests(ServiceTests):
         self.assertEqual(self.agreed("abc"), "c")
 
     async def test_even_numbers_are_warned_about_at_the_start(self) -> None:
-        warnings: list[str] = []
-
-        def observe(event: dict[str, Any]) -> None:
-            if event.get("log_level") is LogLevel.warn:
-                warnings.append(str(event["log_format"]).format(**event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
         self.make("ab")
         self.start("a")
-        self.assertEqual(len(warnings), 1)
-        self.assertIn("2 members tolerate no failure", warnings[0])
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("2 members tolerate no failure", self.warnings[0])
 
     async def test_listening_beyond_loopback_is_warned_about(self) -> None:
-        warnings: list[str] = []
-
-        def observe(event: dict[str, Any]) -> None:
-            if event.get("log_level") is LogLevel.warn:
-                warnings.append(str(event["log_format"]).format(**event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
         self.make(listen="tcp:0")
         self.start("a")
-        self.assertEqual(len(warnings), 1)
-        self.assertIn("not authenticated", warnings[0])
+        self.assertEqual(len(self.warnings), 1)
+        self.assertIn("not authenticated", self.warnings[0])
 
 
 class OlderPeer(ServerFactory):
