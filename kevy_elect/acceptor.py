@@ -180,6 +180,8 @@ class Acceptor(ServerFactory):
         connection.last_spoke = now
         if not heard:
             self.listener.check(message)
+            if self._floor.is_old(sender, connection.number):
+                self._end(connection, "was replaced by a newer connection")
             return False
         if not connection.introduced:
             connection.introduced = True
@@ -200,7 +202,10 @@ class Acceptor(ServerFactory):
                 self._end(connection, f"was silent for {silent:.1f} s")
 
     def close(self) -> Deferred[None]:
-        """Stop listening and end all connections; fires when the last one is gone."""
+        """Stop listening and end all connections; fires when the last one is gone.
+
+        To be called once for each `listen`.
+        """
         closed = self._closed = Deferred[None]()
         for connection in list(self._open):
             connection.end()
@@ -246,8 +251,8 @@ class Acceptor(ServerFactory):
         if last is None or now - last >= RIVALRY_LOGGED_EVERY:
             self._rivalry_logged[member] = now
             self.log.critical(
-                "{one} and {other} both go on speaking as member {member}: "
-                "two nodes were given one id, or someone pretends to be it",
+                "{one} and {other} both go on speaking as member {member}, and only one at a "
+                "time is heard: two nodes were given one id, or someone pretends to be it",
                 one=one.describe(),
                 other=other.describe(),
                 member=member,

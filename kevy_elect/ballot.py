@@ -65,7 +65,10 @@ class FileBallot:
         except FileNotFoundError:
             return 0, None
         except OSError as error:
-            raise BallotError(f"cannot read the ballot {self.path}: {error.strerror}") from error
+            raise BallotError(
+                f"cannot read the ballot {self.path} ({error.strerror}): "
+                "it is a file of two lines that this user must be able to read and write"
+            ) from error
         found = _SAVED.fullmatch(text)
         if found is None or int(found[1]) > U64_MAX:
             raise BallotError(
@@ -114,8 +117,8 @@ class DirectoryLock:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise BallotError(
-                f"cannot use the data directory {self.path.parent}: {error.strerror}. "
-                "Name a directory that this user can write"
+                f"{self.path.parent} cannot be the data directory ({error.strerror}): "
+                "name a directory that this user can write, or one that can be made"
             ) from error
         try:
             self._take(node_id)

@@ -47,7 +47,8 @@ class PeerAddr:
         return join_host_port(self.host, self.client_port)
 
     def __str__(self) -> str:
-        return f"{self.node_id}@{join_host_port(self.host, self.elect_port)}:{self.client_port}"
+        address = f"{self.node_id}@{join_host_port(self.host, self.elect_port)}"
+        return address if self.client_port == self.elect_port else f"{address}:{self.client_port}"
 
 
 @attrs.frozen
@@ -65,6 +66,7 @@ class Cluster:
             for key, what in (
                 (member.node_id, f"id {member.node_id!r}"),
                 ((member.host, member.elect_port), "address"),
+                ((member.host, member.client_port, "client"), "address for clients"),
             ):
                 if key in seen:
                     raise ConfigError(
@@ -224,7 +226,7 @@ def parse_advertised(text: str) -> str:
 def is_wildcard(host: str) -> bool:
     """Whether `host` stands for every address of the machine."""
     address = _ip(host)
-    return host in ("", "*") or (address is not None and address.is_unspecified)
+    return host in ("", "*", "0") or (address is not None and address.is_unspecified)
 
 
 def is_loopback(host: str) -> bool:
@@ -256,9 +258,18 @@ def _split_host(address: str, whole: str) -> tuple[str, list[str]]:
     host, *ports = address.split(":")
     if len(ports) > 2:
         raise ConfigError(f"{whole!r}: write an IPv6 address in brackets, as in [::1]:7101")
-    if not host or not is_printable(host) or len(host) > 253:
-        raise ConfigError(f"{whole!r} has no host")
+    if not host or not is_printable(host) or not _is_name(host):
+        raise ConfigError(f"{whole!r} has no valid host before its port")
     return host, ports
+
+
+def _is_name(host: str) -> bool:
+    """Whether a resolver can be asked for `host`: no empty and no overlong label."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return len(host) <= 253
 
 
 def _port(text: str, whole: str) -> int:

@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             status = 0
         except Interrupted as interrupted:
             status = 128 + interrupted.signum
-        except ElectError as error:
+        except (ElectError, OSError) as error:
             print(f"kevy-elect: the demo failed: {error}", file=sys.stderr)
             print(f"kevy-elect: logs and ballots are kept in {directory}", file=sys.stderr)
             return 1

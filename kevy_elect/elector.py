@@ -327,10 +327,15 @@ class Elector:
                 self._contend(sender, addr, now)
             elif self._primary_epoch < epoch or (addr is not None and not self._announced):
                 self._follow(sender, epoch, addr, now)
-            elif sender == self._primary and addr is not None:
-                self._primary_addr = addr
-        elif sender == self._primary and addr is not None:
+            elif sender == self._primary:
+                self._learn_address(addr, now)
+        elif sender == self._primary:
+            self._learn_address(addr, now)
+
+    def _learn_address(self, addr: str | None, now: float) -> None:
+        if addr is not None and addr != self._primary_addr:
             self._primary_addr = addr
+            self._note(now, "primary", f"primary {self._primary} is at {addr}")
 
     def _contend(self, sender: str, addr: str | None, now: float) -> None:
         """Two primaries of one epoch cannot be; if they are, only the better one stays (R7)."""
@@ -595,17 +600,14 @@ class Elector:
     def _follow(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
         if self._role is not Role.REPLICA:
             self._become_replica(now, f"{sender} is primary of epoch {epoch}")
-        if addr is None and sender == self._primary:
-            addr = self._primary_addr
-            announced = False
-        else:
-            announced = addr is not None
         if (sender, epoch) != (self._primary, self._primary_epoch):
             self._note(now, "primary", f"following {sender}, primary of epoch {epoch}")
+        if sender != self._primary:
+            self._primary_addr = None
         self._primary = sender
         self._primary_epoch = epoch
-        self._primary_addr = addr
-        self._announced = announced
+        self._announced = addr is not None
+        self._learn_address(addr, now)
         self._no_wait = False
         self._resigned = None
 

@@ -18,8 +18,10 @@ class Floor:
     A newer connection takes over once the one that has the floor is gone or was
     silent for `pause_after` seconds. From then on what still comes on older ones
     is old news, which must not undo what was heard since: a heartbeat from before
-    an election could unseat the primary that its sender has become. And who
-    claims the id of a member that goes on speaking is not heard.
+    an election could unseat the primary that its sender has become. Such a
+    connection is to be ended; if a living node was cut off by that, it dials
+    again and is the newest. And who claims the id of a member that goes on
+    speaking is not heard.
     """
 
     def __init__(self, pause_after: float) -> None:
@@ -38,6 +40,11 @@ class Floor:
             return False
         turn.spoke = now
         return True
+
+    def is_old(self, member: str, number: int) -> bool:
+        """Whether a newer connection has had the floor since: this one is never heard again."""
+        turn = self._turns.get(member)
+        return turn is not None and number < turn.number
 
     def leave(self, member: str, number: int) -> None:
         """The connection is gone."""

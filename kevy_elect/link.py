@@ -69,11 +69,11 @@ class Outgoing(FrameProtocol[Ack]):
         self._link.connected(self)
 
     def send(self, message: Message) -> None:
-        self.transport.write(wire.encode(message))
         if isinstance(message, Heartbeat):
             self._heartbeats += 1
             if message.role is Role.PRIMARY:
                 self._sent.append((self._heartbeats, message.epoch, self._link.now()))
+        self.transport.write(wire.encode(message))
 
     def messageReceived(self, ack: Ack) -> None:
         """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
@@ -141,7 +141,10 @@ class PeerLink(ReconnectingClientFactory):
         self._addresses: list[str] = []
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
-        self._unreachable = False  # which is logged once, not at each attempt
+        # A peer that hangs up at once is neither to be dialled ten times a second for
+        # ever, nor to be logged as often.
+        self._lasting = False
+        self._unreachable = False
         self._gone: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -185,7 +188,19 @@ class PeerLink(ReconnectingClientFactory):
             self._dial()
         elif self._answer_due is not None and now >= self._answer_due:
             self._try_addresses(self._known, "its name is not resolved in time")
+        self._notice_lasting(now)
         self._cut_if_unread(now)
+
+    def _notice_lasting(self, now: float) -> None:
+        if (
+            self.state == "connected"
+            and not self._lasting
+            and now - self._connected_at >= self.maxDelay
+        ):
+            self._lasting = True
+            self._unreachable = False
+            self.delay = self.initialDelay
+            self.log.info("connected to {peer}", peer=self.peer)
 
     def _cut_if_unread(self, now: float) -> None:
         """Cut a connection whose peer has read nothing for down_after."""
@@ -203,9 +218,8 @@ class PeerLink(ReconnectingClientFactory):
     # What the connection tells
 
     def connected(self, stream: Outgoing) -> None:
-        self.log.info("connected to {peer}", peer=self.peer)
         self._stream = stream
-        self._unreachable = False
+        self._lasting = False
         self._connected_at = self.now()
         self.state = "connected"
         self.drain()
@@ -222,7 +236,7 @@ class PeerLink(ReconnectingClientFactory):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         if hasattr(socket, "TCP_USER_TIMEOUT") and hasattr(transport, "getHandle"):
-            milliseconds = max(1, round(self._config.down_after * 1000))
+            milliseconds = min(max(1, round(self._config.down_after * 1000)), 2**31 - 1)
             transport.getHandle().setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
             )
@@ -285,9 +299,7 @@ class PeerLink(ReconnectingClientFactory):
         self._over(reason.getErrorMessage())
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
-        # A peer that hangs up at once is not to be dialled ten times a second for ever.
-        if self.now() - self._connected_at >= self.maxDelay:
-            self.delay = self.initialDelay
+        self._notice_lasting(self.now())
         self._addresses = []
         self._over(reason.getErrorMessage())
 

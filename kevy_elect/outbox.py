@@ -12,8 +12,8 @@ class Outbox:
 
     A peer that was away wants to know how things are, not how they came to be: a
     newer message replaces an older one of its kind and takes the last place.
-    Beyond `limit` messages the oldest goes. `dropped` counts all that will never
-    be sent.
+    Beyond `limit` messages the oldest goes, whatever kinds there may be one day.
+    `dropped` counts all that will never be sent.
     """
 
     LIMIT: Final = 256

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from twisted.application.service import Service
@@ -62,6 +64,7 @@ class PeerStatus:
 
 
 Observer = Callable[[ElectorSnapshot, str], object]
+T = TypeVar("T")
 
 
 class ElectionService(Service):
@@ -78,7 +81,6 @@ class ElectionService(Service):
     status 1.
     """
 
-    name = "kevy-elect"
     log = Logger()
 
     def __init__(
@@ -115,6 +117,8 @@ class ElectionService(Service):
         self._on_crash = on_crash or end_process
         self._offset = 0
         self._observers: list[Observer] = []
+        self._untold: deque[tuple[ElectorSnapshot, str]] = deque()
+        self._telling = False
 
         self._elector: Elector | None = None
         self._lock: DirectoryLock | None = None
@@ -167,8 +171,8 @@ class ElectionService(Service):
             self._elector.set_repl_offset(offset)
 
     def add_observer(self, observer: Observer) -> Callable[[], None]:
-        """Have `observer(snapshot, reason)` called after each change of role, epoch, primary
-        or quorum. What it raises is logged and hurts nobody. Returns what removes it."""
+        """Have `observer(snapshot, reason)` called after each change of role, epoch, primary,
+        its address, or quorum. What it raises is logged. Returns what removes it."""
         self._observers.append(observer)
 
         def remove() -> None:
@@ -210,8 +214,10 @@ class ElectionService(Service):
     def privilegedStartService(self) -> None:
         """Listen, which a port below 1024 needs privileges for.
 
-        Raises CannotListenError if the address is taken or not this machine's.
+        Raises CannotListenError if the address is taken or not this machine's,
+        ConfigError while an earlier stop is not done.
         """
+        self._expect_stopped()
         super().privilegedStartService()
         if self._acceptor.address is None:
             self._acceptor.listen(self.listen, self._reactor)
@@ -220,14 +226,17 @@ class ElectionService(Service):
         """Take the data directory, read the ballot, and begin.
 
         Raises BallotError if the directory is in use or cannot be used, or if the
-        ballot cannot be read; CannotListenError. Nothing is left running then.
+        ballot cannot be read; CannotListenError; ConfigError while an earlier stop is
+        not done. Nothing is left running then.
         """
+        self._expect_stopped()
         try:
             self.privilegedStartService()
             self._elector = self._make_elector()
         except BaseException:
-            self._acceptor.close()
             self._unlock()
+            if self._acceptor.address is not None:
+                self._acceptor.close()
             raise
         super().startService()
         self._stopped = None
@@ -246,9 +255,13 @@ class ElectionService(Service):
         self._loop.clock = self._reactor
         self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
 
+    def _expect_stopped(self) -> None:
+        if self._stopped is not None and not self._stopped.called:
+            raise ConfigError("this service is still stopping: wait for what stopService returned")
+
     def stopService(self) -> Deferred[None]:
         """End everything; fires when the last connection is gone and the directory is free."""
-        if not self.running:
+        if self._acceptor.address is None or (self._stopped and not self._stopped.called):
             return _after(self._stopped)
         super().stopService()
         if self._loop is not None and self._loop.running:
@@ -313,23 +326,20 @@ class ElectionService(Service):
 
     def check(self, message: Message) -> None:
         """Raises FrameError for a message that may not be sent, heard or not (R1)."""
-        if self._elector is not None:
-            self._elector.check(message)
+        self._ask(lambda elector: elector.check(message))
 
     def member_connected(self, member: str, greeted: bool) -> None:
         """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
-        if self._elector is not None:
-            self._elector.set_acknowledging(member, greeted)
+        self._ask(lambda elector: elector.set_acknowledging(member, greeted))
 
     def backs(self, sender: str, epoch: int) -> bool:
         """Whether this node backs `sender` as primary of `epoch` (section 4)."""
-        return self._elector is not None and self._elector.backs(sender, epoch, self._clock())
+        return bool(self._ask(lambda elector: elector.backs(sender, epoch, self._clock())))
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
         """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""
-        if self._elector is not None:
-            self._elector.confirm(peer, epoch, sent_at)
-            self._drive(lambda elector, now: elector.tick(now))
+        self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
+        self._drive(lambda elector, now: elector.tick(now))
 
     def _tick(self) -> None:
         self._drive(lambda elector, now: elector.tick(now))
@@ -344,19 +354,24 @@ class ElectionService(Service):
             for link in self._links.values():
                 link.sweep(now)
 
-    def _drive(self, run: Callable[[Elector, float], list[Outbound]]) -> None:
+    def _ask(self, ask: Callable[[Elector], T]) -> T | None:
+        """Ask the elector, if the service runs. Whatever is wrong with it ends the service."""
         if self._elector is None:
-            return
+            return None
         try:
-            outbounds = run(self._elector, self._clock())
+            return ask(self._elector)
         except FrameError:
             raise
         except Exception:
             self._crash(Failure())
-            return
-        for outbound in outbounds:
+            return None
+
+    def _drive(self, run: Callable[[Elector, float], list[Outbound]]) -> None:
+        now = self._clock()
+        for outbound in self._ask(lambda elector: run(elector, now)) or ():
             self._send(outbound)
-        self._log_events()
+        if self._elector is not None:
+            self._log_events(self._elector)
 
     def _send(self, outbound: Outbound) -> None:
         if outbound.to == Outbound.BROADCAST:
@@ -365,10 +380,8 @@ class ElectionService(Service):
         else:
             self._links[outbound.to].send(outbound.message)
 
-    def _log_events(self) -> None:
+    def _log_events(self, elector: Elector) -> None:
         """Log what the elector noted and tell the observers if that changed anything."""
-        elector = self._elector
-        assert elector is not None
         new = elector.event_count - self._events_told
         if not new:
             return
@@ -377,19 +390,31 @@ class ElectionService(Service):
         for event in events:
             level = LogLevel.critical if event.critical else LogLevel.info
             self.log.emit(level, "{node}: {text}", node=self.cluster.node_id, text=event.text)
-        now = self._clock()
-        state = (elector.role, elector.epoch, elector.current_primary, elector.has_quorum(now))
+        state = (
+            elector.role,
+            elector.epoch,
+            elector.current_primary,
+            elector.primary_addr,
+            elector.has_quorum(self._clock()),
+        )
         if state != self._told:
             self._told = state
             self._tell("; ".join(event.text for event in events))
 
     def _tell(self, reason: str) -> None:
-        snapshot = self.state_snapshot()
-        for observer in list(self._observers):
-            try:
-                observer(snapshot, reason)
-            except Exception:
-                self.log.failure("{observer} failed to take a change", observer=observer)
+        """Tell all observers, one change after the other: one of them may cause the next."""
+        self._untold.append((self.state_snapshot(), reason))
+        if self._telling:
+            return
+        self._telling = True
+        while self._untold:
+            change = self._untold.popleft()
+            for observer in list(self._observers):
+                try:
+                    observer(*change)
+                except Exception:
+                    self.log.failure("{observer} failed to take a change", observer=observer)
+        self._telling = False
 
     def _crash(self, failure: Failure) -> None:
         self.log.failure("the elector failed; this node stops", failure)
@@ -408,7 +433,10 @@ def use_monotonic_time() -> None:
 
 
 def end_process(failure: Failure) -> None:
-    """Stop the reactor, and have the process end with status 1 once all else is done."""
+    """Stop the reactor, which stops all services, and have the process end with status 1.
+
+    Exit handlers that the program registered before are not run.
+    """
     from twisted.internet import reactor
 
     atexit.register(_exit_with_failure)
@@ -419,6 +447,7 @@ def end_process(failure: Failure) -> None:
 
 def _exit_with_failure() -> None:
     # twistd offers no way to choose its exit status.
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import ClassVar, NoReturn
 
 import attrs
 from twisted.application import strports
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -17,7 +18,7 @@ from twisted.python import usage
 
 from kevy_elect import __version__
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
-from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.errors import BallotError, ConfigError, ElectError
 from kevy_elect.service import ElectionService, use_monotonic_time
 
 TIMINGS = (
@@ -59,7 +60,12 @@ class Options(usage.Options):
             "[default: host and client port of our own peer]",
         ],
         ["data-dir", None, None, "Directory for the ballot [default: kevy-elect-<node-id>]"],
-        ["http", None, None, "Endpoint that serves GET /status, such as tcp:8101 [default: off]"],
+        [
+            "http",
+            None,
+            None,
+            "Endpoint for GET /status, such as tcp:8101:interface=127.0.0.1 [default: off]",
+        ],
         *_timing_parameters(),
     ]
     optFlags: ClassVar[list[list[object]]] = [["witness", None, "Vote, but never become primary"]]
@@ -80,7 +86,15 @@ class Options(usage.Options):
         except usage.UsageError as error:
             if self.parent is None:
                 raise
-            sys.exit(f"kevy-elect: {error}")
+            hint = "" if str(error).startswith("--") else "; see --help"
+            sys.exit(f"kevy-elect: {error}{hint}")
+
+    def parseArgs(self, *extra: str) -> None:
+        """Raises UsageError: there are options only."""
+        if extra:
+            raise usage.UsageError(
+                f"unexpected {extra[0]!r}: write the peers without spaces, or in quotes"
+            )
 
     def opt_peers(self, peers: str) -> None:
         """Every member, this one too: id@host:elect_port[:client_port],... (repeatable)"""
@@ -189,38 +203,48 @@ class Node(MultiService):
             advertise=options["advertise"],
             witness=bool(options["witness"]),
         )
-        self._options = options
-        self._adopt(self.election)
+        self._data_dir = options["data-dir"]
+        self._listening: list[tuple[str, IService]] = [
+            (f"--listen {self.election.listen}", self.election)
+        ]
         if options["http"] is not None:
             from kevy_elect.status import site
 
-            self._adopt(strports.service(options["http"], site(self.election)))
-
-    def _adopt(self, child: IService) -> None:
-        child.setServiceParent(self)
+            page = strports.service(options["http"], site(self.election))
+            self._listening.append((f"--http {options['http']}", page))
+        for _, child in self._listening:
+            child.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         use_monotonic_time()
-        with self._explaining():
-            super().privilegedStartService()
+        Service.privilegedStartService(self)
+        for option, child in self._listening:
+            with self._explaining(option):
+                child.privilegedStartService()
 
     def startService(self) -> None:
         use_monotonic_time()
-        with self._explaining():
-            super().startService()
+        Service.startService(self)
+        for option, child in self._listening:
+            with self._explaining(option):
+                child.startService()
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
+    def _explaining(self, option: str) -> Iterator[None]:
         try:
             yield
+        except BallotError as error:
+            raise self._start_error(f"--data-dir {self._data_dir}: {error}") from None
         except CannotListenError as error:
-            raise self._start_error(
-                f"cannot listen on {error.interface or 'any address'} port {error.port} "
-                f"({error.socketError}): end what holds that port, or choose another address "
-                "with --listen, --http or in --peers"
-            ) from None
-        except ElectError as error:
-            raise self._start_error(f"--data-dir {self._options['data-dir']}: {error}") from None
+            problem = getattr(error.socketError, "strerror", None) or error.socketError
+            if getattr(error.socketError, "errno", None) == errno.EADDRINUSE:
+                remedy = "end what holds that port, or choose another"
+            else:
+                remedy = "choose an address of this machine"
+            raise self._start_error(f"{option}: {problem}; {remedy}") from None
+        except (ElectError, OSError, OverflowError, AttributeError) as error:
+            # Endpoints check their descriptions late, and not all kinds can listen here.
+            raise self._start_error(f"{option}: {error}; choose another endpoint") from None
 
     def _start_error(self, text: str) -> StartError:
         self.log.critical("cannot start: {text}", text=text)

@@ -264,14 +264,22 @@ class OneSpeakerTests(AcceptorTests):
         self.clock.advance(QUICK.pause_after + 0.001)
         self.assertTrue(self.heard_from(self.new))
 
-    def test_what_still_comes_on_the_older_one_is_ignored(self) -> None:
+    def test_what_still_comes_on_the_older_one_is_not_heard_and_ends_it(self) -> None:
         self.clock.advance(QUICK.pause_after + 0.001)
         self.heard_from(self.new)
         self.assertFalse(self.heard_from(self.old))
+        self.assertTrue(self.old.ended)
+
+    def test_a_member_that_was_cut_off_by_one_stray_message_is_heard_when_it_dials_again(
+        self,
+    ) -> None:
         self.clock.advance(QUICK.pause_after + 0.001)
-        self.assertFalse(self.heard_from(self.old))
+        self.heard_from(self.new)
         self.hang_up(self.new)
-        self.assertFalse(self.heard_from(self.old))
+        self.heard_from(self.old)
+        self.assertTrue(self.old.ended)
+        self.hang_up(self.old)
+        self.assertTrue(self.heard_from(self.connect(port=9)))
 
     def test_one_that_was_accepted_earlier_is_old_even_if_it_speaks_later(self) -> None:
         waiting = self.connect(port=3)

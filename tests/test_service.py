@@ -357,6 +357,27 @@ class ObserverTests(ServiceTests):
         await self.poll(lambda: self.nodes["a"].can_write())
         self.assertEqual(seen, [])
 
+    async def test_the_address_of_the_primary_is_told_when_it_is_learned(self) -> None:
+        seen: list[ElectorSnapshot] = []
+        self.make()
+        self.start("ab")
+        await self.poll(lambda: self.agreed("ab"))
+        self.nodes["c"].add_observer(lambda snapshot, _: seen.append(snapshot))
+        self.start("c")
+        await self.poll(lambda: seen and seen[-1].primary_addr is not None)
+        self.assertEqual(seen[-1].primary_addr, self.state("c").primary_addr)
+
+    async def test_what_an_observer_causes_is_told_after_what_it_was_told(self) -> None:
+        seen: list[bool] = []
+        self.make("a")
+        self.nodes["a"].add_observer(
+            lambda snapshot, _: self.nodes["a"].stopService() if snapshot.can_write else None
+        )
+        self.nodes["a"].add_observer(lambda snapshot, _: seen.append(snapshot.can_write))
+        self.start("a")
+        await self.poll(lambda: seen and not self.nodes["a"].running)
+        self.assertEqual(seen[-2:], [True, False])
+
     async def test_an_observer_may_stop_the_service(self) -> None:
         self.make("a")
         self.nodes["a"].add_observer(lambda *_: self.nodes["a"].stopService())
@@ -435,7 +456,6 @@ class StartTests(ServiceTests):
         application = Application("test")
         self.make()
         for node in self.nodes.values():
-            node.setName(f"elect-{node.cluster.node_id}")
             node.setServiceParent(application)
         whole = IService(application)
         whole.startService()
@@ -462,6 +482,23 @@ class StopTests(ServiceTests):
         await deferLater(self.reactor, 0.05)
         await self.nodes["a"].stopService()
 
+    async def test_it_cannot_be_started_again_before_the_stop_is_done(self) -> None:
+        for place in ({"ballot": MemoryBallot()}, {"ballot": None, "data_dir": self.mktemp()}):
+            self.make("a", **place)
+            self.start("a")
+            stopped = self.nodes["a"].stopService()
+            self.assertRaises(ConfigError, self.nodes["a"].startService)
+            await stopped
+            self.start("a")
+            await self.nodes["a"].stopService()
+
+    async def test_one_that_only_began_to_listen_lets_its_port_go(self) -> None:
+        self.make("a")
+        self.nodes["a"].privilegedStartService()
+        await self.nodes["a"].stopService()
+        port = self.nodes["a"].cluster.me.elect_port
+        socket.create_server(("127.0.0.1", port)).close()
+
     async def test_after_the_stop_the_port_and_the_directory_are_free(self) -> None:
         self.make(data_dir=self.mktemp(), ballot=None)
         parent = MultiService()
@@ -485,6 +522,20 @@ class CrashTests(ServiceTests):
         self.assertFalse(self.nodes["a"].can_write())
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
         await self.poll(lambda: self.agreed("bc"), "the others")
+
+    async def test_so_does_any_other_failure_of_it(self) -> None:
+        def fail(*_: object) -> bool:
+            raise RuntimeError("a bug")
+
+        for method in ("backs", "confirm", "set_acknowledging", "on_message"):
+            self.make()
+            self.start()
+            setattr(self.nodes["a"]._elector, method, fail)
+            await self.poll(lambda: self.crashes, f"the crash in {method}")
+            self.assertTrue(self.flushLoggedErrors(RuntimeError))
+            self.crashes.clear()
+            for node in self.nodes.values():
+                await node.stopService()
 
     async def test_an_epoch_too_far_ahead_ends_its_connection_only(self) -> None:
         self.make()

@@ -167,8 +167,8 @@ async def test_a_busy_port_is_refused(cluster: Cluster, runner: tuple[str, ...] 
     await poll(cluster["a"].status)
     data = cluster["b"].data
     output = refused(cluster, "a", f"--data-dir={data}", "--http=tcp:0", runner=runner)
-    assert "cannot listen on 127.0.0.1 port" in output
-    assert "--listen" in output
+    assert "--listen tcp:" in output
+    assert "Address already in use; end what holds that port" in output
     assert not (data / "elect.meta").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_ballot_refuses_the_start(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("runner", [None, TWIST], ids=["twistd", "twist"])
-@pytest.mark.parametrize("wrong", ["--down-after=0.1", "--wrong", "--listen=nonsense"])
+@pytest.mark.parametrize("wrong", ["--down-after=0.1", "--wrong", "--listen=nonsense", "b@h:1"])
 def test_wrong_options_are_refused_with_one_message_before_anything_starts(
     cluster: Cluster, runner: tuple[str, ...] | None, wrong: str
 ) -> None:
@@ -203,6 +203,16 @@ def test_wrong_options_are_refused_with_one_message_before_anything_starts(
     assert output.count("\n") == 1
     assert wrong.partition("=")[0] in output
     assert not cluster["a"].data.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--listen=tcp:99999", "--http=tcp:99999", "--listen=stdio:", "--http=unix:/no/such"]
+)
+def test_an_endpoint_that_cannot_listen_is_refused_with_one_message(
+    cluster: Cluster, wrong: str
+) -> None:
+    output = refused(cluster, "a", wrong)
+    assert f"cannot start: {wrong.replace('=', ' ')}" in output
 
 
 TAC = """
