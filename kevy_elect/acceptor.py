@@ -240,6 +240,8 @@ class Acceptor(ServerFactory):
     def _watch_rivals(self, connection: Incoming, now: float) -> None:
         member = connection.member
         assert member is not None
+        if len(self._speaking[member]) == 1:
+            return
         for rival in self._speaking[member]:
             if rival is not connection and rival.last_spoke > connection.last_spoke:
                 connection.turns += 1

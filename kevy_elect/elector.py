@@ -133,6 +133,7 @@ class Elector:
         self._leaseless_since: float | None = None
         self._had_quorum = False
         self._next_heartbeat = NEVER
+        self._last_heartbeat: Heartbeat | None = None
         self._next_announce = NEVER
 
     # What the host program asks
@@ -538,7 +539,7 @@ class Elector:
         """What is repeated (R2)."""
         if now >= self._next_heartbeat:
             self._next_heartbeat = _next(self._next_heartbeat, self.config.hb_interval, now)
-            self._broadcast(Heartbeat(self._epoch, self.node_id, self._role, self._offset))
+            self._broadcast(self._current_heartbeat())
             # The first OFFER left when the candidacy began.
             if self._role is Role.CANDIDATE and now > self._offered_at:
                 self._broadcast(Offer(self._epoch, self.node_id, self._offset))
@@ -665,6 +666,15 @@ class Elector:
 
     def _is_better(self, candidate: str, offset: int) -> bool:
         return is_better((candidate, offset), (self.node_id, self._offset))
+
+    def _current_heartbeat(self) -> Heartbeat:
+        """What to repeat: the same object while nothing changed, so that it is encoded once."""
+        last = self._last_heartbeat
+        current = (self._epoch, self._role, self._offset)
+        if last is None or (last.epoch, last.role, last.repl_offset) != current:
+            last = Heartbeat(self._epoch, self.node_id, self._role, self._offset)
+            self._last_heartbeat = last
+        return last
 
     def _announce(self, now: float) -> None:
         self._next_announce = now + self.config.announce_interval

@@ -60,6 +60,7 @@ class Outgoing(FrameProtocol[Ack]):
         self._link = link
         self._heartbeats = 0
         self._sent: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
+        self._last: tuple[Message, bytes] | None = None
 
     def connectionMade(self) -> None:
         self.transport.write(wire.GREETING)
@@ -73,7 +74,10 @@ class Outgoing(FrameProtocol[Ack]):
             self._heartbeats += 1
             if message.role is Role.PRIMARY:
                 self._sent.append((self._heartbeats, message.epoch, self._link.now()))
-        self.transport.write(wire.encode(message))
+        # A heartbeat is the same object until there is something new to say.
+        if self._last is None or self._last[0] is not message:
+            self._last = message, wire.encode(message)
+        self.transport.write(self._last[1])
 
     def messageReceived(self, ack: Ack) -> None:
         """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
@@ -173,8 +177,11 @@ class PeerLink(ReconnectingClientFactory):
 
     def send(self, message: Message) -> None:
         """Send `message` now, or once the peer is there and reads."""
-        self.outbox.put(message)
-        self.drain()
+        stream = self._stream
+        if stream is not None and stream.paused_since is None and not self.outbox:
+            stream.send(message)
+        else:
+            self.outbox.put(message)
 
     def drain(self) -> None:
         """Write what waits, as long as the transport takes it."""

@@ -338,8 +338,10 @@ class ElectionService(Service):
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
         """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""
+        had_lease = self.can_write()
         self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
-        self._drive(lambda elector, now: elector.tick(now))
+        if not had_lease:
+            self._drive(lambda elector, now: elector.tick(now))
 
     def _tick(self) -> None:
         self._drive(lambda elector, now: elector.tick(now))

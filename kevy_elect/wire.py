@@ -94,6 +94,7 @@ class Decoder(Generic[T]):
         self._elements = -1  # still to come in this frame; -1 between frames
         self._length = -1  # of the element being read; -1 before its header
         self._fields: list[bytes] = []
+        self._last: tuple[bytes, T] | None = None  # the last frame and what it said
 
     @property
     def undecoded(self) -> int:
@@ -123,6 +124,8 @@ class Decoder(Generic[T]):
         while True:
             if self._elements < 0:
                 self._start = self._at
+                if self._last is not None and self._buffer.startswith(self._last[0], self._at):
+                    return self._repeated(*self._last)
                 count = self._header(_ARRAY, MAX_ELEMENTS)
                 if count is None:
                     return None
@@ -134,8 +137,17 @@ class Decoder(Generic[T]):
             self.used += self._at - self._start
             if self._fields:
                 fields, self._fields = self._fields, []
-                return self._parse(fields)
+                parsed = self._parse(fields)
+                self._last = bytes(self._buffer[self._start : self._at]), parsed
+                return parsed
             self.greeted = self.greeted or self.used == len(GREETING)
+
+    def _repeated(self, frame: bytes, said: T) -> T:
+        """Heartbeats mostly repeat the one before: no frame is the beginning of another, so
+        the same bytes say the same."""
+        self._at += len(frame)
+        self.used += len(frame)
+        return said
 
     def _parse(self, fields: list[bytes]) -> T:
         verb = fields[0].upper()
