@@ -1,0 +1,34 @@
+"""Three processes of this package."""
+
+from __future__ import annotations
+
+from bench.clusters.contender import Timings
+from bench.clusters.stamped import StampedCluster
+from bench.process import Child
+
+REDIALLED = 1.2
+"""Seconds after which all links to a node that came back are up again."""
+FAST = {"election_timeout": 0.5, "election_backoff": 0.1, "election_backoff_jitter": 0.4}
+"""What goes with a down_after of less than a second."""
+
+
+class KevyElect(StampedCluster):
+    name = "kevy-elect"
+    explanation = "a process stamps the change in which it finds itself primary with the lease"
+    pausing = "a process asks `can_write()` every 2 ms and stamps each yes"
+
+    def __init__(self, timings: Timings, *, writing: bool = False) -> None:
+        # One that has just started votes for nobody yet (R4.3).
+        self.rejoining = timings.down_after + REDIALLED
+        super().__init__(timings, writing=writing)
+
+    def start(self, name: str) -> Child:
+        heartbeat, down_after = self.timings.heartbeat, self.timings.down_after
+        timings = {"hb_interval": heartbeat, "down_after": down_after}
+        setting = {
+            "name": name,
+            "peers": ",".join(f"{peer}@{address}" for peer, address in self.addresses().items()),
+            "writes": self.writing,
+            "timings": timings | (FAST if down_after < 1 else {}),
+        }
+        return self.fleet.twistd(name, "node.tac", setting)

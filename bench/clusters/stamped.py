@@ -1,0 +1,93 @@
+"""A cluster whose processes stamp what they see."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Final
+
+from bench import stamps
+from bench.clusters.contender import Contender
+from bench.process import HOST, Child, free_ports, wait_for
+from bench.stamps import Stamp
+
+NAMES: Final = ("a", "b", "c")
+
+
+class StampedCluster(Contender):
+    """Each process stamps a `state` when that changes, and a `write` whenever it may."""
+
+    rejoining: float
+    """Seconds after which a process that came back counts as a full member."""
+
+    def begin(self) -> None:
+        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        self.children: dict[str, Child] = {}
+        for name in NAMES:
+            self.revive(name)
+
+    def addresses(self) -> dict[str, str]:
+        return {name: f"{HOST}:{port}" for name, port in self.ports.items()}
+
+    def settle(self) -> str:
+        wait_for(self._leader, "a primary that all follow")
+        time.sleep(self.rejoining)
+        primary: str = wait_for(self._leader, "a primary that all follow")
+        return primary
+
+    def kill(self, name: str) -> int:
+        return self.children[name].kill()
+
+    def stop(self, name: str) -> None:
+        self.children[name].stop()
+
+    def resume(self, name: str) -> None:
+        self.children[name].resume()
+
+    def succession(self, old: str, since: int) -> tuple[int, int]:
+        times: tuple[int, int] = wait_for(
+            lambda: self._succession(old, since), "a successor that all follow"
+        )
+        return times
+
+    def revive(self, name: str) -> None:
+        self.children[name] = self.start(name)
+
+    @abstractmethod
+    def start(self, name: str) -> Child:
+        """Start the process of this name."""
+
+    def writes(self, name: str, since: int) -> list[int]:
+        return [stamp.at for stamp in self._stamps(name, since) if stamp.kind == "write"]
+
+    def _succession(self, old: str, since: int) -> tuple[int, int] | None:
+        seen = {name: self._states(name, since) for name in NAMES if name != old}
+        for name, states in seen.items():
+            writable = _first(states, lambda stamp: bool(stamp.told["writable"]))
+            if writable:
+                agreed = [_followed(others, name) for others in seen.values()]
+                return (writable, max(agreed)) if all(agreed) else None
+        return None
+
+    def _leader(self) -> str | None:
+        last = [self._states(name, self.children[name].started)[-1:] for name in NAMES]
+        if not all(last):
+            return None
+        leaders = {states[0].told["primary"] for states in last}
+        return leaders.pop() if len(leaders) == 1 else None
+
+    def _states(self, name: str, since: int) -> list[Stamp]:
+        return [stamp for stamp in self._stamps(name, since) if stamp.kind == "state"]
+
+    def _stamps(self, name: str, since: int) -> list[Stamp]:
+        return list(stamps.read(self.fleet.directory / name / "stamps", since))
+
+
+def _followed(states: list[Stamp], primary: str) -> int:
+    return _first(states, lambda stamp: stamp.told["primary"] == primary)
+
+
+def _first(states: list[Stamp], condition: Callable[[Stamp], bool]) -> int:
+    """When the first state came for which the condition holds; 0 if none did."""
+    return next((stamp.at for stamp in states if condition(stamp)), 0)

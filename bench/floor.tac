@@ -1,0 +1,5 @@
+"""A bare Twisted process, see bench/floor.py."""
+
+from bench.floor import make_application
+
+application = make_application()

@@ -1,0 +1,46 @@
+"""One real member that appends to a file what it sees, when it sees it; `node.tac` runs it.
+
+The environment variable BENCH says in JSON who it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+from twisted.application.internet import TimerService
+from twisted.application.service import Application
+
+from bench.stamps import Stamps
+from kevy_elect.config import Cluster, ElectConfig, PeerAddr
+from kevy_elect.service import ElectionService, ElectorSnapshot, use_monotonic_time
+
+WRITE_EVERY: Final = 0.002
+"""Seconds between two questions whether a write is allowed, where that is asked."""
+
+
+def make_application() -> Application:
+    setting = json.loads(os.environ["BENCH"])
+    application = Application("node")
+    peers = tuple(PeerAddr.parse(peer) for peer in setting["peers"].split(","))
+    election = ElectionService(
+        Cluster(setting["name"], peers),
+        data_dir="ballot",
+        config=ElectConfig(**setting["timings"]),
+    )
+    stamps = Stamps.append_to("stamps")
+
+    def observe(snapshot: ElectorSnapshot, reason: str) -> None:
+        stamps.put("state", primary=snapshot.current_primary, writable=snapshot.can_write)
+
+    def write() -> None:
+        if election.can_write():
+            stamps.put("write")
+
+    use_monotonic_time()
+    election.add_observer(observe)
+    election.setServiceParent(application)
+    if setting["writes"]:
+        TimerService(WRITE_EVERY, write).setServiceParent(application)
+    return application

@@ -1,0 +1,181 @@
+"""The processes that a measurement starts, and what they use."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import attrs
+
+ROOT: Final = Path(__file__).parent.parent
+HOST: Final = "127.0.0.1"
+_listening_ports = iter(random.sample(range(20_000, 30_000), 10_000))
+TWISTD: Final = (
+    sys.executable,
+    "-c",
+    "from twisted.scripts.twistd import run; run()",
+    "-n",
+    "--pidfile=",
+)
+
+
+class DeadlineError(Exception):
+    """Something did not happen in time."""
+
+
+@attrs.frozen
+class Usage:
+    """What a process has used since it began; a difference tells what since then."""
+
+    cpu: float
+    """Seconds."""
+    wakeups: float
+    resident: float
+    """Bytes now, not a difference."""
+
+    @classmethod
+    def of(cls, pid: int) -> Usage:
+        cpu = wakeups = 0
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            # In nanoseconds, where /proc/PID/stat counts in hundredths of a second.
+            cpu += int((task / "schedstat").read_text().split()[0])
+            wakeups += _field(task / "status", "voluntary_ctxt_switches")
+        return cls(cpu / 1e9, wakeups, 1024 * _field(Path(f"/proc/{pid}/status"), "VmRSS"))
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        return Usage(self.cpu - earlier.cpu, self.wakeups - earlier.wakeups, self.resident)
+
+
+def _field(file: Path, name: str) -> int:
+    for line in file.read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0])
+    raise LookupError(f"{file} has no {name}")
+
+
+class Child:
+    """One process. `log` is where its output goes."""
+
+    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
+        directory.mkdir(exist_ok=True)
+        self.log = directory / "log"
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.pid = self._process.pid
+        self.started = time.monotonic_ns()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def usage(self) -> Usage:
+        return Usage.of(self.pid)
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> int:
+        """End it the hard way; the moment before it, in nanoseconds of the monotonic clock."""
+        at = time.monotonic_ns()
+        self._process.kill()
+        self._process.wait()
+        return at
+
+    def logged(self, text: str) -> bool:
+        return text in self.log.read_text(errors="replace")
+
+
+class Fleet:
+    """Processes that end with the `with` block, whichever way it is left, in a directory that
+    goes with them."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Fleet:
+        self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            self._show_logs()
+        for child in self._children:
+            if child.running:
+                child.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self, name: str, command: Sequence[str], **env: str) -> Child:
+        """Start a process of this name, in a directory of its own."""
+        child = Child(command, self.directory / name, env)
+        self._children.append(child)
+        return child
+
+    def twistd(self, name: str, tac: str, setting: Mapping[str, Any]) -> Child:
+        """Start twistd with one of this package's .tac files and what it is to read."""
+        command = [*TWISTD, "-y", str(ROOT / "bench" / tac)]
+        return self.start(name, command, BENCH=json.dumps(setting), PYTHONPATH=str(ROOT))
+
+    def _show_logs(self) -> None:
+        """Print how those ended that ended by themselves, or else what the last one said."""
+        ended = [child for child in self._children if not child.running]
+        for child in (ended or self._children)[-3:]:
+            tail = child.log.read_text(errors="replace")[-1000:]
+            print(f"== {child.log.parent.name}\n{tail}", file=sys.stderr)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback that nobody held a moment ago; none is given out twice.
+
+    They are out of the range from which the kernel takes those of outgoing connections.
+    """
+    free = (port for port in _listening_ports if _is_free(port))
+    return list(itertools.islice(free, number))
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_server((HOST, port)).close()
+        return True
+    return False
+
+
+def wait_for(
+    condition: Callable[[], Any], what: str, within: float = 60.0, every: float = 0.02
+) -> Any:
+    """The first true answer of `condition`. Raises DeadlineError."""
+    deadline = time.monotonic() + within
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise DeadlineError(f"waited {within:g} s in vain: {what}")
+        time.sleep(every)
+    return answer
