@@ -15,6 +15,7 @@ only `_save` touches the disk.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Container, Sequence
@@ -184,8 +185,24 @@ class Elector:
         return now < self._lease_until and self._role is Role.PRIMARY
 
     def lease_expires_in(self, now: float) -> float:
-        """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease."""
-        return max(0.0, self._lease_until - now) if self._role is Role.PRIMARY else 0.0
+        """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
+
+        That this process may be paused before (R9) is left out: then it need not ask.
+        """
+        if not self.can_write(now):
+            return 0.0
+        return self._deadline(self._counts_from(), runs_until=math.inf) - now
+
+    def step_down(self, now: float, rest: float, why: str) -> None:
+        """Give up the role, and do not run for `rest` seconds.
+
+        A primary's next heartbeat says so, and the others need not wait (R5, R7).
+        """
+        self._backoff_until = max(self._backoff_until, now + rest)
+        self._eligible_since = None
+        if self._role is not Role.REPLICA:
+            self._become_replica(now, why, no_wait=True)
+        self._measure_lease()
 
     def is_peer_down(self, peer: str, now: float) -> bool:
         """Whether `peer` was silent for down_after. Raises ConfigError if it is no peer."""
@@ -273,7 +290,7 @@ class Elector:
             self._hold_until = now + self.config.pause_after
             self._note(now, "pause", f"did not run for {now - self._last_run:.2f} s")
         self._last_run = now
-        if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until):
+        if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until, math.inf):
             self._lease_from = now + self.config.pause_after
             self._measure_lease()
 
@@ -653,14 +670,18 @@ class Elector:
     # Helpers
 
     def _measure_lease(self) -> None:
-        self._lease_until = self._deadline(max(self._hold_until, self._lease_from))
+        runs_until = self._last_run + self.config.pause_after
+        self._lease_until = self._deadline(self._counts_from(), runs_until)
 
-    def _deadline(self, since: float) -> float:
+    def _counts_from(self) -> float:
+        return max(self._hold_until, self._lease_from)
+
+    def _deadline(self, since: float, runs_until: float) -> float:
         """Until when a quorum backs this node, counting what was heard from `since` on."""
         return self.peers.lease_deadline(
             self._epoch,
             since=since,
-            runs_until=self._last_run + self.config.pause_after,
+            runs_until=runs_until,
             confirmed=self._role is Role.PRIMARY,
         )
 

@@ -8,8 +8,7 @@ import os
 import random
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -22,29 +21,13 @@ from twisted.python.failure import Failure
 
 from kevy_elect.acceptor import Acceptor
 from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot
+from kevy_elect.changes import Change, ElectorSnapshot, Observer, Observers
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.elector import Elector, Event
 from kevy_elect.errors import ConfigError, FrameError
 from kevy_elect.link import PeerLink
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
-
-
-@attrs.frozen
-class ElectorSnapshot:
-    """What a node knows at one moment. Leases end: ask `can_write` again before each write."""
-
-    role: Role
-    epoch: int
-    """The fencing token: a store that refuses a smaller one than it has seen is safe."""
-    current_primary: str | None
-    primary_addr: str | None
-    has_quorum: bool
-    """Whether a quorum backs this node; for a primary, its lease (R8)."""
-    down_peers: tuple[str, ...]
-    can_write: bool
-    lease_expires_in: float
-    """Seconds; 0 without a lease, infinite in a cluster of one."""
 
 
 @attrs.frozen
@@ -63,8 +46,9 @@ class PeerStatus:
     dropped: int
 
 
-Observer = Callable[[ElectorSnapshot, str], object]
 T = TypeVar("T")
+
+__all__ = ["ElectionService", "ElectorSnapshot", "PeerStatus", "end_process", "use_monotonic_time"]
 
 
 class ElectionService(Service):
@@ -111,14 +95,12 @@ class ElectionService(Service):
         self.listen = listen or _own_endpoint(cluster.me)
         self._data_dir = data_dir
         self._ballot = ballot
-        self._reactor = reactor
+        self.reactor = reactor
         self._clock = clock
         self._rng = rng or random.Random()
         self._on_crash = on_crash or end_process
         self._offset = 0
-        self._observers: list[Observer] = []
-        self._untold: deque[tuple[ElectorSnapshot, str]] = deque()
-        self._telling = False
+        self._observers = Observers(self.state_snapshot)
 
         self._elector: Elector | None = None
         self._lock: DirectoryLock | None = None
@@ -137,6 +119,10 @@ class ElectionService(Service):
         )
 
     # What the host program asks
+
+    def now(self) -> float:
+        """Seconds of the clock that this node goes by."""
+        return self._clock()
 
     def state_snapshot(self) -> ElectorSnapshot:
         """What this node knows now. A service that does not run knows no primary."""
@@ -170,16 +156,31 @@ class ElectionService(Service):
         if self._elector is not None:
             self._elector.set_repl_offset(offset)
 
+    def step_down(self, rest: float, why: str) -> None:
+        """Give up the role if this node has it, and do not run for `rest` seconds."""
+        now = self._clock()
+        self._ask(lambda elector: elector.step_down(now, rest, why))
+        self._drive(lambda elector, now: elector.tick(now))
+
     def add_observer(self, observer: Observer) -> Callable[[], None]:
         """Have `observer(snapshot, reason)` called after each change of role, epoch, primary,
         its address, or quorum. What it raises is logged. Returns what removes it."""
-        self._observers.append(observer)
+        return self._observers.add(observer)
 
-        def remove() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
+    def when_primary(self) -> Deferred[ElectorSnapshot]:
+        """Fires when this node is primary with its lease, at once if it is. May be cancelled."""
+        return self._observers.when(lambda snapshot: snapshot.can_write)
 
-        return remove
+    def when_not_primary(self) -> Deferred[ElectorSnapshot]:
+        """Fires when it is not, or without its lease; at once if so. May be cancelled."""
+        return self._observers.when(lambda snapshot: not snapshot.can_write)
+
+    def changes(self) -> AsyncIterator[Change]:
+        """For `async for`: how things are, then each change, with its reason.
+
+        Of more than 256 changes not taken yet the oldest are left out.
+        """
+        return self._observers.changes()
 
     def peer_status(self) -> list[PeerStatus]:
         """How this node sees its peers, and its links to them."""
@@ -220,7 +221,7 @@ class ElectionService(Service):
         self._expect_stopped()
         super().privilegedStartService()
         if self._acceptor.address is None:
-            self._acceptor.listen(self.listen, self._reactor)
+            self._acceptor.listen(self.listen, self.reactor)
 
     def startService(self) -> None:
         """Take the data directory, read the ballot, and begin.
@@ -245,14 +246,14 @@ class ElectionService(Service):
             link = self._links[peer.node_id] = PeerLink(
                 peer,
                 self.config,
-                reactor=self._reactor,
+                reactor=self.reactor,
                 clock=self._clock,
                 rng=self._rng,
                 confirm=self.confirm,
             )
             link.start()
         self._loop = LoopingCall(self._tick)
-        self._loop.clock = self._reactor
+        self._loop.clock = self.reactor
         self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
 
     def _expect_stopped(self) -> None:
@@ -267,7 +268,7 @@ class ElectionService(Service):
         if self._loop is not None and self._loop.running:
             self._loop.stop()
         self._elector = None
-        self._tell("the service stopped")
+        self._observers.tell("the service stopped")
         self._stopped = Deferred()
         ends = [link.stop() for link in self._links.values()] + [self._acceptor.close()]
         DeferredList(ends).addCallback(self._ended)
@@ -401,22 +402,7 @@ class ElectionService(Service):
         )
         if state != self._told:
             self._told = state
-            self._tell("; ".join(event.text for event in events))
-
-    def _tell(self, reason: str) -> None:
-        """Tell all observers, one change after the other: one of them may cause the next."""
-        self._untold.append((self.state_snapshot(), reason))
-        if self._telling:
-            return
-        self._telling = True
-        while self._untold:
-            change = self._untold.popleft()
-            for observer in list(self._observers):
-                try:
-                    observer(*change)
-                except Exception:
-                    self.log.failure("{observer} failed to take a change", observer=observer)
-        self._telling = False
+            self._observers.tell("; ".join(event.text for event in events))
 
     def _crash(self, failure: Failure) -> None:
         self.log.failure("the elector failed; this node stops", failure)

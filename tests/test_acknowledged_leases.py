@@ -258,9 +258,10 @@ class Asking(SynchronousTestCase):
         self.assertEqual(node.elector.lease_expires_in(node.now + EXACT), 0)
         self.assertEqual(node.elector.lease_expires_in(node.now + 100), 0)
 
-    def test_an_inferred_lease_lasts_while_this_process_surely_runs(self) -> None:
+    def test_how_long_an_inferred_lease_lasts_if_this_process_goes_on(self) -> None:
         node = leading(silent="bc")
-        self.assertEqual(node.elector.lease_expires_in(node.now), PAUSE)
+        self.assertEqual(node.elector.lease_expires_in(node.now), INFERRED)
+        self.assertEqual(node.elector.lease_expires_in(node.now + PAUSE + TICK), 0)
         node.live(INFERRED - TICK)
         self.assertEqual(node.elector.lease_expires_in(node.now), TICK)
 

@@ -1,0 +1,121 @@
+"""What a node knows at one moment, and who is told when that changes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from kevy_elect.messages import Role
+
+BACKLOG: Final = 256
+"""Changes kept for an iteration that is slower than they are; the oldest go first."""
+
+
+@attrs.frozen
+class ElectorSnapshot:
+    """What a node knows at one moment. Leases end: ask `can_write` again before each write."""
+
+    role: Role
+    epoch: int
+    """The fencing token: a store that refuses a smaller one than it has seen is safe."""
+    current_primary: str | None
+    primary_addr: str | None
+    has_quorum: bool
+    """Whether a quorum backs this node; for a primary, its lease (R8)."""
+    down_peers: tuple[str, ...]
+    can_write: bool
+    lease_expires_in: float
+    """Seconds; 0 without a lease, infinite in a cluster of one."""
+
+
+@attrs.frozen
+class Change:
+    """A node's new state, and in words why it changed."""
+
+    snapshot: ElectorSnapshot
+    reason: str
+
+
+Observer = Callable[[ElectorSnapshot, str], object]
+
+
+class Observers:
+    """All who want to be told, each change to all of them before the next one."""
+
+    log = Logger()
+
+    def __init__(self, ask: Callable[[], ElectorSnapshot]) -> None:
+        """`ask` tells how things are now."""
+        self._ask = ask
+        self._observers: list[Observer] = []
+        self._untold: deque[Change] = deque()
+        self._telling = False
+
+    def add(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` of each change from now on. Returns what removes it."""
+        self._observers.append(observer)
+
+        def remove() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return remove
+
+    def tell(self, reason: str) -> None:
+        """Tell all how things are now. What an observer raises is logged; what it causes is
+        told after what it was told."""
+        self._untold.append(Change(self._ask(), reason))
+        if self._telling:
+            return
+        self._telling = True
+        while self._untold:
+            change = self._untold.popleft()
+            for observer in list(self._observers):
+                try:
+                    observer(change.snapshot, change.reason)
+                except Exception:
+                    self.log.failure("{observer} failed to take a change", observer=observer)
+        self._telling = False
+
+    def when(self, wanted: Callable[[ElectorSnapshot], bool]) -> Deferred[ElectorSnapshot]:
+        """Fires with the first snapshot that is `wanted`, at once if the present one is.
+        May be cancelled."""
+        present = self._ask()
+        if wanted(present):
+            return succeed(present)
+
+        def observe(snapshot: ElectorSnapshot, reason: str) -> None:
+            if wanted(snapshot):
+                remove()
+                waiting.callback(snapshot)
+
+        remove = self.add(observe)
+        waiting: Deferred[ElectorSnapshot] = Deferred(lambda _: remove())
+        return waiting
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """How things are when the iteration begins, then each change."""
+        backlog = deque([Change(self._ask(), "as it is now")], maxlen=BACKLOG)
+        wake: Deferred[None] | None = None
+
+        def observe(snapshot: ElectorSnapshot, reason: str) -> None:
+            nonlocal wake
+            backlog.append(Change(snapshot, reason))
+            if wake is not None:
+                waking, wake = wake, None
+                waking.callback(None)
+
+        remove = self.add(observe)
+        try:
+            while True:
+                while backlog:
+                    yield backlog.popleft()
+                wake = Deferred()
+                await wake
+        finally:
+            remove()

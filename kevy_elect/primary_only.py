@@ -1,0 +1,210 @@
+"""Runs a program's own services only while this node may write: fence first, promote last."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.service import ElectionService
+
+LEAST_LEASE: Final = 10
+"""Heartbeats of lease that a grace must leave: with less, every hiccup would stop the children."""
+
+
+class PrimaryOnly(Service):
+    """Runs `children` only while `election` is primary with its lease.
+
+    They are started one after the other when the lease is safe: when it lasts
+    longer than `stop_grace` seconds. They are told to stop, the last one first,
+    when what remains of it falls below that, so that they are down before anyone
+    else can be primary, even if this node is cut off from all others; and started
+    again when the lease is safe again.
+
+    A child that cannot be started, or stops running by itself, makes the node give
+    up its role, once all are down, and not stand again for `rest` seconds. If
+    children still run when their grace or the lease is over, that is critical,
+    and `on_overrun` is called, which by default ends the process at once: a dead
+    process writes nothing.
+
+    Put the election and this into one application; their order does not matter.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        election: ElectionService,
+        *children: IService,
+        stop_grace: float,
+        rest: float = 30.0,
+        on_overrun: Callable[[], object] | None = None,
+    ) -> None:
+        """Raises ConfigError without children, for a negative `rest`, and for a `stop_grace`
+        that is not above 0 or leaves less than ten heartbeats of lease."""
+        if not children:
+            raise ConfigError("there is no child to run")
+        if not rest >= 0:
+            raise ConfigError(f"rest ({rest:g} s) must not be below 0")
+        _check_grace(stop_grace, election)
+        self.election = election
+        self.children = children
+        self.stop_grace = stop_grace
+        self._rest = rest
+        self._on_overrun = on_overrun or end_at_once
+        self._interval = election.config.hb_interval / 2
+        self._up: list[IService] = []  # told to start and not yet down
+        self._lease_end = -math.inf
+        self._stop_by: float | None = None
+        self._awaited: tuple[Callable[[], bool], Deferred[None]] | None = None
+        self._ended: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        self._ended = Deferred()
+        self._forget = self.election.add_observer(lambda snapshot, reason: self._watch())
+        self._loop = LoopingCall(self._watch)
+        self._loop.clock = self.election.reactor
+        self._loop.start(self._interval).addErrback(self._broken)
+        Deferred.fromCoroutine(self._live()).addErrback(self._broken).addBoth(self._finish)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the children; fires when they are down."""
+        super().stopService()
+        waiting: Deferred[None] = Deferred()
+        if self._ended is None:
+            waiting.callback(None)
+        else:
+            self._ended.addCallback(waiting.callback)
+            self._watch()
+        return waiting
+
+    def is_safe(self) -> bool:
+        """Whether the children may run: this node is primary, and its lease lasts beyond the
+        grace."""
+        left = self._lease_end - self.election.now() - self._interval
+        return self.election.can_write() and left >= self.stop_grace
+
+    # The course of things
+
+    async def _live(self) -> None:
+        while self.running:
+            await self._until(lambda: self.is_safe() or not self.running)
+            problem = await self._bring_up()
+            if problem is None:
+                await self._until(self._is_over)
+                problem = self._died()
+            await self._take_down()
+            if problem is not None:
+                self.log.critical(
+                    "{why}: giving up the role for {rest} s", why=problem, rest=self._rest
+                )
+                self.election.step_down(self._rest, problem)
+
+    async def _bring_up(self) -> str | None:
+        """Start the children, as long as that is safe; what kept one from starting, if any did."""
+        for child in self.children:
+            if not (self.running and self.is_safe()):
+                return None
+            self._up.append(child)
+            try:
+                await maybeDeferred(_start, child)
+            except Exception:
+                self.log.failure("{child} could not be started", child=child)
+                return f"{child} could not be started"
+        return None
+
+    def _is_over(self) -> bool:
+        return not self.running or not self.is_safe() or self._died() is not None
+
+    def _died(self) -> str | None:
+        """Which child no longer runs though nobody stopped it."""
+        dead = (child for child in self._up if not getattr(child, "running", True))
+        return next((f"{child} no longer runs" for child in dead), None)
+
+    async def _take_down(self) -> None:
+        """Stop the children, the last one first."""
+        while self._up:
+            try:
+                await maybeDeferred(self._up[-1].stopService)
+            except Exception:
+                self.log.failure("{child} failed to stop", child=self._up[-1])
+            self._up.pop()
+        self._stop_by = None
+
+    # The watch over the lease
+
+    def _watch(self) -> None:
+        """See how long the lease lasts, twice a heartbeat and at each change."""
+        now = self.election.now()
+        snapshot = self.election.state_snapshot()
+        if snapshot.can_write:
+            self._lease_end = now + snapshot.lease_expires_in
+        if self._up and self._stop_by is None and not self.is_safe():
+            self._stop_by = min(now + self.stop_grace, self._lease_end)
+        if self._stop_by is not None and now >= self._stop_by:
+            self._overrun()
+        if self._awaited is not None and self._awaited[0]():
+            (_, waiting), self._awaited = self._awaited, None
+            waiting.callback(None)
+
+    async def _until(self, state: Callable[[], bool]) -> None:
+        if not state():
+            waiting: Deferred[None] = Deferred()
+            self._awaited = state, waiting
+            await waiting
+
+    def _overrun(self) -> None:
+        self._stop_by = math.inf  # once is enough
+        self.log.critical(
+            "{up} still run, and others may be primary from now on",
+            up=", ".join(map(str, self._up)),
+        )
+        self._on_overrun()
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the watch over the lease failed", failure)
+        self._on_overrun()
+
+    def _finish(self, _: object) -> None:
+        self._forget()
+        if self._loop.running:
+            self._loop.stop()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended.callback(None)
+
+
+def end_at_once() -> None:
+    """End the process with status 1 without waiting for anything."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _start(child: IService) -> object:
+    child.privilegedStartService()
+    return child.startService()
+
+
+def _check_grace(stop_grace: float, election: ElectionService) -> None:
+    config = election.config
+    lease = config.down_after - max(config.lease_margin, config.ack_margin)
+    longest = lease - LEAST_LEASE * config.hb_interval
+    if not 0 < stop_grace <= longest:
+        raise ConfigError(
+            f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats "
+            f"({LEAST_LEASE * config.hb_interval:g} s) of a lease of {lease:g} s: "
+            "lower stop_grace or hb_interval, or raise down_after"
+        )
