@@ -239,6 +239,35 @@ class HealthyPrimaries(SynchronousTestCase):
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
 
 
+class SteppingDown(SynchronousTestCase):
+    def test_another_is_elected_without_waiting_and_the_one_rests(self) -> None:
+        net, leader = settled()
+        node = net[leader]
+        node.elector.step_down(node.now, 10 * DOWN, "its child died")
+        self.assertFalse(node.elector.can_write(node.now))
+        net.run(MOMENT + CONFIG.hb_interval + STEP)
+        (successor,) = net.writers()
+        self.assertNotEqual(successor, leader)
+        net.stop(successor)
+        net.run(2 * DOWN)
+        self.assertNotIn(leader, net.writers())
+
+    def test_one_that_rests_runs_again_afterwards(self) -> None:
+        net, leader = settled()
+        node = net[leader]
+        node.elector.step_down(node.now, 2 * DOWN, "its child died")
+        net.run(DOWN)
+        (successor,) = net.writers()
+        net.stop(successor)
+        net.run(2 * DOWN)
+        self.assertEqual(net.writers(), [leader])
+
+    def test_a_replica_that_steps_down_only_rests(self) -> None:
+        node = follower("b", of="a")
+        node.elector.step_down(node.now, DOWN, "whatever")
+        self.assertEqual((node.elector.current_primary, node.role), ("a", Role.REPLICA))
+
+
 class BestCandidates(SynchronousTestCase):
     """Those that should go first but cannot win do not block the others for ever."""
 
