@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort, IPushProducer
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,10 +19,18 @@ from kevy_elect.errors import ConfigError, FrameError
 from kevy_elect.floor import Floor
 from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.protocol import ElectionProtocol
+from kevy_elect.sparing import Sparing
 
 PER_MEMBER: Final = 2
 """A reconnect may overlap the half-open connection that it replaces."""
+READ_AT_ONCE: Final = 4096
+"""Bytes read from one connection in one turn of the reactor. Twisted's own 64 KiB can be some
+25 ms of work, and a few such floods would keep heartbeats waiting for longer than pause_after."""
 RIVALRY_LOGGED_EVERY: Final = 60.0
+REPLACED: Final = "it was replaced by a newer connection of its member"
+MADE_ROOM: Final = "it made room for a newer connection"
+SAID_NOTHING: Final = "it said nothing within election_timeout"
+WAS_SILENT: Final = "it was silent for 2 × down_after"
 _RIVALRY: Final = 3
 """Two connections that spoke in turns this often are two speakers, not a reconnect."""
 
@@ -62,10 +70,17 @@ class Incoming(ElectionProtocol):
         self._heartbeats = 0
         self._unread = False
 
+    @property
+    def host(self) -> object:
+        peer = self.transport.getPeer()
+        return getattr(peer, "host", peer)
+
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
         self.transport.setTcpKeepAlive(True)
-        cast(Any, self.transport).registerProducer(self, True)
+        transport = cast(Any, self.transport)
+        transport.bufferSize = READ_AT_ONCE
+        transport.registerProducer(self, True)
         self._acceptor.opened(self)
 
     def messageReceived(self, message: Message) -> None:
@@ -78,6 +93,11 @@ class Incoming(ElectionProtocol):
     def _acknowledge(self, heartbeat: Heartbeat) -> None:
         if self._acceptor.listener.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
             self.transport.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
+
+    def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
+        left_out = self._acceptor.line(error.kind)
+        if left_out is not None:
+            self.log_refusal(error, frame, left_out)
 
     def pauseProducing(self) -> None:
         self._unread = True
@@ -121,6 +141,7 @@ class Acceptor(ServerFactory):
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
         self._floor = Floor(config.pause_after)
         self._accepted = 0
+        self._sparing = Sparing()
         self._rivalry_logged: dict[str, float] = {}
         self._port: IListeningPort | None = None
         self._closed: Deferred[None] | None = None
@@ -160,7 +181,7 @@ class Acceptor(ServerFactory):
             connection.end()
         elif len(self) >= self.limit:
             strangers = (c for c in self._open if c.member is None and not c.ended)
-            self._end(next(strangers), "made room for a newer connection")
+            self._end(next(strangers), MADE_ROOM)
         self._open[connection] = None
 
     def closed(self, connection: Incoming) -> None:
@@ -181,7 +202,7 @@ class Acceptor(ServerFactory):
         if not heard:
             self.listener.check(message)
             if self._floor.is_old(sender, connection.number):
-                self._end(connection, "was replaced by a newer connection")
+                self._end(connection, REPLACED)
             return False
         if not connection.introduced:
             connection.introduced = True
@@ -197,9 +218,9 @@ class Acceptor(ServerFactory):
             silent = now - connection.last_spoke
             if connection.member is None:
                 if silent >= self._config.election_timeout:
-                    self._end(connection, f"said nothing for {silent:.1f} s")
+                    self._end(connection, SAID_NOTHING)
             elif silent >= 2 * self._config.down_after:
-                self._end(connection, f"was silent for {silent:.1f} s")
+                self._end(connection, WAS_SILENT)
 
     def close(self) -> Deferred[None]:
         """Stop listening and end all connections; fires when the last one is gone.
@@ -232,10 +253,23 @@ class Acceptor(ServerFactory):
             raise FrameError("bad_sender", f"{sender} is not a member")
         others = self._speaking[sender]
         if len(others) >= PER_MEMBER:
-            oldest = min(others, key=lambda other: other.last_spoke)
-            self._end(oldest, "was replaced by a newer connection")
+            spare = [
+                other for other in others if not self._is_heard_from_elsewhere(other, connection)
+            ]
+            oldest = min(spare, key=lambda other: other.last_spoke)
+            self._end(oldest, REPLACED)
         connection.member = sender
         others.append(connection)
+
+    def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
+        """Whether `other` is what is heard of its member, and `newcomer` comes from another
+        machine: whoever dials twice must not silence a member in between its heartbeats."""
+        assert other.member is not None
+        return other.host != newcomer.host and self._floor.holds(other.member, other.number)
+
+    def line(self, cause: str) -> int | None:
+        """None if no further line of this cause is to be logged, else how many were left out."""
+        return self._sparing.line(cause, self._clock())
 
     def _watch_rivals(self, connection: Incoming, now: float) -> None:
         member = connection.member
@@ -261,7 +295,9 @@ class Acceptor(ServerFactory):
             )
 
     def _end(self, connection: Incoming, why: str) -> None:
-        self.log.info("ended the connection of {who}: it {why}", who=connection.describe(), why=why)
+        left_out = self.line(why)
+        if left_out is not None:
+            connection.log_end(LogLevel.info, why, left_out)
         self._forget(connection)
         connection.end()
 

@@ -252,7 +252,8 @@ class Elector:
         if message.epoch > self._epoch + EPOCH_LEAP:
             raise FrameError(
                 "bad_epoch",
-                f"{message.sender} claims epoch {message.epoch}, this node is in {self._epoch}",
+                f"{message.sender} claims epoch {message.epoch}, this node is in {self._epoch}; if "
+                "that is true, stop this node and write that epoch into its elect.meta",
             )
 
     # Acknowledged leases, section 4

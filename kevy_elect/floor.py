@@ -46,6 +46,11 @@ class Floor:
         turn = self._turns.get(member)
         return turn is not None and number < turn.number
 
+    def holds(self, member: str, number: int) -> bool:
+        """Whether this connection of `member` has the floor."""
+        turn = self._turns.get(member)
+        return turn is not None and turn.number == number
+
     def leave(self, member: str, number: int) -> None:
         """The connection is gone."""
         turn = self._turns.get(member)

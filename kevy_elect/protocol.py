@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Generic
+from typing import Any, ClassVar, Final, Generic
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol
@@ -43,13 +43,21 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         raise NotImplementedError
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
-        """Say who broke the protocol, how, and with what. The connection is ended afterwards."""
+        """Say who broke the protocol, how, and with what. The connection has been ended."""
+        self.log_refusal(error, frame)
+
+    def log_refusal(self, error: FrameError, frame: bytes, left_out: int = 0) -> None:
+        level = LogLevel.critical if error.kind == "bad_epoch" else LogLevel.warn
+        self.log_end(level, f"{error} in {frame[:_QUOTED]!r}", left_out)
+
+    def log_end(self, level: Any, why: str, left_out: int = 0) -> None:
+        """Say that this connection was ended; `left_out` lines like this one were not written."""
         self.log.emit(
-            LogLevel.critical if error.kind == "bad_epoch" else LogLevel.warn,
-            "ended the connection of {who}: {error} in {frame!r}",
+            level,
+            "ended the connection of {who}: {why}{more}",
             who=self.describe(),
-            error=error,
-            frame=frame[:_QUOTED],
+            why=why,
+            more=f" (and {left_out} more for this reason before)" if left_out else "",
         )
 
     def dataReceived(self, data: bytes) -> None:

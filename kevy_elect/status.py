@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Final
 
 import attrs
+from twisted.internet.interfaces import IAddress
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from kevy_elect import __version__
 from kevy_elect.service import ElectionService
+
+MAX_READERS: Final = 16
+"""Connections to the page at a time."""
 
 
 def status(service: ElectionService) -> dict[str, Any]:
@@ -49,11 +54,31 @@ class StatusPage(Resource):
         return json.dumps(status(self._service)).encode() + b"\n"
 
 
-def site(service: ElectionService) -> Site:
+class _Unread(Request):
+    """Throws away what is sent along, which would be put on the disk without a bound."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+
+class _Bounded(WrappingFactory):
+    """At most MAX_READERS at a time: who asks must not use up the process's descriptors."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return None if len(self.protocols) >= MAX_READERS else super().buildProtocol(addr)
+
+
+def site(service: ElectionService) -> WrappingFactory:
     """The factory for a listening port that serves this service's status."""
     root = Resource()
     root.putChild(b"status", StatusPage(service))
-    answer = Site(root, timeout=10)
-    answer.noisy = False
-    answer.log = lambda request: None  # type: ignore[method-assign]  # no line per request
-    return answer
+    pages = Site(root, timeout=10)
+    pages.noisy = False
+    pages.requestFactory = _Unread
+    pages.log = lambda request: None  # type: ignore[method-assign]  # no line per request
+    return _Bounded(pages)

@@ -130,6 +130,41 @@ class HowManyTests(AcceptorTests):
             self.hang_up(connection)
         self.assertEqual(len(self.acceptor), 0)
 
+    def test_a_third_from_another_machine_does_not_end_the_one_that_is_heard(self) -> None:
+        real = self.connect("192.0.2.1")
+        self.say(real, "b")
+        for port in range(10):
+            self.clock.advance(0.01)
+            self.say(self.connect("192.0.2.66", port), "b")
+        self.assertFalse(real.ended)
+        self.assertEqual(len(self.heard), 1)
+
+    def test_so_little_is_read_at_once_that_a_flood_leaves_time_for_others(self) -> None:
+        transport: Any = self.connect().transport
+        self.assertEqual(transport.bufferSize, 4096)
+
+
+class LoggingTests(AcceptorTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.note)
+        self.addCleanup(globalLogPublisher.removeObserver, self.note)
+
+    def note(self, event: dict[str, object]) -> None:
+        if "ended the connection" in str(event.get("log_format")):
+            self.lines.append(str(event["log_format"]).format(**event))
+
+    def test_what_strangers_can_cause_at_will_is_logged_a_few_times_and_then_counted(self) -> None:
+        for _ in range(100):
+            self.connect().dataReceived(b"GET / HTTP/1.1\r\n")
+        self.assertEqual(len([line for line in self.lines if "bad:" in line]), 5)
+        self.connect().dataReceived(b"*1\r\n$4\r\nPING\r\n")
+        self.assertIn("wrong_shape", self.lines[-1], "each kind has lines of its own")
+        self.clock.advance(10)
+        self.connect().dataReceived(b"GET / HTTP/1.1\r\n")
+        self.assertIn("and 95 more for this reason", self.lines[-1])
+
 
 class SilenceTests(AcceptorTests):
     def test_a_first_frame_is_due_within_the_election_timeout(self) -> None:
