@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from twisted.application.service import IService, Service
+from twisted.application.internet import TimerService
+from twisted.application.service import IService, IServiceCollection, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -35,7 +36,12 @@ class PrimaryOnly(Service):
     up its role, once all are down, and not stand again for `rest` seconds. If
     children still run when their grace or the lease is over, that is critical,
     and `on_overrun` is called, which by default ends the process at once: a dead
-    process writes nothing.
+    process writes nothing. So does one that was paused for longer than its lease;
+    have it started again by whatever supervises it.
+
+    A process that was paused may take one more turn of a child before anything
+    notices. A child asks `can_write` in each turn, therefore, or passes the epoch
+    in which it was started to a store that checks it.
 
     Put the election and this into one application; their order does not matter.
     """
@@ -120,8 +126,8 @@ class PrimaryOnly(Service):
             try:
                 await maybeDeferred(_start, child)
             except Exception:
-                self.log.failure("{child} could not be started", child=child)
-                return f"{child} could not be started"
+                self.log.failure("{child} could not be started", child=_name(child))
+                return f"{_name(child)} could not be started"
         return None
 
     def _is_over(self) -> bool:
@@ -129,8 +135,9 @@ class PrimaryOnly(Service):
 
     def _died(self) -> str | None:
         """Which child no longer runs though nobody stopped it."""
-        dead = (child for child in self._up if not getattr(child, "running", True))
-        return next((f"{child} no longer runs" for child in dead), None)
+        return next(
+            (f"{_name(child)} no longer runs" for child in self._up if not _runs(child)), None
+        )
 
     async def _take_down(self) -> None:
         """Stop the children, the last one first."""
@@ -138,7 +145,7 @@ class PrimaryOnly(Service):
             try:
                 await maybeDeferred(self._up[-1].stopService)
             except Exception:
-                self.log.failure("{child} failed to stop", child=self._up[-1])
+                self.log.failure("{child} failed to stop", child=_name(self._up[-1]))
             self._up.pop()
         self._stop_by = None
 
@@ -168,7 +175,7 @@ class PrimaryOnly(Service):
         self._stop_by = math.inf  # once is enough
         self.log.critical(
             "{up} still run, and others may be primary from now on",
-            up=", ".join(map(str, self._up)),
+            up=", ".join(map(_name, self._up)),
         )
         self._on_overrun()
 
@@ -196,6 +203,19 @@ def end_at_once() -> None:
 def _start(child: IService) -> object:
     child.privilegedStartService()
     return child.startService()
+
+
+def _runs(child: IService) -> bool:
+    """Whether a child does its work. A TimerService says so even after its call has failed."""
+    if IServiceCollection.providedBy(child) and not all(map(_runs, child)):
+        return False
+    if isinstance(child, TimerService) and not getattr(child, "_loop", child).running:
+        return False
+    return bool(getattr(child, "running", True))
+
+
+def _name(child: IService) -> str:
+    return child.name or type(child).__name__
 
 
 def _check_grace(stop_grace: float, election: ElectionService) -> None:

@@ -412,7 +412,11 @@ class ElectionService(Service):
 def use_monotonic_time() -> None:
     """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
     neither stops nor rushes them; `twistd kevy-elect` does. To be called before anything
-    sets a timer, since one that was set before would never fire: it does nothing then."""
+    sets a timer, since one that was set before would never fire: it does nothing then.
+
+    What takes the reactor's time for a date is wrong from then on, such as the access
+    log of twisted.web.
+    """
     from twisted.internet import reactor
 
     loop: Any = reactor

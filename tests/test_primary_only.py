@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.application.internet import TimerService
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -230,6 +231,22 @@ class TroubleTests(PrimaryOnlyTests):
         self.assertEqual(self.election.rests, [])
         self.one.stopping.callback(None)
         self.assertEqual(self.election.rests, [30.0])
+
+    def test_a_timer_whose_call_fails_has_died(self) -> None:
+        def fail() -> None:
+            raise RuntimeError("no")
+
+        timer = TimerService(1.0, fail)
+        timer.clock = self.election.reactor
+        family = MultiService()
+        timer.setServiceParent(family)
+        service = PrimaryOnly(self.election, family, stop_grace=GRACE, on_overrun=self.overrun)
+        service.startService()
+        self.election.grant(3)
+        self.pass_time(0.2)
+        self.assertEqual(self.election.rests, [30.0])
+        self.assertTrue(self.flushLoggedErrors(RuntimeError))
+        self.successResultOf(service.stopService())
 
     def test_one_that_fails_to_stop_does_not_keep_the_others(self) -> None:
         self.two.stopping = Deferred()
