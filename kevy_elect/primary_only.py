@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -16,8 +13,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
-from kevy_elect.service import ElectionService
+from kevy_elect.service import ElectionService, exit_now
 
 LEAST_LEASE: Final = 10
 """Heartbeats of lease that a grace must leave: with less, every hiccup would stop the children."""
@@ -62,7 +60,7 @@ class PrimaryOnly(Service):
             raise ConfigError("there is no child to run")
         if not rest >= 0:
             raise ConfigError(f"rest ({rest:g} s) must not be below 0")
-        _check_grace(stop_grace, election)
+        _check_grace(stop_grace, election.config)
         self.election = election
         self.children = children
         self.stop_grace = stop_grace
@@ -194,10 +192,7 @@ class PrimaryOnly(Service):
 
 def end_at_once() -> None:
     """End the process with status 1 without waiting for anything."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+    exit_now(1)
 
 
 def _start(child: IService) -> object:
@@ -218,13 +213,17 @@ def _name(child: IService) -> str:
     return child.name or type(child).__name__
 
 
-def _check_grace(stop_grace: float, election: ElectionService) -> None:
-    config = election.config
+def longest_grace(config: ElectConfig) -> float:
+    """The longest `stop_grace`, in seconds, that these timings allow; 0 or less if none."""
     lease = config.down_after - max(config.lease_margin, config.ack_margin)
-    longest = lease - LEAST_LEASE * config.hb_interval
+    return lease - LEAST_LEASE * config.hb_interval
+
+
+def _check_grace(stop_grace: float, config: ElectConfig) -> None:
+    longest = longest_grace(config)
     if not 0 < stop_grace <= longest:
         raise ConfigError(
-            f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats "
-            f"({LEAST_LEASE * config.hb_interval:g} s) of a lease of {lease:g} s: "
-            "lower stop_grace or hb_interval, or raise down_after"
+            f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats of "
+            f"lease, so be at most {longest:g} s: lower stop_grace or hb_interval, or raise "
+            "down_after"
         )

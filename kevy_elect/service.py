@@ -48,7 +48,14 @@ class PeerStatus:
 
 T = TypeVar("T")
 
-__all__ = ["ElectionService", "ElectorSnapshot", "PeerStatus", "end_process", "use_monotonic_time"]
+__all__ = [
+    "ElectionService",
+    "ElectorSnapshot",
+    "PeerStatus",
+    "end_process",
+    "end_with",
+    "use_monotonic_time",
+]
 
 
 class ElectionService(Service):
@@ -425,24 +432,30 @@ def use_monotonic_time() -> None:
 
 
 def end_process(failure: Failure) -> None:
-    """Stop the reactor, which stops all services, and have the process end with status 1.
+    """What a failed elector does to its process: `end_with(1)`."""
+    end_with(1)
+
+
+def end_with(status: int) -> None:
+    """Stop the reactor, which stops all services, and have the process end with `status`.
 
     Exit handlers that the program registered before are not run.
     """
     from twisted.internet import reactor
 
-    atexit.register(_exit_with_failure)
+    # twistd offers no way to choose its exit status.
+    atexit.register(exit_now, status)
     loop: Any = reactor
     if loop.running:
         loop.stop()
 
 
-def _exit_with_failure() -> None:
-    # twistd offers no way to choose its exit status.
+def exit_now(status: int) -> None:
+    """End the process with `status`, without waiting for anything but the log."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def _after(deferred: Deferred[None] | None) -> Deferred[None]:
