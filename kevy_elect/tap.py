@@ -17,8 +17,13 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from kevy_elect import __version__
+from kevy_elect.command import Command, OnExit, longest_stop_grace, whole_grace
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
 from kevy_elect.errors import BallotError, ConfigError, ElectError
+from kevy_elect.hook import Hook
+from kevy_elect.offset import OffsetCommand
+from kevy_elect.primary_only import PrimaryOnly
+from kevy_elect.run import split_command
 from kevy_elect.service import ElectionService, use_monotonic_time
 
 TIMINGS = (
@@ -29,6 +34,9 @@ TIMINGS = (
     ("election-backoff-jitter", "Seconds it waits at most on top of that, at random"),
     ("lease-margin", "Seconds by which a lease ends before others may take over"),
 )
+COMMANDS = ("run-primary", "on-change", "offset-command")
+DEFAULT_STOP_GRACE = 1.0
+_ON_EXIT = ", ".join(each.value for each in OnExit)
 _DEFAULTS = {"lease-margin": "the greater of down-after / 4 and 4 × hb-interval"}
 
 
@@ -40,7 +48,8 @@ def _timing_parameters() -> Iterator[list[object]]:
 
 
 class Options(usage.Options):
-    """Options of `twistd kevy-elect`. After parsing, `cluster` and `timings` hold the result."""
+    """Options of `twistd kevy-elect`. After parsing, `cluster`, `timings`, `commands` (in words,
+    by the option's name), `stop_grace` (seconds) and `on_exit` hold the result."""
 
     synopsis = "[options]"
     longdesc = (
@@ -66,12 +75,38 @@ class Options(usage.Options):
             None,
             "Endpoint for GET /status, such as tcp:8101:interface=127.0.0.1 [default: off]",
         ],
+        ["run-primary", None, None, "Command to run while this node is primary [default: none]"],
+        [
+            "stop-grace",
+            None,
+            None,
+            f"Seconds from its SIGTERM to its SIGKILL [default: {DEFAULT_STOP_GRACE:g}]",
+        ],
+        [
+            "on-exit",
+            None,
+            None,
+            f"If it ends by itself: {_ON_EXIT} the node [default: {OnExit.RESTART.value}]",
+        ],
+        ["on-change", None, None, "Command to run at the start and at each change [default: none]"],
+        [
+            "offset-command",
+            None,
+            None,
+            "Command that prints how much data this copy has, run each second [default: none]",
+        ],
         *_timing_parameters(),
     ]
-    optFlags: ClassVar[list[list[object]]] = [["witness", None, "Vote, but never become primary"]]
+    optFlags: ClassVar[list[list[object]]] = [
+        ["witness", None, "Vote, but never become primary"],
+        ["shell", None, "Have /bin/sh run the commands"],
+    ]
 
     cluster: Cluster
     timings: ElectConfig
+    commands: dict[str, tuple[str, ...]]
+    stop_grace: float
+    on_exit: OnExit
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,8 +165,63 @@ class Options(usage.Options):
         for option in ("listen", "http"):
             if self[option] is not None:
                 _check_endpoint(option, self[option])
+        self._read_commands()
         if self["data-dir"] is None:
             self["data-dir"] = f"kevy-elect-{self['node-id']}"
+
+    def _read_commands(self) -> None:
+        self.commands = {}
+        for option in COMMANDS:
+            text = self[option]
+            if text is not None:
+                with _blaming(f"--{option} {text!r}"):
+                    self.commands[option] = split_command(text, bool(self["shell"]))
+        if self["shell"] and not self.commands:
+            raise usage.UsageError(f"--shell: no command to run; give --{', --'.join(COMMANDS)}")
+        for option in ("stop-grace", "on-exit"):
+            if self[option] is not None and "run-primary" not in self.commands:
+                raise usage.UsageError(
+                    f"--{option} {self[option]}: there is no --run-primary that it could be about; "
+                    "give that too, or leave this out"
+                )
+        if "run-primary" in self.commands:
+            self._read_primary_options()
+
+    def _read_primary_options(self) -> None:
+        if self["witness"]:
+            raise usage.UsageError(
+                f"--run-primary {self['run-primary']!r}: a --witness is never primary; "
+                "leave one of them out"
+            )
+        text = self["on-exit"]
+        try:
+            self.on_exit = OnExit.RESTART if text is None else OnExit(text)
+        except ValueError:
+            raise usage.UsageError(f"--on-exit {text}: choose one of {_ON_EXIT}") from None
+        self.stop_grace = self._read_stop_grace()
+
+    def _read_stop_grace(self) -> float:
+        text = self["stop-grace"]
+        try:
+            grace = DEFAULT_STOP_GRACE if text is None else float(text)
+        except ValueError:
+            raise usage.UsageError(
+                f"--stop-grace {text}: not a number of seconds, such as 0.5"
+            ) from None
+        longest = longest_stop_grace(self.timings)
+        shown = f"{grace:g} (the default)" if text is None else text
+        if longest < 0:
+            raise usage.UsageError(
+                f"--stop-grace {shown}: these timings leave no time to stop --run-primary "
+                "before the lease ends; raise --down-after or lower --hb-interval"
+            )
+        if not 0 <= grace <= longest:
+            raise usage.UsageError(
+                f"--stop-grace {shown}: must be between 0 and {longest:g} s with these timings, "
+                "so that the command is dead before the lease ends; "
+                "correct it, raise --down-after or lower --hb-interval"
+            )
+        return grace
 
     def _read_timings(self) -> ElectConfig:
         given = {}
@@ -189,7 +279,8 @@ class StartError(SystemExit, Exception):
 
 
 class Node(MultiService):
-    """The election and, if asked for, its status page; explains why it cannot start."""
+    """The election and, if asked for, its status page and commands; explains why it cannot
+    start."""
 
     log = Logger()
 
@@ -212,7 +303,9 @@ class Node(MultiService):
 
             page = strports.service(options["http"], site(self.election))
             self._listening.append((f"--http {options['http']}", page))
-        for _, child in self._listening:
+        self._commands = list(_commands(options, self.election))
+        # Stopped in reverse: the hook outlives the election, and so hears of its end.
+        for child in (*self._commands, *(page for _, page in self._listening)):
             child.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
@@ -228,6 +321,8 @@ class Node(MultiService):
         for option, child in self._listening:
             with self._explaining(option):
                 child.startService()
+        for child in self._commands:
+            child.startService()
 
     @contextmanager
     def _explaining(self, option: str) -> Iterator[None]:
@@ -249,6 +344,23 @@ class Node(MultiService):
     def _start_error(self, text: str) -> StartError:
         self.log.critical("cannot start: {text}", text=text)
         return StartError(text)
+
+
+def _commands(options: Options, election: ElectionService) -> Iterator[IService]:
+    """The services that run the commands of `options`."""
+    commands = options.commands
+    if "on-change" in commands:
+        yield Hook(election, commands["on-change"])
+    if "offset-command" in commands:
+        yield OffsetCommand(election, commands["offset-command"])
+    if "run-primary" in commands:
+        command = Command(
+            election,
+            commands["run-primary"],
+            stop_grace=options.stop_grace,
+            on_exit=options.on_exit,
+        )
+        yield PrimaryOnly(election, command, stop_grace=whole_grace(options.stop_grace))
 
 
 def makeService(options: Options) -> Node:

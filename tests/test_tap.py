@@ -8,7 +8,11 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
-from kevy_elect.tap import Node, Options, makeService
+from kevy_elect.command import OnExit, whole_grace
+from kevy_elect.hook import Hook
+from kevy_elect.offset import OffsetCommand
+from kevy_elect.primary_only import PrimaryOnly
+from kevy_elect.tap import COMMANDS, Node, Options, makeService
 
 PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"
 
@@ -52,6 +56,16 @@ class OptionsTests(SynchronousTestCase):
         timings = parsed(*arguments).timings
         for option, value in values.items():
             self.assertEqual(getattr(timings, option.replace("-", "_")), value, option)
+
+    def test_commands_are_split_into_words(self) -> None:
+        options = parsed("--run-primary", "job 'a b'", "--on-change", "hook", "--on-exit", "stop")
+        self.assertEqual(options.commands, {"run-primary": ("job", "a b"), "on-change": ("hook",)})
+        self.assertEqual((options.stop_grace, options.on_exit), (1.0, OnExit.STOP))
+
+    def test_a_shell_runs_them_if_asked_to(self) -> None:
+        options = parsed("--shell", "--offset-command", "wc -l < data", "--run-primary", "a | b")
+        self.assertEqual(options.commands["offset-command"], ("/bin/sh", "-c", "wc -l < data"))
+        self.assertEqual(options.commands["run-primary"], ("/bin/sh", "-c", "a | b"))
 
     def test_version(self) -> None:
         printed: list[str] = []
@@ -122,6 +136,38 @@ class WrongInputTests(SynchronousTestCase):
     def test_an_advertised_address_needs_a_port(self) -> None:
         self.check(self.refused_with("--advertise", "host"), "--advertise", "'host'")
 
+    def test_commands_that_are_none(self) -> None:
+        for option in COMMANDS:
+            message = self.refused_with(f"--{option}", " ")
+            self.check(message, f"--{option} ' '", "name a program")
+            message = self.refused_with(f"--{option}", "job 'a")
+            self.check(message, f'--{option} "job \'a"', "no closing quotation", "close the quote")
+
+    def test_an_unknown_thing_to_do_on_exit(self) -> None:
+        message = self.refused_with("--run-primary=job", "--on-exit=again")
+        self.check(message, "--on-exit again", "restart, step-down, stop")
+
+    def test_a_grace_that_the_lease_has_no_time_for(self) -> None:
+        for grace in ("2", "-1", "nan", "inf"):
+            message = self.refused_with("--run-primary=job", f"--stop-grace={grace}")
+            self.check(message, f"--stop-grace {grace}", "between 0 and 1.399 s", "--down-after")
+        message = self.refused_with("--run-primary=job", "--stop-grace=soon")
+        self.check(message, "--stop-grace soon", "seconds")
+
+    def test_timings_that_leave_no_time_for_any_grace(self) -> None:
+        message = self.refused_with("--run-primary=job", "--hb-interval=0.4", "--down-after=5")
+        self.check(message, "--stop-grace 1 (the default)", "leave no time", "--hb-interval")
+
+    def test_options_about_nothing(self) -> None:
+        for option in ("--stop-grace=1", "--on-exit=stop"):
+            message = self.refused_with("--on-change=hook", option)
+            self.check(message, option.replace("=", " "), "--run-primary")
+        self.check(self.refused_with("--shell"), "--shell", "--run-primary")
+
+    def test_a_witness_that_should_run_as_primary(self) -> None:
+        message = self.refused_with("--witness", "--run-primary=job")
+        self.check(message, "--run-primary 'job'", "--witness", "leave one")
+
     def test_endpoints_that_are_none(self) -> None:
         for option in ("listen", "http"):
             message = self.refused_with(f"--{option}", "nonsense:1")
@@ -143,6 +189,16 @@ class PluginTests(SynchronousTestCase):
         self.assertTrue(node.election.witness)
         self.assertEqual(node.election.advertise, "example.org:6379")
         self.assertEqual(node.election.listen, "tcp:7101:interface=127.0.0.1")
+
+    def test_commands_become_services_beside_the_election(self) -> None:
+        commands = [f"--{option}=job" for option in COMMANDS]
+        node = makeService(parsed(*commands, "--stop-grace=0.4"))
+        hook, offset, only, election = node.services
+        self.assertIsInstance(hook, Hook)
+        self.assertIsInstance(offset, OffsetCommand)
+        self.assertIsInstance(only, PrimaryOnly)
+        self.assertIs(election, node.election)
+        self.assertEqual(only.stop_grace, whole_grace(0.4))
 
     def test_the_default_address_for_clients_has_the_client_port(self) -> None:
         node = makeService(parse("--node-id", "c", "--peers", PEERS))

@@ -1,0 +1,199 @@
+"""The program between a node and a command: nothing of the command outlives its time.
+
+It is a process of its own, so that it keeps time even while the node stands still, and
+survives the node's SIGKILL for as long as it takes to kill the command. It is run by its
+path and imports little, because it is started often and a takeover waits for it.
+
+    keeper.py GRACE STOP_AT COMMAND [ARGUMENT...]
+
+runs the command in a session of its own. On stdin it reads lines, each another STOP_AT
+(seconds of `time.monotonic()`, which all processes of a machine share). At STOP_AT, or when
+the command exits and leaves others behind, the process group gets SIGTERM, and GRACE seconds
+after STOP_AT SIGKILL. When stdin ends, because the node did, SIGKILL follows at once.
+
+On descriptor 3 it writes one line: `started PID`, `failed ERRNO`, or `late` if STOP_AT was over
+before the start. It ends when all that the command started is dead and collected, on Linux
+also what left the process group, with the command's status, or 128 and the signal's number.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+CONTROL: Final = 0
+REPORT: Final = 3
+LATE_STATUS: Final = 128 + signal.SIGTERM
+"""How it ends if the command was never started, because its time was over."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_BETWEEN_LOOKS: Final = 5
+"""Milliseconds between two looks at what is still alive, while it should die."""
+_LONGEST_WAIT: Final = 60_000
+
+
+class Keeper:
+    """One command and its descendants. Times are seconds of `time.monotonic()`."""
+
+    def __init__(self, grace: float, stop_at: float) -> None:
+        self.grace = grace
+        self.stop_at = stop_at
+        self.kill_at = math.inf
+        self.stopping = False
+        self.status: int | None = None
+        self.pid = 0
+        self._heard = b""
+        self._poll = select.poll()
+
+    def run(self, command: Sequence[str]) -> int:
+        """Run it to the end of all that it starts; the status to end with."""
+        if time.monotonic() >= self.stop_at:
+            _report("late")
+            return LATE_STATUS
+        self._listen_for_signals()
+        self._poll.register(CONTROL, select.POLLIN)
+        self.pid, problem = _spawn(command)
+        if problem:
+            _report(f"failed {problem}")
+            return 127
+        _report(f"started {self.pid}")
+        while not self._collect():
+            self._act(time.monotonic())
+            self._wait(time.monotonic())
+        return self.status or 0
+
+    def _collect(self) -> bool:
+        """Collect the dead; whether nobody is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return not _is_alive(self.pid)
+            if pid == 0:
+                return False
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.status = code if code >= 0 else 128 - code
+
+    def _act(self, now: float) -> None:
+        if not self.stopping and (now >= self.stop_at or self.status is not None):
+            self.stopping = True
+            # Late or not, the grace begins when it should have.
+            self.kill_at = min(self.kill_at, min(now, self.stop_at) + self.grace)
+            if now < self.kill_at:
+                self._signal(signal.SIGTERM)
+        if now >= self.kill_at:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        """Signal the group, and orphans that left it."""
+        nobody_there = suppress(ProcessLookupError, PermissionError)
+        with nobody_there:
+            os.killpg(self.pid, number)
+        for pid in _children():
+            with nobody_there:
+                if os.getpgid(pid) != self.pid:
+                    os.kill(pid, number)
+
+    def _wait(self, now: float) -> None:
+        wait: float = _BETWEEN_LOOKS
+        if not self.stopping:
+            wait = min(max(0.0, self.stop_at - now) * 1000 + 1, _LONGEST_WAIT)
+        for descriptor, _ in self._poll.poll(wait):
+            if descriptor == CONTROL:
+                self._hear(os.read(CONTROL, 4096))
+            else:
+                os.read(descriptor, 4096)
+
+    def _hear(self, data: bytes) -> None:
+        if not data:
+            self._poll.unregister(CONTROL)
+            self.stop_at = self.kill_at = -math.inf
+            return
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        if lines:
+            self.stop_at = float(lines[-1])
+
+    def _listen_for_signals(self) -> None:
+        """Wake up for dead children; outlive what ends the node's own process group."""
+        awake, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # Not SIG_IGN, which the command would inherit.
+            signal.signal(number, lambda *_: None)
+        self._poll.register(awake, select.POLLIN)
+
+
+def _spawn(command: Sequence[str]) -> tuple[int, int]:
+    """The command's process id, and the error number if it cannot be executed, else 0."""
+    told, tell = os.pipe()  # closed by the exec
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(number, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), CONTROL)
+            os.execvp(command[0], list(command))
+        except OSError as error:
+            os.write(tell, str(error.errno).encode())
+        finally:
+            os._exit(127)
+    os.close(tell)
+    problem = os.read(told, 16)
+    os.close(told)
+    return pid, int(problem or 0)
+
+
+def _children() -> list[int]:
+    """Our own children, where the system tells. Orphans of the command become that."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _report(line: str) -> None:
+    os.write(REPORT, f"{line}\n".encode())
+    os.close(REPORT)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux only; elsewhere the process group has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Keep the command of `arguments`; the status to end with."""
+    grace, stop_at, *command = arguments
+    os.setsid()  # what kills the node's process group should not kill its keeper
+    os.set_inheritable(REPORT, False)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    return Keeper(float(grace), float(stop_at)).run(command)
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))

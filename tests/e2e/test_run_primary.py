@@ -1,0 +1,298 @@
+"""A command beside each of three real nodes: it works on the primary only, never on two."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+import pytest
+from processes import DEADLINE, Cluster, poll
+from pytest_twisted import ensureDeferred
+
+GRACE = 0.2
+TIMINGS = ("--hb-interval=0.02", "--down-after=1.0", f"--stop-grace={GRACE}")
+WORKER = """
+import os, signal, sys, time
+
+stamps = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+node, epoch, run = os.environ["KEVY_NODE_ID"], os.environ["KEVY_EPOCH"], os.getpid()
+if "stubborn" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("primary", *(os.environ["KEVY_" + each] for each in ("ROLE", "PRIMARY_ID", "PRIMARY_ADDR")))
+print("\\x1b[2J \\xff", file=sys.stderr)
+sys.stdout.flush()
+if "alone" not in sys.argv and os.fork() == 0 and os.fork() == 0:
+    os.setsid()  # a grandchild that leaves the group
+until = time.monotonic() + (0.3 if "brief" in sys.argv else 60)
+while time.monotonic() < until:
+    line = f"{node} {epoch} {run} {os.getpid()} {time.monotonic()}\\n"
+    os.write(stamps, line.encode())
+    time.sleep(0.005)
+sys.exit(7)
+"""
+
+
+@attrs.define
+class Work:
+    """One run of the worker, grandchildren included, as its own stamps tell."""
+
+    node: str
+    epoch: int
+    pid: int
+    began: float
+    ended: float
+    pids: set[int] = attrs.field(factory=set)
+
+
+class Workplace:
+    """The cluster's workers and the file that all of them stamp."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.cluster = cluster
+        self.stamps = directory / "stamps"
+        self.worker = directory / "worker.py"
+        self.worker.write_text(WORKER)
+
+    def start(self, *how: str, command: str | None = None, options: tuple[str, ...] = ()) -> None:
+        words = [sys.executable, str(self.worker), str(self.stamps), *how]
+        run = f"--run-primary={command or shlex.join(words)}"
+        for node in self.cluster.nodes.values():
+            node.start(node.command(*TIMINGS, run, *options))
+
+    def work(self) -> list[Work]:
+        """All runs, by their begin."""
+        runs: dict[int, Work] = {}
+        text = self.stamps.read_text() if self.stamps.exists() else ""
+        for line in text.splitlines():
+            node, epoch, run, pid, stamp = line.split()
+            at = float(stamp)
+            work = runs.setdefault(int(run), Work(node, int(epoch), int(run), at, at))
+            work.began, work.ended = min(work.began, at), max(work.ended, at)
+            work.pids.add(int(pid))
+        return sorted(runs.values(), key=lambda work: work.began)
+
+    def check(self) -> None:
+        """Never two at work at once, and no epoch below the one before."""
+        for one, next_one in pairwise(self.work()):
+            assert one.ended < next_one.began, (one, next_one)
+            assert one.epoch <= next_one.epoch
+
+    async def settled(self, runs: int = 1, processes: int = 2) -> Work:
+        """The last run, once there are so many and it is at work."""
+
+        async def at_work() -> Work | None:
+            work = self.work()
+            ready = len(work) >= runs and len(work[-1].pids) >= processes
+            return work[-1] if ready and is_alive(work[-1].pid) else None
+
+        found: Work = await poll(at_work)
+        return found
+
+
+@pytest.fixture
+def workplace(cluster: Cluster, tmp_path: Path) -> Iterator[Workplace]:
+    place = Workplace(cluster, tmp_path)
+    yield place
+    place.check()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def keeper_of(work: Work) -> int:
+    """The process id of the worker's parent."""
+    stat = Path(f"/proc/{work.pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+async def dead(pids: set[int]) -> None:
+    async def are_dead() -> bool:
+        return not any(map(is_alive, pids))
+
+    await poll(are_dead)
+
+
+async def logged(cluster: Cluster, text: str) -> None:
+    async def is_logged() -> bool:
+        return text in cluster.logs()
+
+    await poll(is_logged)
+
+
+@ensureDeferred
+async def test_it_works_on_the_primary_only_and_is_heard_in_the_log(
+    cluster: Cluster, workplace: Workplace
+) -> None:
+    workplace.start()
+    work = await workplace.settled()
+    primary = await cluster.settled()
+    assert (work.node, work.epoch) == (primary["node_id"], primary["epoch"])
+    address = primary["primary_addr"]
+    await logged(cluster, f"primary primary {work.node} {address}")
+    await logged(cluster, "\\x1b[2J ÿ")
+    assert len(workplace.work()) == 1
+
+
+@ensureDeferred
+async def test_it_moves_when_its_node_is_killed_and_leaves_nobody_behind(
+    cluster: Cluster, workplace: Workplace
+) -> None:
+    workplace.start()
+    first = await workplace.settled()
+    cluster[first.node].kill()
+    killed = time.monotonic()
+    await dead(first.pids)
+    assert time.monotonic() - killed < 1.0
+    second = await workplace.settled(runs=2)
+    assert second.node != first.node
+    assert second.epoch > first.epoch
+
+
+@ensureDeferred
+async def test_it_ends_in_time_while_its_node_stands_still(
+    cluster: Cluster, workplace: Workplace
+) -> None:
+    workplace.start("stubborn")
+    first = await workplace.settled()
+    process = cluster[first.node].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    await dead(first.pids)
+    await workplace.settled(runs=2)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(DEADLINE) == 1  # it overran its lease
+    await logged(cluster, "still run, and others may be primary")
+
+
+@ensureDeferred
+async def test_it_is_started_again_when_it_ends(cluster: Cluster, workplace: Workplace) -> None:
+    workplace.start("brief")
+    await workplace.settled(runs=3)
+    assert len({(work.node, work.epoch) for work in workplace.work()}) == 1
+    await logged(cluster, "exited with status 7 while primary: starting it again in 0.2 s")
+
+
+@ensureDeferred
+async def test_its_end_gives_up_the_role(cluster: Cluster, workplace: Workplace) -> None:
+    workplace.start(options=("--on-exit=step-down",))
+    first = await workplace.settled()
+    os.kill(first.pid, signal.SIGKILL)
+    second = await workplace.settled(runs=2)
+    assert second.node != first.node
+    assert not any(map(is_alive, first.pids))
+    await logged(cluster, "ended by SIGKILL while primary")
+    assert (await cluster.settled())["node_id"] == second.node
+
+
+@ensureDeferred
+async def test_its_end_ends_the_node(cluster: Cluster, workplace: Workplace) -> None:
+    workplace.start("brief", options=("--on-exit=stop",))
+    first = await workplace.settled()
+    process = cluster[first.node].process
+    assert process is not None
+    second = await workplace.settled(runs=2)
+    assert second.node != first.node
+    assert not any(map(is_alive, first.pids))
+    assert process.wait(DEADLINE) == 7
+    # The others need not wait for the end of its lease.
+    await logged(cluster, f"no longer following {first.node}: {first.node} says that it is replica")
+
+
+@ensureDeferred
+async def test_one_that_ignores_sigterm_is_killed(cluster: Cluster, workplace: Workplace) -> None:
+    workplace.start("stubborn")
+    work = await workplace.settled()
+    began = time.monotonic()
+    assert cluster[work.node].kill(signal.SIGTERM) == -signal.SIGTERM
+    assert not any(map(is_alive, work.pids))
+    assert max(each.ended for each in workplace.work() if each.node == work.node) < began + 1.0
+    await logged(cluster, "is down: it ended by SIGKILL")
+
+
+@ensureDeferred
+async def test_a_killed_keeper_takes_it_along(cluster: Cluster, workplace: Workplace) -> None:
+    workplace.start("alone")
+    first = await workplace.settled(processes=1)
+    os.kill(keeper_of(first), signal.SIGKILL)
+    await dead(first.pids)
+    second = await workplace.settled(runs=2, processes=1)
+    assert second.node == first.node
+
+
+@ensureDeferred
+async def test_a_keeper_that_stands_still_does_not_save_it(
+    cluster: Cluster, workplace: Workplace
+) -> None:
+    workplace.start("alone", "stubborn")
+    work = await workplace.settled(processes=1)
+    keeper = keeper_of(work)
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        # The keeper cannot say that all are dead, and so the node ends for its overrun.
+        assert cluster[work.node].kill(signal.SIGTERM) == 1
+        await dead(work.pids)
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+
+
+@ensureDeferred
+async def test_one_that_cannot_be_executed_gives_up_the_role(
+    cluster: Cluster, workplace: Workplace
+) -> None:
+    workplace.start(command="/no/such/program --with words")
+    await logged(cluster, "/no/such/program: No such file or directory")
+    await logged(cluster, "could not be started: giving up the role")
+
+
+@ensureDeferred
+async def test_a_hook_hears_of_each_change_and_an_offset_decides(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    heard = tmp_path / "heard"
+    hook = (
+        "echo $KEVY_NODE_ID from $KEVY_OLD_ROLE/$KEVY_OLD_PRIMARY_ID "
+        f"to $KEVY_ROLE/$KEVY_PRIMARY_ID: $KEVY_REASON >> {shlex.quote(str(heard))}"
+    )
+    for node_id, node in cluster.nodes.items():
+        offset = f"--offset-command=echo {ord(node_id)}"
+        node.start(node.command(*TIMINGS[:2], "--shell", f"--on-change={hook}", offset))
+    first = (await cluster.settled())["node_id"]
+
+    async def offsets_known() -> bool:
+        told = await cluster[first].status()
+        peers = told["peers"] if told else []
+        return [peer["offset"] for peer in peers] == [ord(n) for n in "abc" if n != first]
+
+    async def promotion_heard() -> bool:
+        return f"to primary/{first}: " in heard.read_text()
+
+    await poll(offsets_known)
+    await poll(promotion_heard)
+    cluster[first].kill(signal.SIGTERM)
+    second = await cluster.settled("abc".replace(first, ""))
+    assert second["node_id"] == max("abc".replace(first, ""))
+
+    async def all_heard() -> bool:
+        text = heard.read_text()
+        return all(
+            line in text
+            for line in (
+                f"{first} from / to replica/: the node started",
+                f"from primary/{first} to replica/: the service stopped",
+                f"to primary/{second['node_id']}: ",
+            )
+        )
+
+    await poll(all_heard)
