@@ -6,6 +6,7 @@ that the schedules or the checkers are too weak, not that the safeguard is idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import attrs
 
 from kevy_elect.ballot import Ballot
 from kevy_elect.elector import Elector, _Refusal, _Vote
-from kevy_elect.messages import Accept, Offer, Role
+from kevy_elect.messages import U64_MAX, Accept, Offer, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.testing.schedules import Mode, Outcome, draw_schedule, run_schedule
 
@@ -203,6 +204,28 @@ class RegainsAtOnce(Elector):
         self._measure_lease()
 
 
+class IgnoresPauses(RegainsAtOnce):
+    """Neither a pause (R9) nor the loss of a lease (R8) is noticed."""
+
+    def _begin(self, now: float) -> None:
+        super()._begin(now)
+        self._hold_until = NEVER
+        self._measure_lease()
+
+    def _deadline(self, since: float, runs_until: float) -> float:
+        return super()._deadline(since, math.inf)
+
+
+class IgnoresEpochs(RegainsAtOnce):
+    """A peer in a higher epoch backs the lease, and one that was lost is back at once (R8)."""
+
+    def _deadline(self, since: float, runs_until: float) -> float:
+        leads = self.role is Role.PRIMARY
+        return self.peers.lease_deadline(
+            U64_MAX, since=since, runs_until=runs_until, confirmed=leads
+        )
+
+
 class InfersLeases(Elector):
     """The lease is inferred from what is heard, although peers acknowledge (section 4)."""
 
@@ -239,6 +262,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(NeverGivesUp, 50),
     Mutation(WritesWithoutLease, 50),
     Mutation(RegainsAtOnce, 500, mode=Mode.LEGACY),
+    Mutation(IgnoresPauses, 100, mode=Mode.LEGACY),
+    Mutation(IgnoresEpochs, 100, mode=Mode.LEGACY),
     Mutation(InfersLeases, 100),
     Mutation(AcknowledgesAnyEpoch, 300),
     Mutation(ConfirmsOnArrival, 1000),
