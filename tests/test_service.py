@@ -22,15 +22,7 @@ from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service import ElectionService, ElectorSnapshot
-from tests.transports import QUICK, cluster, heartbeat
-
-
-def free_ports(n: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+from tests.transports import QUICK, cluster, free_ports, heartbeat
 
 
 class MisuseTests(SynchronousTestCase):

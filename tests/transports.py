@@ -1,8 +1,9 @@
-"""Connections in memory, for tests of what stands between bytes and messages."""
+"""Connections in memory, and what else several tests need of a network."""
 
 from __future__ import annotations
 
 import random
+import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -46,3 +47,12 @@ def heartbeat(node_id: str = "b", epoch: int = 1, role: Role = Role.REPLICA) -> 
 
 def rng() -> random.Random:
     return random.Random(0)
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports of this machine on which nobody listens at the moment, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

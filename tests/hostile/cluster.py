@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from tests.hostile.member import MemberSettings
+from tests.transports import free_ports
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
@@ -118,7 +118,7 @@ class Cluster:
         self.journal = directory / "journal"
         self.refusals = directory / "refusals"
         names = ("a", "b", "c")
-        ports = _free_ports(2 * len(names))
+        ports = free_ports(2 * len(names))
         election, pages = ports[: len(names)], ports[len(names) :]
         peers = [f"{n}@127.0.0.1:{port}" for n, port in zip(names, election, strict=True)]
         self.nodes = {
@@ -190,11 +190,3 @@ class Cluster:
             if found is not None or time.monotonic() > deadline:
                 return found
             time.sleep(POLL)
-
-
-def _free_ports(n: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports: list[int] = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
