@@ -51,6 +51,10 @@ class Event:
     kind: str
     text: str
     critical: bool = False
+    epoch: int = 0
+    """The node's own when it was noted."""
+    label: str = ""
+    """A word to count by: the rule that refused a vote, or how a candidacy ended."""
 
 
 @attrs.define
@@ -125,6 +129,12 @@ class Elector:
         self._offered_at = NEVER
         self._eligible_since: float | None = None
         self._backoff_until = NEVER
+        self._aside_until = NEVER
+
+        self._fenced = False
+        self._heir: str | None = None  # whom alone a handover tells, until then
+        self._heir_until = NEVER
+        self._yields_until = NEVER  # to whom a handover was meant for
 
         self._started: float | None = None
         self._last_run = NEVER
@@ -182,7 +192,7 @@ class Elector:
 
     def can_write(self, now: float) -> bool:
         """Whether this node is primary with its lease. Ask at the moment of writing (R8)."""
-        return now < self._lease_until and self._role is Role.PRIMARY
+        return now < self._lease_until and self._role is Role.PRIMARY and not self._fenced
 
     def lease_expires_in(self, now: float) -> float:
         """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
@@ -201,8 +211,48 @@ class Elector:
         self._backoff_until = max(self._backoff_until, now + rest)
         self._eligible_since = None
         if self._role is not Role.REPLICA:
-            self._become_replica(now, why, no_wait=True)
+            self._become_replica(now, why, "resigned", no_wait=True)
         self._measure_lease()
+
+    def hand_over(self, heir: str, now: float, within: float, rest: float) -> None:
+        """Step down, so that `heir` is elected at once.
+
+        Nobody but the heir is told, so that nobody runs against it, until its OFFER is
+        here: then the others, too, may vote for it (R4.6). If it does not run `within`
+        seconds they are told all the same; `rest` seconds later this node may run again.
+        """
+        self._heir = heir
+        self._heir_until = now + within
+        self._yields_until = now + within + rest
+        self._next_heartbeat = NEVER
+        self.step_down(now, 0.0, f"handing over to {heir}")
+
+    def fence(self, now: float, closed: bool) -> None:
+        """Write nothing from now on, whatever the lease; or no longer so.
+
+        The role and the promises of the others stay as they are.
+        """
+        if closed != self._fenced:
+            self._fenced = closed
+            text = (
+                "this node writes nothing from here on" if closed else "this node may write again"
+            )
+            self._note(now, "fence", text)
+
+    def stand_aside(self, now: float, seconds: float) -> None:
+        """Do not run for so many seconds, 0 to run again; a candidate gives up."""
+        self._aside_until = now + seconds
+        self._eligible_since = None
+        if seconds > 0:
+            self._note(now, "aside", f"does not stand for election for {seconds:g} s")
+        else:
+            self._note(now, "aside", "stands for election again")
+        if seconds > 0 and self._role is Role.CANDIDATE:
+            self._become_replica(now, "stands aside", "withdrawn")
+
+    def aside_for(self, now: float) -> float:
+        """Seconds that this node still does not run because it was told to stand aside."""
+        return max(0.0, self._aside_until - now)
 
     def is_peer_down(self, peer: str, now: float) -> bool:
         """Whether `peer` was silent for down_after. Raises ConfigError if it is no peer."""
@@ -374,6 +424,10 @@ class Elector:
         view = self.peers[offer.sender]
         view.heard = now
         ahead = offer.epoch > self._epoch
+        if ahead and offer.sender == self._heir:
+            # In the epoch that is given up: it also frees those who voted in it (R4.2).
+            self._tell_all()
+            self._send_heartbeats(now)
         refusal = self._answer(offer, now)
         # Only now: the answer depends on what the candidate claimed before (R4.4).
         if ahead:
@@ -383,7 +437,10 @@ class Elector:
             f"refused {offer.sender}", offer.epoch, refusal.rule
         ):
             self._note(
-                now, "refused", f"refused OFFER {offer.epoch} of {offer.sender}: {refusal.why}"
+                now,
+                "refused",
+                f"refused OFFER {offer.epoch} of {offer.sender}: {refusal.why}",
+                label=refusal.rule,
             )
 
     def _answer(self, offer: Offer, now: float) -> _Refusal | None:
@@ -399,7 +456,8 @@ class Elector:
                 self._accept(epoch, candidate, now)
                 return None
             if self._role is Role.CANDIDATE and self._is_better(candidate, offer.repl_offset):
-                self._become_replica(now, f"{candidate} is the better candidate of epoch {epoch}")
+                why = f"{candidate} is the better candidate of epoch {epoch}"
+                self._become_replica(now, why, "withdrawn")
                 return self._vote_for(epoch, candidate, now)
         if epoch <= self._epoch:
             return _Refusal("R3.3", f"epoch {epoch} is not above {self._epoch}")
@@ -417,7 +475,7 @@ class Elector:
             return _Refusal("R3.6", "the ballot could not be saved")
         self._epoch = epoch
         if self._role is not Role.REPLICA:
-            self._become_replica(now, f"voted for {candidate} in epoch {epoch}")
+            self._become_replica(now, f"voted for {candidate} in epoch {epoch}", "withdrawn")
         self._accept(epoch, candidate, now)
         self._note(now, "vote", f"voted for {candidate} in epoch {epoch}")
         return None
@@ -520,7 +578,8 @@ class Elector:
         assert self._started is not None
         if self._primary is not None and not self.peers.is_down(self._primary, now):
             return False
-        if self.witness or now < self._hold_until or now < self._backoff_until:
+        rests_until = max(self._backoff_until, self._yields_until, self._aside_until)
+        if self.witness or now < self._hold_until or now < rests_until:
             return False
         if self._binding_vote(now) is not None or not self.peers.quorum_alive(now):
             return False
@@ -551,13 +610,15 @@ class Elector:
         if ahead and free and self.peers.quorum_alive(now):
             self._become_candidate(now, "the lease is lost and others are in a higher epoch")
         elif now - self._leaseless_since >= self.config.down_after:
-            self._become_replica(now, "no lease for down_after", no_wait=True)
+            self._become_replica(now, "no lease for down_after", "leaseless", no_wait=True)
 
     def _send_heartbeats(self, now: float) -> None:
         """What is repeated (R2)."""
+        if self._heir is not None and now >= self._heir_until:
+            self._tell_all()
         if now >= self._next_heartbeat:
             self._next_heartbeat = _next(self._next_heartbeat, self.config.hb_interval, now)
-            self._broadcast(self._current_heartbeat())
+            self._send(self._heir or Outbound.BROADCAST, self._current_heartbeat())
             # The first OFFER left when the candidacy began.
             if self._role is Role.CANDIDATE and now > self._offered_at:
                 self._broadcast(Offer(self._epoch, self.node_id, self._offset))
@@ -585,7 +646,8 @@ class Elector:
         self._accepted = {self.node_id}
         self._offered_at = now
         self.peers.forget_confirmations()
-        self._note(now, "candidacy", f"running in epoch {epoch}: {why}")
+        self._tell_all()
+        self._note(now, "candidacy", f"running in epoch {epoch}: {why}", label="running")
         self._broadcast(Offer(epoch, self.node_id, self._offset))
         self._win_with_quorum(now)
 
@@ -603,22 +665,23 @@ class Elector:
         self._lease_from = NEVER
         self._leaseless_since = None
         voters = ", ".join(sorted(self._accepted))
-        self._note(now, "role", f"elected primary of epoch {self._epoch} by {voters}")
+        text = f"elected primary of epoch {self._epoch} by {voters}"
+        self._note(now, "role", text, label="elected")
         self._announce(now)
 
-    def _become_replica(self, now: float, why: str, *, no_wait: bool = False) -> None:
+    def _become_replica(self, now: float, why: str, label: str, *, no_wait: bool = False) -> None:
         """Stop leading or running. A candidate goes on following whom it followed."""
         was, self._role = self._role, Role.REPLICA
         self._accepted = set()
         self._lease_from = NEVER
-        self._note(now, "role", f"{was} no more: {why}")
+        self._note(now, "role", f"{was} no more: {why}", label=label)
         if was is Role.PRIMARY:
             self._forget_primary(now, why)
             self._no_wait = no_wait
 
     def _follow(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
         if self._role is not Role.REPLICA:
-            self._become_replica(now, f"{sender} is primary of epoch {epoch}")
+            self._become_replica(now, f"{sender} is primary of epoch {epoch}", "superseded")
         if (sender, epoch) != (self._primary, self._primary_epoch):
             self._note(now, "primary", f"following {sender}, primary of epoch {epoch}")
         if sender != self._primary:
@@ -629,6 +692,8 @@ class Elector:
         self._learn_address(addr, now)
         self._no_wait = False
         self._resigned = None
+        self._yields_until = NEVER
+        self._tell_all()
 
     def _forget_primary(self, now: float, why: str, resigned: str | None = None) -> None:
         """Know no primary from now on; `resigned` is who stepped down of its own accord (R7)."""
@@ -644,7 +709,7 @@ class Elector:
 
     def _give_up(self, now: float) -> None:
         votes = f"{len(self._accepted)} of {self.peers.quorum} votes"
-        self._become_replica(now, f"{votes} for epoch {self._epoch} in time")
+        self._become_replica(now, f"{votes} for epoch {self._epoch} in time", "timeout")
         self._back_off(now)
 
     def _back_off(self, now: float) -> None:
@@ -705,6 +770,12 @@ class Elector:
     def _broadcast(self, message: Message) -> None:
         self._send(Outbound.BROADCAST, message)
 
+    def _tell_all(self) -> None:
+        """End a handover's silence towards all but its heir, with the next heartbeat at once."""
+        if self._heir is not None:
+            self._heir = None
+            self._next_heartbeat = NEVER
+
     def _send(self, to: str, message: Message) -> None:
         self._out.append(Outbound(to, message))
 
@@ -715,9 +786,11 @@ class Elector:
         self._noted[about] = what
         return news
 
-    def _note(self, at: float, kind: str, text: str, critical: bool = False) -> None:
+    def _note(
+        self, at: float, kind: str, text: str, critical: bool = False, label: str = ""
+    ) -> None:
         self.event_count += 1
-        self.events.append(Event(at, kind, text, critical))
+        self.events.append(Event(at, kind, text, critical, self._epoch, label))
 
 
 def _next(due: float, interval: float, now: float) -> float:

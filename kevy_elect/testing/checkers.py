@@ -45,6 +45,9 @@ class Checker:
     def disturbed(self) -> None:
         """A link or a process has failed or come back."""
 
+    def resigned(self, node: SimulatedNode) -> None:
+        """`node` gave up its role because it was told to."""
+
     def violated(self, text: str) -> None:
         self.violations.append(Violation(self.cluster.now, self.promise, text))
         self.cluster.note("!", f"{self.promise}: {text}")
@@ -189,6 +192,10 @@ class HealthyPrimaryStays(Checker):
     def disturbed(self) -> None:
         leader = self._leader
         if leader is not None and not self._still_connected(leader):
+            self._release()
+
+    def resigned(self, node: SimulatedNode) -> None:
+        if node is self._leader:
             self._release()
 
     def ran(self, node: SimulatedNode) -> None:

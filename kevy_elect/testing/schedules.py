@@ -97,7 +97,8 @@ class _Draw:
     def schedule(self) -> Schedule:
         rng = self.rng
         begins_at = self.at = rng.choice((0.0, rng.uniform(0, 3), rng.uniform(3, 8)))
-        faults = sorted(self._faults(rng.randint(2, 9)), key=lambda fault: fault.at)
+        faults = [*self._faults(rng.randint(2, 9)), *self._handovers(begins_at)]
+        faults.sort(key=lambda fault: fault.at)
         return Schedule(
             seed=self.seed,
             nodes=len(self.names),
@@ -139,6 +140,13 @@ class _Draw:
         for _ in range(count):
             yield from rng.choice(kinds)()
             self.at += rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(4, 7)))
+
+    def _handovers(self, since: float) -> Iterator[Fault]:
+        """In one of four schedules the operator moves the role, whatever else happens."""
+        if self.rng.random() < 0.25:
+            for _ in range(self.rng.randint(1, 3)):
+                at = self.rng.uniform(since, self.at)
+                yield Fault(at, "hand_over", (self.rng.choice(self.names),))
 
     def _fault(self, action: str, *arguments: Any, after: float = 0.0) -> Fault:
         return Fault(self.at + after, action, arguments)
