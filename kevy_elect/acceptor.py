@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol, cast
 
@@ -64,7 +65,7 @@ class Incoming(ElectionProtocol):
         super().__init__()
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
-        self.last_spoke = now
+        self.since = self.last_spoke = now
         self.introduced = False  # to the listener, once it is heard
         self.turns = 0  # how often a rival spoke between two messages of ours
         self._heartbeats = 0
@@ -95,6 +96,7 @@ class Incoming(ElectionProtocol):
             self.transport.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
+        self._acceptor.refused[error.kind] += 1
         left_out = self._acceptor.line(error.kind)
         if left_out is not None:
             self.log_refusal(error, frame, left_out)
@@ -133,6 +135,8 @@ class Acceptor(ServerFactory):
         clock: Callable[[], float],
     ) -> None:
         self.limit = 4 * (len(peer_ids) + 1) + 16
+        self.refused: Counter[str] = Counter()
+        """Frames that ended their connection, by the kind of their FrameError."""
         self._node_id = node_id
         self._config = config
         self.listener = listener
@@ -158,6 +162,18 @@ class Acceptor(ServerFactory):
     def address(self) -> IAddress | None:
         """Where this listens, None while it does not."""
         return None if self._port is None else self._port.getHost()
+
+    def use_timings(self, config: ElectConfig) -> None:
+        """Go by other timings from now on."""
+        self._config = config
+        self._floor.pause_after = config.pause_after
+
+    def age(self, member: str, now: float) -> float | None:
+        """Seconds since the connection on which `member` is heard was accepted."""
+        for connection in self._speaking[member]:
+            if self._floor.holds(member, connection.number):
+                return now - connection.since
+        return None
 
     def listen(self, description: str, reactor: Any) -> None:
         """Listen on the endpoint of this description.

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.primary_only import longest_grace
+from kevy_elect.process import end_with
 from kevy_elect.run import (
     STDERR,
     CommandError,
@@ -25,7 +26,7 @@ from kevy_elect.run import (
     election_environment,
     printable,
 )
-from kevy_elect.service import ElectionService, end_with
+from kevy_elect.service import ElectionService
 
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
@@ -103,12 +104,19 @@ class Command(Service):
         self.stop_grace = stop_grace
         self._on_exit = on_exit
         self._on_stop = on_stop or end_with
+        self.restarts = 0
+        """How often it was started again after it had ended by itself."""
         self._run: Run | None = None
         self._restart: Any = None
         self._stop_at = 0.0
 
     def __str__(self) -> str:
         return f"the command {shlex.join(self.command)!r}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the command's process, while it runs."""
+        return None if self._run is None else self._run.pid
 
     def startService(self) -> Deferred[None]:
         """Start the command. Fails with CommandError if it cannot be executed."""
@@ -199,6 +207,7 @@ class Command(Service):
         self._restart = self.election.reactor.callLater(delay, self._start_again)
 
     def _start_again(self) -> None:
+        self.restarts += 1
         self._launch().addErrback(self._cannot_start)
 
     def _cannot_start(self, failure: Failure) -> None:

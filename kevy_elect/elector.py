@@ -186,6 +186,12 @@ class Elector:
         if not self.witness:
             self._offset = offset
 
+    def use_timings(self, config: ElectConfig) -> None:
+        """Go by other timings from now on. A lease that they shorten ends accordingly."""
+        self.config = config
+        self.peers.use_timings(config)
+        self._measure_lease()
+
     def has_quorum(self, now: float) -> bool:
         """Whether a quorum backs this node at `now`: for a primary, the lease (R8, R9)."""
         return now < self._lease_until

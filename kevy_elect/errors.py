@@ -25,3 +25,7 @@ class FrameError(ElectError):
 
 class BallotError(ElectError):
     """The durable ballot cannot be read, saved or locked."""
+
+
+class HandoverError(ElectError):
+    """The role cannot be handed over as asked; nothing was changed."""

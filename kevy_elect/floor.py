@@ -25,14 +25,14 @@ class Floor:
     """
 
     def __init__(self, pause_after: float) -> None:
-        self._pause_after = pause_after
+        self.pause_after = pause_after
         self._turns: dict[str, _Turn] = {}
 
     def take(self, member: str, number: int, now: float) -> bool:
         """Whether the connection `number` of `member`, which speaks at `now`, is heard."""
         turn = self._turns.get(member)
         if turn is None or number > turn.number:
-            if turn is not None and turn.open and now - turn.spoke <= self._pause_after:
+            if turn is not None and turn.open and now - turn.spoke <= self.pause_after:
                 return False
             self._turns[member] = _Turn(number, now)
             return True

@@ -115,6 +115,7 @@ class PeerLink(ReconnectingClientFactory):
     noisy = False
     maxDelay: float  # type: ignore[assignment]  # an int in the base by accident
     connector: Any = None
+    state_since = 0.0
     log = Logger()
 
     def __init__(
@@ -130,11 +131,9 @@ class PeerLink(ReconnectingClientFactory):
         self.peer = peer
         self._confirm = confirm
         self.outbox = Outbox()
-        self.state = "stopped"
-        self.maxDelay = min(1.0, config.down_after / 4)
-        self.initialDelay = self.delay = min(REDIAL_AFTER, self.maxDelay)
         self.now = clock
-        self._config = config
+        self.state = "stopped"
+        self.use_timings(config)
         self._reactor = reactor
         self._rng = rng
         self._life = 0  # one more with each stop: a resolver's answer may come after it
@@ -150,6 +149,21 @@ class PeerLink(ReconnectingClientFactory):
         self._lasting = False
         self._unreachable = False
         self._gone: Deferred[None] | None = None
+
+    def use_timings(self, config: ElectConfig) -> None:
+        """Go by other timings from now on; a connection keeps the time-out that it has."""
+        self._config = config
+        self.maxDelay = min(1.0, config.down_after / 4)
+        self.initialDelay = self.delay = min(REDIAL_AFTER, self.maxDelay)
+
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        self.state_since = self.now()
 
     def start(self) -> None:
         """Dial until stopped."""

@@ -61,6 +61,9 @@ class Peers:
     def __iter__(self) -> Iterator[View]:
         return iter(self._views.values())
 
+    def use_timings(self, config: ElectConfig) -> None:
+        self._config = config
+
     def is_down(self, node_id: str, now: float) -> bool:
         """Whether nothing was heard of this peer for down_after, or ever."""
         return now - self._views[node_id].heard >= self._config.down_after

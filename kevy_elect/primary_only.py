@@ -8,14 +8,16 @@ from typing import Final
 
 from twisted.application.internet import TimerService
 from twisted.application.service import IService, IServiceCollection, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
-from kevy_elect.service import ElectionService, exit_now
+from kevy_elect.fence import ChildStatus
+from kevy_elect.process import exit_now
+from kevy_elect.service import ElectionService
 
 LEAST_LEASE: Final = 10
 """Heartbeats of lease that a grace must leave: with less, every hiccup would stop the children."""
@@ -28,7 +30,7 @@ class PrimaryOnly(Service):
     longer than `stop_grace` seconds. They are told to stop, the last one first,
     when what remains of it falls below that, so that they are down before anyone
     else can be primary, even if this node is cut off from all others; and started
-    again when the lease is safe again.
+    again when the lease is safe again. Who steps down or hands over waits for them.
 
     A child that cannot be started, or stops running by itself, makes the node give
     up its role, once all are down, and not stand again for `rest` seconds. If
@@ -68,6 +70,9 @@ class PrimaryOnly(Service):
         self._on_overrun = on_overrun or end_at_once
         self._interval = election.config.hb_interval / 2
         self._up: list[IService] = []  # told to start and not yet down
+        self._starting: IService | None = None
+        self._stopping = False
+        self._stop_waiters: list[Deferred[None]] = []
         self._lease_end = -math.inf
         self._stop_by: float | None = None
         self._awaited: tuple[Callable[[], bool], Deferred[None]] | None = None
@@ -77,6 +82,7 @@ class PrimaryOnly(Service):
         super().startService()
         self._ended = Deferred()
         self._forget = self.election.add_observer(lambda snapshot, reason: self._watch())
+        self._leave_fence = self.election.fence.add(self)
         self._loop = LoopingCall(self._watch)
         self._loop.clock = self.election.reactor
         self._loop.start(self._interval).addErrback(self._broken)
@@ -92,6 +98,33 @@ class PrimaryOnly(Service):
             self._ended.addCallback(waiting.callback)
             self._watch()
         return waiting
+
+    def when_stopped(self) -> Deferred[None]:
+        """Fires when no child runs."""
+        if not self._up:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._stop_waiters.append(waiting)
+        return waiting
+
+    def describe(self) -> list[ChildStatus]:
+        """The children as they are now."""
+        return [
+            ChildStatus(
+                _name(child),
+                self._state(child),
+                restarts=getattr(child, "restarts", 0),
+                pid=getattr(child, "pid", None),
+            )
+            for child in self.children
+        ]
+
+    def _state(self, child: IService) -> str:
+        if child not in self._up:
+            return "stopped"
+        if self._stopping:
+            return "stopping"
+        return "starting" if child is self._starting else "running"
 
     def is_safe(self) -> bool:
         """Whether the children may run: this node is primary, and its lease lasts beyond the
@@ -121,11 +154,14 @@ class PrimaryOnly(Service):
             if not (self.running and self.is_safe()):
                 return None
             self._up.append(child)
+            self._starting = child
             try:
                 await maybeDeferred(_start, child)
             except Exception:
                 self.log.failure("{child} could not be started", child=_name(child))
                 return f"{_name(child)} could not be started"
+            finally:
+                self._starting = None
         return None
 
     def _is_over(self) -> bool:
@@ -139,13 +175,18 @@ class PrimaryOnly(Service):
 
     async def _take_down(self) -> None:
         """Stop the children, the last one first."""
+        self._stopping = True
         while self._up:
             try:
                 await maybeDeferred(self._up[-1].stopService)
             except Exception:
                 self.log.failure("{child} failed to stop", child=_name(self._up[-1]))
             self._up.pop()
+        self._stopping = False
         self._stop_by = None
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for waiting in waiters:
+            waiting.callback(None)
 
     # The watch over the lease
 
@@ -183,6 +224,7 @@ class PrimaryOnly(Service):
 
     def _finish(self, _: object) -> None:
         self._forget()
+        self._leave_fence()
         if self._loop.running:
             self._loop.stop()
         ended, self._ended = self._ended, None

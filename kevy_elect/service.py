@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import logging
+import math
 import os
 import random
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
@@ -24,10 +22,13 @@ from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot
 from kevy_elect.changes import Change, ElectorSnapshot, Observer, Observers
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.elector import Elector, Event
-from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.errors import ConfigError, FrameError, HandoverError
+from kevy_elect.fence import ChildStatus, Fence
+from kevy_elect.handover import Handover, Outcome, Step
 from kevy_elect.link import PeerLink
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
+from kevy_elect.process import end_process, end_with, use_monotonic_time
 
 
 @attrs.frozen
@@ -41,7 +42,14 @@ class PeerStatus:
     epoch: int
     role: Role
     offset: int
+    acknowledging: bool
+    """Whether it answers heartbeats, so that its backing is known exactly (section 4)."""
     link: str
+    """The connection that this node dials: `connecting`, `connected` or `waiting`."""
+    link_age: float
+    """Seconds since that began."""
+    incoming_age: float | None
+    """Seconds since the connection on which it is heard was accepted; None without one."""
     queued: int
     dropped: int
 
@@ -64,7 +72,9 @@ class ElectionService(Service):
     With `data_dir` the ballot is kept there and the directory locked while the
     service runs; a `ballot` of your own instead is yours to protect. `listen` is an
     endpoint description, by default our own entry's address; `advertise` the
-    `host:port` that clients are told, by default our own client address.
+    `host:port` that clients are told, by default our own client address. With
+    `handover` a primary that is stopped hands its role over first, if another member
+    is alive, which may take some 2 × down_after where that one lacks data.
     `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
 
     A bug in the elector must not leave a node that looks alive: the service then
@@ -84,6 +94,7 @@ class ElectionService(Service):
         listen: str | None = None,
         advertise: str | None = None,
         witness: bool = False,
+        handover: bool = True,
         reactor: Any = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
@@ -108,15 +119,24 @@ class ElectionService(Service):
         self._on_crash = on_crash or end_process
         self._offset = 0
         self._observers = Observers(self.state_snapshot)
+        self._hands_over = handover
+        self._handing_over: Deferred[None] | None = None  # fires at its end
+        self.fence = Fence(self._close_fence)
+        """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
+        self.offset_source: Callable[[], Deferred[object]] | None = None
+        """Asked for the newest offset, which it sets, before another takes the role."""
 
         self._elector: Elector | None = None
         self._lock: DirectoryLock | None = None
         self._links: dict[str, PeerLink] = {}
         self._loop: LoopingCall | None = None
         self._stopped: Deferred[None] | None = None
+        self._closing = False
+        self._crashed = False
         self._told: tuple[object, ...] = ()
         self._events_told = 0
         self._next_sweep = NEVER
+        self._ticked_at = NEVER
         self._acceptor = Acceptor(
             cluster.node_id,
             [peer.node_id for peer in cluster.peers],
@@ -163,15 +183,43 @@ class ElectionService(Service):
         if self._elector is not None:
             self._elector.set_repl_offset(offset)
 
-    def step_down(self, rest: float, why: str) -> None:
-        """Give up the role if this node has it, and do not run for `rest` seconds."""
-        now = self._clock()
-        self._ask(lambda elector: elector.step_down(now, rest, why))
-        self._drive(lambda elector, now: elector.tick(now))
+    def use_timings(self, config: ElectConfig) -> None:
+        """Go by other timings from now on, running or not.
+
+        All members should have the same. Where down_after grows, have the replicas use it
+        before the primary does, where it shrinks after it: a lease must not outlast what
+        its voters promised.
+        """
+        self.config = config
+        self._acceptor.use_timings(config)
+        for link in self._links.values():
+            link.use_timings(config)
+        self._ask(lambda elector: elector.use_timings(config))
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+            self._start_loop()
+
+    @property
+    def is_electing(self) -> bool:
+        """Whether the elector runs: from the start to the end of a stop, handover included."""
+        return self._elector is not None
+
+    @property
+    def repl_offset(self) -> int:
+        """How much data this node has, as it was said last; 0 for a witness (R10)."""
+        return 0 if self.witness else self._offset
+
+    def last_tick_ago(self) -> float:
+        """Seconds since the elector last ran on time's account; infinite if it does not run.
+
+        Above half a second and hb_interval, something keeps the reactor from its work.
+        """
+        return math.inf if self._elector is None else self._clock() - self._ticked_at
 
     def add_observer(self, observer: Observer) -> Callable[[], None]:
         """Have `observer(snapshot, reason)` called after each change of role, epoch, primary,
-        its address, or quorum. What it raises is logged. Returns what removes it."""
+        its address, quorum, or whether this node may write. What it raises is logged. Returns
+        what removes it."""
         return self._observers.add(observer)
 
     def when_primary(self) -> Deferred[ElectorSnapshot]:
@@ -202,7 +250,10 @@ class ElectionService(Service):
                 epoch=view.epoch,
                 role=view.role,
                 offset=view.offset,
+                acknowledging=view.acknowledging,
                 link=link.state,
+                link_age=now - link.state_since,
+                incoming_age=self._acceptor.age(view.node_id, now),
                 queued=len(link.outbox),
                 dropped=link.outbox.dropped,
             )
@@ -210,12 +261,110 @@ class ElectionService(Service):
             for link in [self._links[view.node_id]]
         ]
 
+    def children(self) -> list[ChildStatus]:
+        """What runs only on the primary, here, and in which state it is."""
+        return self.fence.children()
+
     def recent_events(self) -> list[tuple[float, Event]]:
         """The last 256 events, each with how many seconds ago it was."""
         if self._elector is None:
             return []
         now = self._clock()
         return [(now - event.at, event) for event in self._elector.events]
+
+    # The operator's hand
+
+    def step_down(self, rest: float, why: str) -> Deferred[None]:
+        """Give up the role if this node has it, and do not run for `rest` seconds.
+
+        All writers stop first; fires when the others have been told.
+        """
+        return Deferred.fromCoroutine(self._step_down(rest, why)).addErrback(self._crash)
+
+    async def _step_down(self, rest: float, why: str) -> None:
+        with self.fence.closed():
+            await self.fence.stopped()
+            self.resign(rest, why)
+
+    def switch_over(
+        self,
+        heir: str | None = None,
+        *,
+        patience: float = 10.0,
+        tell: Callable[[Step], object] = lambda step: None,
+    ) -> Deferred[Outcome]:
+        """Hand the role over to `heir`, or else to the best candidate.
+
+        Fires when another is primary, or this node has taken the role back since the heir
+        did not have all data within `patience` seconds. `tell(step)` hears of each step.
+        Raises HandoverError, with nothing changed, if this node is not the primary with
+        its lease, the heir cannot be one, or another handover is under way.
+        """
+        if self._handing_over is not None:
+            raise HandoverError("a handover is under way already")
+        return self._hand_over(Handover(self, heir, patience=patience, tell=tell))
+
+    def _hand_over(self, handover: Handover) -> Deferred[Outcome]:
+        ended: Deferred[None] = Deferred()
+        self._handing_over = ended
+
+        def over(result: T) -> T:
+            self._handing_over = None
+            ended.callback(None)
+            return result
+
+        return Deferred.fromCoroutine(handover.run()).addBoth(over)
+
+    def pause(self, seconds: float) -> None:
+        """Do not stand for election for so many seconds, or until `resume()`.
+
+        It votes and follows as ever. Raises ConfigError unless `seconds` is a positive finite
+        number, or while this node is primary: hand over first.
+        """
+        if not 0 < seconds < math.inf:
+            raise ConfigError(f"a pause of {seconds:g} s is none: give a number of seconds above 0")
+        if self.state_snapshot().role is Role.PRIMARY:
+            raise ConfigError(f"{self.cluster.node_id} is primary: hand over first")
+        self._stand_aside(seconds)
+
+    def resume(self) -> None:
+        """Stand for election again, if this node was paused."""
+        if self.paused_for():
+            self._stand_aside(0.0)
+
+    def paused_for(self) -> float:
+        """Seconds for which this node still does not stand for election; 0 if it does."""
+        now = self._clock()
+        return 0.0 if self._elector is None else self._elector.aside_for(now)
+
+    def _stand_aside(self, seconds: float) -> None:
+        now = self._clock()
+        self._ask(lambda elector: elector.stand_aside(now, seconds))
+        self._drive(lambda elector, now: elector.tick(now))
+
+    # What a handover asks
+
+    def resign(self, rest: float, why: str) -> None:
+        """Give up the role without waiting for anybody who writes: `step_down` does that first."""
+        now = self._clock()
+        self._ask(lambda elector: elector.step_down(now, rest, why))
+        self._drive(lambda elector, now: elector.tick(now))
+
+    def hand_over(self, heir: str, within: float, rest: float) -> None:
+        """Step down in favour of `heir`, likewise without waiting; see `Elector.hand_over`."""
+        now = self._clock()
+        self._ask(lambda elector: elector.hand_over(heir, now, within, rest))
+        self._drive(lambda elector, now: elector.tick(now))
+
+    async def refresh_offset(self) -> None:
+        """Have the offset source say how much data there is now, if there is one."""
+        if self.offset_source is not None:
+            await self.offset_source()
+
+    def _close_fence(self, closed: bool) -> None:
+        now = self._clock()
+        self._ask(lambda elector: elector.fence(now, closed))
+        self._drive(lambda elector, now: elector.tick(now))
 
     # Start and stop
 
@@ -248,6 +397,7 @@ class ElectionService(Service):
             raise
         super().startService()
         self._stopped = None
+        self._closing = False
         self._warn()
         for peer in self.cluster.peers:
             link = self._links[peer.node_id] = PeerLink(
@@ -259,6 +409,9 @@ class ElectionService(Service):
                 confirm=self.confirm,
             )
             link.start()
+        self._start_loop()
+
+    def _start_loop(self) -> None:
         self._loop = LoopingCall(self._tick)
         self._loop.clock = self.reactor
         self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
@@ -268,18 +421,53 @@ class ElectionService(Service):
             raise ConfigError("this service is still stopping: wait for what stopService returned")
 
     def stopService(self) -> Deferred[None]:
-        """End everything; fires when the last connection is gone and the directory is free."""
+        """End everything, after a handover where one is due (see the constructor); fires when
+        the last connection is gone and the directory is free."""
         if self._acceptor.address is None or (self._stopped and not self._stopped.called):
             return _after(self._stopped)
         super().stopService()
+        self._stopped = Deferred()
+        Deferred.fromCoroutine(self._leave()).addErrback(self._left_at_once)
+        return _after(self._stopped)
+
+    async def _leave(self) -> None:
+        """Hand over, if this node is the primary, and close, writing nothing in between."""
+        if self._handing_over is not None and not self._crashed:
+            await self._handing_over
+        if self._crashed or not (self._hands_over and self.can_write()):
+            self._close()
+            return
+        with self.fence.closed():
+            try:
+                patience = self.config.down_after
+                handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
+                await self._hand_over(handover)
+            finally:
+                self._close()
+
+    def _log_step(self, step: Step) -> None:
+        self.log.info(
+            "{node}: handover, {at:.3f} s: {text}",
+            node=self.cluster.node_id,
+            at=step.at,
+            text=step.text,
+        )
+
+    def _close(self) -> None:
+        """End the election, and what belongs to it."""
+        if self._closing:
+            return
+        self._closing = True
         if self._loop is not None and self._loop.running:
             self._loop.stop()
         self._elector = None
         self._observers.tell("the service stopped")
-        self._stopped = Deferred()
         ends = [link.stop() for link in self._links.values()] + [self._acceptor.close()]
         DeferredList(ends).addCallback(self._ended)
-        return _after(self._stopped)
+
+    def _left_at_once(self, failure: Failure) -> None:
+        if failure.check(HandoverError) is None:
+            self.log.failure("the handover failed", failure)
 
     def _ended(self, results: object) -> None:
         self._unlock()
@@ -352,6 +540,7 @@ class ElectionService(Service):
             self._drive(lambda elector, now: elector.tick(now))
 
     def _tick(self) -> None:
+        self._ticked_at = self._clock()
         self._drive(lambda elector, now: elector.tick(now))
         self._sweep()
 
@@ -406,6 +595,7 @@ class ElectionService(Service):
             elector.current_primary,
             elector.primary_addr,
             elector.has_quorum(self._clock()),
+            self.can_write(),
         )
         if state != self._told:
             self._told = state
@@ -413,49 +603,10 @@ class ElectionService(Service):
 
     def _crash(self, failure: Failure) -> None:
         self.log.failure("the elector failed; this node stops", failure)
-        self.stopService().addBoth(lambda _: self._on_crash(failure))
-
-
-def use_monotonic_time() -> None:
-    """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
-    neither stops nor rushes them; `twistd kevy-elect` does. To be called before anything
-    sets a timer, since one that was set before would never fire: it does nothing then.
-
-    What takes the reactor's time for a date is wrong from then on, such as the access
-    log of twisted.web.
-    """
-    from twisted.internet import reactor
-
-    loop: Any = reactor
-    if not loop.getDelayedCalls():
-        loop.seconds = time.monotonic
-
-
-def end_process(failure: Failure) -> None:
-    """What a failed elector does to its process: `end_with(1)`."""
-    end_with(1)
-
-
-def end_with(status: int) -> None:
-    """Stop the reactor, which stops all services, and have the process end with `status`.
-
-    Exit handlers that the program registered before are not run.
-    """
-    from twisted.internet import reactor
-
-    # twistd offers no way to choose its exit status.
-    atexit.register(exit_now, status)
-    loop: Any = reactor
-    if loop.running:
-        loop.stop()
-
-
-def exit_now(status: int) -> None:
-    """End the process with `status`, without waiting for anything but the log."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        self._crashed = True
+        stopping = self.stopService()
+        self._close()
+        stopping.addBoth(lambda _: self._on_crash(failure))
 
 
 def _after(deferred: Deferred[None] | None) -> Deferred[None]:

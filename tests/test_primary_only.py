@@ -12,6 +12,7 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.changes import ElectorSnapshot, Observers
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
+from kevy_elect.fence import Fence
 from kevy_elect.messages import Role
 from kevy_elect.primary_only import PrimaryOnly
 from kevy_elect.service import ElectionService
@@ -30,6 +31,7 @@ class Leases:
         self.reactor = Clock()
         self.lease_end = 0.0
         self.rests: list[float] = []
+        self.fence = Fence(lambda closed: None)
         self._observers = Observers(self.state_snapshot)
         self.add_observer = self._observers.add
 

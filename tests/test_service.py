@@ -89,7 +89,7 @@ class ServiceTests(TestCase):
             for node_id, port in zip(ids, free_ports(len(ids)), strict=True)
         )
         for seed, node_id in enumerate(ids):
-            given = {"ballot": MemoryBallot(), "config": QUICK} | options
+            given = {"ballot": MemoryBallot(), "config": QUICK, "handover": False} | options
             self.nodes[node_id] = ElectionService(
                 Cluster(node_id, members),
                 rng=random.Random(seed),

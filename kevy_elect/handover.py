@@ -1,0 +1,240 @@
+"""How a primary gives its role to another: fenced first, its children down, gone last.
+
+Nobody may write from the fence on until the next primary is elected, so each step is
+taken as soon as the one before is done, and each has a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from kevy_elect.errors import HandoverError
+from kevy_elect.messages import Role
+from kevy_elect.peers import is_better
+
+if TYPE_CHECKING:
+    from kevy_elect.service import ElectionService, PeerStatus
+
+HEARTBEATS_TO_RUN: Final = 5
+"""Heartbeats within which an heir that need not wait for better ones runs, if it can."""
+
+
+@attrs.frozen
+class Step:
+    """Something that was done, `at` seconds after the fence."""
+
+    at: float
+    text: str
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a handover that began."""
+
+    done: bool
+    """Whether the one that was meant is primary now."""
+    text: str
+    primary: str | None
+    epoch: int
+    unwritable: float
+    """Seconds for which nobody could write, as seen from here."""
+
+
+class Handover:
+    """One handover of `election`'s role, to `heir` or else to the best candidate.
+
+    The heir is waited for until its offset has reached this node's, at most `patience`
+    seconds, the stop of the children included. After that this node takes the role
+    back; or, if it is `leaving`, leaves it to whom the others elect. `tell(step)`
+    hears of each step when it is done.
+    """
+
+    def __init__(
+        self,
+        election: ElectionService,
+        heir: str | None = None,
+        *,
+        patience: float,
+        leaving: bool = False,
+        tell: Callable[[Step], object] = lambda step: None,
+    ) -> None:
+        """Raises HandoverError, with nothing changed, if this node is not the primary that may
+        write, or the heir cannot be one."""
+        snapshot = election.state_snapshot()
+        self._me = election.cluster.node_id
+        if not snapshot.can_write:
+            who = snapshot.current_primary
+            primary = f"{who} is" if who and who != self._me else "ask the primary, if there is one"
+            raise HandoverError(f"{self._me} is not the primary with its lease: {primary}")
+        self._election = election
+        self._heir = self._best() if heir is None else self._check(heir)
+        self._named = heir is not None
+        self._epoch = snapshot.epoch
+        self._leaving = leaving
+        self._tell = tell
+        self._began = election.now()
+        self._deadline = self._began + patience
+
+    async def run(self) -> Outcome:
+        """Do it. What fails on the way is in the outcome."""
+        with self._election.fence.closed():
+            self._say(f"fenced: {self._me} writes nothing from here on")
+            obstacle = await self._stop_children()
+            if obstacle is None:
+                obstacle = await self._wait_for_heir()
+                if obstacle is None:
+                    return await self._step_down()
+                if self._leaving:
+                    return await self._resign(obstacle)
+            if not self._leads():
+                return self._over(f"{obstacle}; {self._me} is no longer the primary")
+        then = "stops" if self._leaving else "takes the role back"
+        return self._over(f"{obstacle}; {self._me} {then}")
+
+    # The steps; each returns what stands in the way, if anything does
+
+    async def _stop_children(self) -> str | None:
+        fence = self._election.fence
+        if not fence.children():
+            await fence.stopped()
+            return None
+        stopped = Deferred.fromCoroutine(fence.stopped())
+        if not await self._until(lambda: bool(stopped.called)):
+            stopped.addErrback(lambda _: None).cancel()
+            return f"its children did not stop within {self._elapsed():.1f} s"
+        self._say("its children are down")
+        return None
+
+    async def _wait_for_heir(self) -> str | None:
+        election = self._election
+        await election.refresh_offset()
+
+        def arrived() -> bool:
+            heir = self._peer(self._heir)
+            return not self._leads() or not heir.alive or heir.offset >= election.repl_offset
+
+        in_time = await self._until(arrived)
+        heir = self._peer(self._heir)
+        if not self._leads():
+            return "the lease or the role was lost meanwhile"
+        if not heir.alive:
+            return f"{heir.node_id} went down"
+        if not in_time:
+            return (
+                f"{heir.node_id} has reached only {heir.offset} of {election.repl_offset} "
+                f"after {self._elapsed():.1f} s"
+            )
+        self._say(f"{heir.node_id} has all of this node's data, offset {election.repl_offset}")
+        return None
+
+    async def _step_down(self) -> Outcome:
+        """Tell the heir, and wait for the one that is elected."""
+        election, config = self._election, self._election.config
+        steps = len(election.cluster.peers) * config.candidate_step
+        ahead = sum(
+            is_better((peer.node_id, peer.offset), (self._heir, self._peer(self._heir).offset))
+            for peer in election.peer_status()
+            if peer.alive
+        )
+        within = HEARTBEATS_TO_RUN * config.hb_interval + ahead * config.candidate_step
+        within = min(within, config.down_after / 2)
+        election.hand_over(self._heir, within, rest=0.0 if self._named else steps)
+        self._say(f"stepped down; {self._heir} alone knows so far")
+        self._deadline = election.now() + within + steps + config.election_timeout
+
+        def voted() -> bool:
+            return election.state_snapshot().epoch > self._epoch
+
+        def elected() -> bool:
+            snapshot = election.state_snapshot()
+            return snapshot.current_primary is not None and snapshot.epoch > self._epoch
+
+        if await self._until(voted) and not elected():
+            epoch = election.state_snapshot().epoch
+            self._say(f"an election of epoch {epoch} is under way; the others know, too")
+        await self._until(elected)
+        primary = election.state_snapshot().current_primary
+        if primary is None:
+            return self._over(f"nobody was elected within {self._elapsed():.1f} s")
+        who = f"{primary} is primary of epoch {election.state_snapshot().epoch}"
+        if primary != self._heir:
+            return self._over(f"{self._heir} did not run, or was not elected; {who}")
+        return self._over(who, done=True)
+
+    async def _resign(self, obstacle: str) -> Outcome:
+        """Step down for all to hear: whoever they elect then."""
+        election = self._election
+        election.resign(election.config.down_after, obstacle)
+        self._deadline = election.now() + 2 * election.config.hb_interval
+        await self._until(lambda: False)  # what was said has to leave this process
+        return self._over(f"{obstacle}; {self._me} stepped down")
+
+    # What the steps ask
+
+    def _best(self) -> str:
+        alive = [peer for peer in self._election.peer_status() if peer.alive]
+        if not alive:
+            raise HandoverError(f"no other member is alive that {self._me} could hand over to")
+        return min(alive, key=lambda peer: (-peer.offset, peer.node_id)).node_id
+
+    def _check(self, heir: str) -> str:
+        ids = [peer.node_id for peer in self._election.cluster.peers]
+        if heir == self._me:
+            raise HandoverError(f"{heir} is the primary already")
+        if heir not in ids:
+            raise HandoverError(f"{heir!r} is no other member; there are {', '.join(ids)}")
+        if not self._peer(heir).alive:
+            raise HandoverError(f"{heir} is down: start it, or choose another")
+        return heir
+
+    def _peer(self, node_id: str) -> PeerStatus:
+        return next(p for p in self._election.peer_status() if p.node_id == node_id)
+
+    def _leads(self) -> bool:
+        """Whether this node still is the primary that it was, and holds its lease."""
+        snapshot = self._election.state_snapshot()
+        return (
+            snapshot.role is Role.PRIMARY and snapshot.epoch == self._epoch and snapshot.has_quorum
+        )
+
+    def _elapsed(self) -> float:
+        return self._election.now() - self._began
+
+    def _say(self, text: str) -> None:
+        self._tell(Step(self._elapsed(), text))
+
+    def _over(self, text: str, done: bool = False) -> Outcome:
+        snapshot, elapsed = self._election.state_snapshot(), self._elapsed()
+        self._say(text)
+        return Outcome(done, text, snapshot.current_primary, snapshot.epoch, elapsed)
+
+    async def _until(self, state: Callable[[], bool]) -> bool:
+        """Wait for `state()`, whether it came before the deadline."""
+        while self._election.is_electing:
+            if state():
+                return True
+            if self._election.now() >= self._deadline:
+                return False
+            await self._change()
+        raise HandoverError(f"{self._me} stopped in the middle of the handover")
+
+    def _change(self) -> Deferred[None]:
+        """Fires at the next change that observers hear of, or when a look is due: offsets
+        are told to nobody."""
+        election = self._election
+        waiting: Deferred[None] = Deferred()
+
+        def wake(*_: object) -> None:
+            remove()
+            if look.active():
+                look.cancel()
+            if not waiting.called:
+                waiting.callback(None)
+
+        remove = election.add_observer(wake)
+        look = election.reactor.callLater(election.config.hb_interval / 10, wake)
+        return waiting
