@@ -115,14 +115,15 @@ class Handover:
 
         def arrived() -> bool:
             heir = self._peer(self._heir)
-            return not self._leads() or not heir.alive or heir.offset >= election.repl_offset
+            gone = not _is_there(heir) or not self._leads()
+            return gone or heir.offset >= election.repl_offset
 
         in_time = await self._until(arrived)
         heir = self._peer(self._heir)
         if not self._leads():
             return "the lease or the role was lost meanwhile"
-        if not heir.alive:
-            return f"{heir.node_id} went down"
+        if not _is_there(heir):
+            return f"{heir.node_id} is gone"
         if not in_time:
             return (
                 f"{heir.node_id} has reached only {heir.offset} of {election.repl_offset} "
@@ -176,10 +177,10 @@ class Handover:
     # What the steps ask
 
     def _best(self) -> str:
-        alive = [peer for peer in self._election.peer_status() if peer.alive]
-        if not alive:
-            raise HandoverError(f"no other member is alive that {self._me} could hand over to")
-        return min(alive, key=lambda peer: (-peer.offset, peer.node_id)).node_id
+        there = [peer for peer in self._election.peer_status() if _is_there(peer)]
+        if not there:
+            raise HandoverError(f"no other member is there that {self._me} could hand over to")
+        return min(there, key=lambda peer: (-peer.offset, peer.node_id)).node_id
 
     def _check(self, heir: str) -> str:
         ids = [peer.node_id for peer in self._election.cluster.peers]
@@ -187,8 +188,8 @@ class Handover:
             raise HandoverError(f"{heir} is the primary already")
         if heir not in ids:
             raise HandoverError(f"{heir!r} is no other member; there are {', '.join(ids)}")
-        if not self._peer(heir).alive:
-            raise HandoverError(f"{heir} is down: start it, or choose another")
+        if not _is_there(self._peer(heir)):
+            raise HandoverError(f"{heir} is not there: start it, or choose another")
         return heir
 
     def _peer(self, node_id: str) -> PeerStatus:
@@ -238,3 +239,9 @@ class Handover:
         remove = election.add_observer(wake)
         look = election.reactor.callLater(election.config.hb_interval / 10, wake)
         return waiting
+
+
+def _is_there(peer: PeerStatus) -> bool:
+    """Whether it was heard lately and hears us. Who is DOWN is the election's to say, and takes
+    longer; a member whose connection is gone is no good heir before that."""
+    return peer.alive and peer.link == "connected"

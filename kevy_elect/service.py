@@ -437,13 +437,14 @@ class ElectionService(Service):
         if self._crashed or not (self._hands_over and self.can_write()):
             self._close()
             return
-        with self.fence.closed():
-            try:
-                patience = self.config.down_after
-                handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
+        try:
+            patience = self.config.down_after
+            handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
+            with self.fence.closed():
                 await self._hand_over(handover)
-            finally:
                 self._close()
+        finally:
+            self._close()
 
     def _log_step(self, step: Step) -> None:
         self.log.info(

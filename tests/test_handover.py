@@ -1,0 +1,424 @@
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.ballot import MemoryBallot
+from kevy_elect.config import ElectConfig
+from kevy_elect.errors import ConfigError, HandoverError
+from kevy_elect.fence import ChildStatus
+from kevy_elect.handover import Outcome, Step
+from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.primary_only import PrimaryOnly
+from kevy_elect.service import ElectionService
+from tests.nodes import CONFIG, EVERYBODY, TICK, Net, Node, elected, heartbeats, offer, replica
+from tests.test_service import ServiceTests
+
+DOWN = CONFIG.down_after
+WITHIN = 1.0
+ROOMY = ElectConfig(hb_interval=0.05, down_after=1.2, election_timeout=0.5)
+"""With a lease that has room for a grace."""
+
+
+def time_until_writing(net: Net, heir: str) -> float:
+    return net.run_until(lambda: net.writers() == [heir], within=DOWN)
+
+
+class FenceRules(SynchronousTestCase):
+    def test_r8_a_fenced_primary_writes_nothing_and_keeps_its_role_and_followers(self) -> None:
+        node = elected()
+        node.elector.fence(node.now, True)
+        self.assertFalse(node.can_write())
+        self.assertEqual(node.elector.lease_expires_in(node.now), 0.0)
+        sent = node.live(3 * DOWN, replica("b", 3), replica("c", 3))
+        self.assertEqual((node.role, node.epoch, node.has_quorum()), (Role.PRIMARY, 3, True))
+        self.assertTrue(heartbeats(sent))
+        self.assertEqual({out.message.role for out in heartbeats(sent)}, {Role.PRIMARY})
+        node.elector.fence(node.now, False)
+        self.assertTrue(node.can_write())
+
+    def test_r4_1_a_fenced_primary_still_votes_for_nobody(self) -> None:
+        node = elected()
+        node.elector.fence(node.now, True)
+        node.hear(offer("b", 4))
+        self.assertEqual((node.role, node.epoch), (Role.PRIMARY, 3))
+
+    def test_a_fence_survives_another_election_of_the_same_node(self) -> None:
+        node = elected()
+        node.elector.fence(node.now, True)
+        node.elector.step_down(node.now, 0.0, "for this test")
+        node.live_until_it_runs(replica("b", 3), replica("c", 3))
+        node.hear(*(Heartbeat(4, "b", Role.REPLICA, 0),))
+        self.assertFalse(node.can_write())
+
+
+class HandingOver(SynchronousTestCase):
+    def test_r7_only_the_heir_is_told_until_its_offer_is_there(self) -> None:
+        node = elected()
+        node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
+        told = heartbeats(node.live(WITHIN - TICK, replica("b", 3), replica("c", 3)))
+        self.assertEqual({out.to for out in told}, {"b"})
+        self.assertEqual({out.message for out in told}, {replica("a", 3)})
+
+    def test_the_others_are_told_in_the_epoch_that_is_given_up_once_the_heir_runs(self) -> None:
+        node = elected()
+        node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
+        node.tick()
+        answer = node.hear(offer("b", 4))
+        self.assertEqual([out.to for out in answer], [EVERYBODY, "b"])
+        self.assertEqual(answer[0].message, replica("a", 3))
+        self.assertEqual(node.epoch, 4)
+
+    def test_an_heir_that_does_not_run_is_waited_for_no_longer_than_said(self) -> None:
+        node = elected()
+        node.elector.hand_over("b", node.now, WITHIN, rest=10.0)
+        node.live(WITHIN, replica("b", 3), replica("c", 3))
+        told = heartbeats(node.live(1.0, replica("b", 3), replica("c", 3)))
+        self.assertEqual({out.to for out in told}, {EVERYBODY})
+
+    def test_r5_afterwards_this_node_rests_as_long_as_said_then_may_run_again(self) -> None:
+        for rest in (0.0, 2.0):
+            node = elected()
+            node.elector.hand_over("b", node.now, WITHIN, rest)
+            took = node.live_until_it_runs(replica("b", 3), replica("c", 3))
+            self.assertApproximates(took, WITHIN + rest, 2 * TICK)
+
+    def test_it_rests_no_longer_than_until_another_leads(self) -> None:
+        net = Net()
+        first = net.elect()
+        heir = min(set("abc") - {first})
+        net.run(DOWN)
+        net[first].elector.hand_over(heir, net.now, WITHIN, rest=1000.0)
+        time_until_writing(net, heir)
+        net.stop(heir)
+        net.run_until(lambda: net.writers() == [first], within=4 * DOWN)
+
+    def test_the_best_candidate_is_elected_in_a_few_messages_whoever_voted_lately(self) -> None:
+        for members in ("abc", "abcde"):
+            net = Net(members)
+            leader = net.elect()
+            net.run(DOWN)
+            for heir in (min(set(members) - {leader}), leader):
+                net.run_until(net.is_settled, within=DOWN)
+                net.run(CONFIG.hb_interval)
+                holder = net.writers()[0]
+                net[holder].elector.hand_over(heir, net.now, WITHIN, rest=0.0)
+                took = time_until_writing(net, heir)
+                # With five, a third vote takes the repeated OFFER (R2).
+                steps = CONFIG.candidate_step * (sorted(set(members) - {holder}).index(heir))
+                most = 0 if members == "abc" else CONFIG.hb_interval + TICK
+                self.assertLess(took - steps, most + 8 * Net.DELAY + TICK)
+
+    def test_r5_a_worse_heir_takes_a_step_more_for_each_better_one(self) -> None:
+        net = Net("abc")
+        leader = net.elect()
+        net.run(DOWN)
+        worst = max(set("abc") - {leader})
+        net[leader].elector.hand_over(worst, net.now, 2.0, rest=0.0)
+        took = time_until_writing(net, worst)
+        self.assertApproximates(took, CONFIG.candidate_step, 2 * TICK + 8 * Net.DELAY)
+
+
+class StandingAside(SynchronousTestCase):
+    def test_r5_who_stands_aside_does_not_run_until_the_time_is_over(self) -> None:
+        node = Node(epoch=3)
+        node.elector.stand_aside(node.now, 3 * DOWN)
+        self.assertEqual(node.elector.aside_for(node.now), 3 * DOWN)
+        took = node.live_until_it_runs(replica("a", 3), replica("c", 3))
+        self.assertGreaterEqual(took, 3 * DOWN)
+        self.assertEqual(node.elector.aside_for(node.now), 0.0)
+
+    def test_r5_it_may_be_told_to_run_again(self) -> None:
+        node = Node(epoch=3)
+        node.elector.stand_aside(node.now, 1000.0)
+        node.live(2 * DOWN, replica("a", 3), replica("c", 3))
+        self.assertIs(node.role, Role.REPLICA)
+        node.elector.stand_aside(node.now, 0.0)
+        node.live(2 * CONFIG.candidate_step, replica("a", 3), replica("c", 3))
+        self.assertIs(node.role, Role.CANDIDATE)
+
+    def test_a_candidate_that_stands_aside_gives_up_and_votes_on(self) -> None:
+        net = Net()
+        leader = net.elect()
+        others = sorted(set("abc") - {leader})
+        net[others[0]].elector.stand_aside(net.now, 1000.0)
+        net.stop(leader)
+        net.run_until(lambda: net.writers() == [others[1]], within=4 * DOWN)
+
+
+class Job(Service):
+    """A child that takes a while to stop."""
+
+    def __init__(self, reactor: Any, stops_in: float) -> None:
+        self.reactor, self.stops_in = reactor, stops_in
+
+    def stopService(self) -> Deferred[None]:
+        stopped = deferLater(self.reactor, self.stops_in)
+        return stopped.addCallback(lambda _: Service.stopService(self))
+
+
+class SlowWriter:
+    """A writer of a user's own that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.stopped: Deferred[None] = Deferred()
+
+    def when_stopped(self) -> Deferred[None]:
+        return self.stopped
+
+    def describe(self) -> list[ChildStatus]:
+        return [ChildStatus("slow", "running")]
+
+
+class RealClusters(ServiceTests):
+    """Three real services on real sockets, of which one may hand over."""
+
+    async def settle(self, **options: Any) -> str:
+        self.make(**options)
+        self.start()
+        return await self.settled()
+
+    async def settled(self) -> str:
+        await self.poll(lambda: self.agreed("abc"), "a primary")
+        primary = self.agreed("abc")
+        assert primary is not None
+        # Who started less than down_after ago neither runs nor votes (R4.3, R5).
+        await deferLater(self.reactor, self.nodes[primary].config.down_after)
+        await self.poll(lambda: self.agreed("abc"), "a primary")
+        return self.agreed("abc") or primary
+
+    def others(self, primary: str) -> list[str]:
+        return sorted(set("abc") - {primary})
+
+
+class SwitchoverTests(RealClusters):
+    async def test_the_role_moves_to_the_best_candidate_or_to_the_one_that_is_named(self) -> None:
+        primary = await self.settle()
+        for heir in (None, self.others(primary)[1]):
+            holder = self.agreed("abc")
+            assert holder is not None
+            steps: list[Step] = []
+            if heir == holder:
+                heir = self.others(holder)[0]
+            outcome = await self.nodes[holder].switch_over(heir, tell=steps.append)
+            expected = heir or self.others(holder)[0]
+            self.assertEqual((outcome.done, outcome.primary), (True, expected), outcome.text)
+            self.assertEqual([step.at for step in steps], sorted(step.at for step in steps))
+            self.assertIn("fenced", steps[0].text)
+            self.assertIn(f"{expected} is primary of epoch {outcome.epoch}", steps[-1].text)
+            self.assertLess(outcome.unwritable, 0.5)
+            await self.poll(lambda e=expected: self.agreed("abc") == e, "agreement")
+
+    async def test_without_a_name_the_most_advanced_is_chosen_and_has_all_data(self) -> None:
+        primary = await self.settle()
+        _, high = self.others(primary)
+        self.nodes[high].set_repl_offset(7)
+        self.nodes[primary].set_repl_offset(9)
+        await self.poll(lambda: self.offset_seen(primary, high) == 7)
+        moved = self.nodes[primary].switch_over()
+        await deferLater(self.reactor, 0.1)
+        self.assertFalse(moved.called)
+        self.assertFalse(self.nodes[primary].can_write())
+        self.nodes[high].set_repl_offset(9)
+        outcome = await moved
+        self.assertEqual((outcome.done, outcome.primary), (True, high), outcome.text)
+        self.assertGreater(outcome.unwritable, 0.1)
+
+    def offset_seen(self, by: str, of: str) -> int:
+        return next(p.offset for p in self.nodes[by].peer_status() if p.node_id == of)
+
+    async def test_an_heir_that_lacks_data_in_time_does_not_get_the_role(self) -> None:
+        primary = await self.settle()
+        heir = self.others(primary)[0]
+        self.nodes[primary].set_repl_offset(5)
+        epoch = self.state(primary).epoch
+        outcome = await self.nodes[primary].switch_over(heir, patience=0.2)
+        self.assertFalse(outcome.done)
+        self.assertIn(f"{heir} has reached only 0 of 5", outcome.text)
+        self.assertIn("takes the role back", outcome.text)
+        self.assertTrue(self.nodes[primary].can_write())
+        self.assertEqual(self.state(primary).epoch, epoch)
+
+    async def test_the_newest_offset_is_asked_for_once_nobody_writes(self) -> None:
+        primary = await self.settle()
+        node, heir = self.nodes[primary], self.others(primary)[0]
+
+        def ask() -> Deferred[object]:
+            self.assertFalse(node.can_write())
+            node.set_repl_offset(3)
+            return deferLater(self.reactor, 0.01)
+
+        node.offset_source = ask
+        self.nodes[heir].set_repl_offset(3)
+        outcome = await node.switch_over(heir, patience=5)
+        self.assertTrue(outcome.done, outcome.text)
+
+    async def test_children_are_down_before_another_can_be_primary(self) -> None:
+        primary = await self.settle(config=ROOMY)
+        node = self.nodes[primary]
+        job = Job(self.reactor, 0.15)
+        job.setName("job")
+        only = PrimaryOnly(node, job, stop_grace=0.2)
+        only.startService()
+        await self.poll(lambda: job.running)
+        self.assertEqual(node.children(), [ChildStatus("job", "running")])
+        steps: list[Step] = []
+        outcome = await node.switch_over(tell=steps.append)
+        self.assertTrue(outcome.done, outcome.text)
+        self.assertFalse(job.running)
+        down = next(step for step in steps if "children are down" in step.text)
+        self.assertGreaterEqual(down.at, 0.15)
+        self.assertEqual(node.children(), [ChildStatus("job", "stopped")])
+        await only.stopService()
+
+    async def test_whoever_does_not_stop_writing_keeps_the_role_here(self) -> None:
+        primary = await self.settle()
+        node, writer = self.nodes[primary], SlowWriter()
+        remove = node.fence.add(writer)
+        outcome = await node.switch_over(patience=0.1)
+        self.assertFalse(outcome.done)
+        self.assertIn("did not stop", outcome.text)
+        self.assertTrue(node.can_write())
+        remove()
+
+    async def test_stepping_down_waits_for_all_writers(self) -> None:
+        primary = await self.settle()
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        stepped = node.step_down(60, "a child of another died")
+        await deferLater(self.reactor, 0.2)
+        self.assertIs(self.state(primary).role, Role.PRIMARY)
+        self.assertFalse(node.can_write())
+        writer.stopped.callback(None)
+        await stepped
+        self.assertIs(self.state(primary).role, Role.REPLICA)
+        await self.poll(lambda: self.agreed("abc") in self.others(primary), "another primary")
+
+    async def test_what_cannot_be_is_refused_and_changes_nothing(self) -> None:
+        primary = await self.settle()
+        node, other = self.nodes[primary], self.others(primary)[0]
+        for heir, complaint in (
+            (primary, "already"),
+            ("zebra", "no other member"),
+        ):
+            error = self.assertRaises(HandoverError, node.switch_over, heir)
+            self.assertIn(complaint, str(error))
+        error = self.assertRaises(HandoverError, self.nodes[other].switch_over)
+        self.assertIn(f"{primary} is", str(error))
+        self.assertTrue(node.can_write())
+        node.fence.add(SlowWriter())
+        first = node.switch_over(patience=0.1)
+        self.assertIn("under way", str(self.assertRaises(HandoverError, node.switch_over)))
+        self.assertFalse((await first).done)
+        await self.nodes[other].stopService()
+        await self.poll(lambda: other in self.state(primary).down_peers)
+        self.assertIn("not there", str(self.assertRaises(HandoverError, node.switch_over, other)))
+
+    async def test_an_heir_that_was_told_not_to_stand_leaves_the_role_where_it_was(self) -> None:
+        primary = await self.settle()
+        heir, third = self.others(primary)
+        self.nodes[heir].pause(60)
+        self.nodes[third].pause(60)
+        outcome = await self.nodes[primary].switch_over(heir)
+        self.assertEqual((outcome.done, outcome.primary), (False, primary), outcome.text)
+        self.assertIn(f"{heir} did not run", outcome.text)
+        await self.poll(lambda: self.nodes[primary].can_write())
+
+    async def test_a_crash_in_the_middle_ends_the_handover_and_the_service(self) -> None:
+        primary = await self.settle()
+        node = self.nodes[primary]
+        node.fence.add(SlowWriter())
+        moved = node.switch_over(patience=30)
+        node._elector.tick = None  # type: ignore[union-attr,assignment,method-assign]
+        await self.assertFailure(moved, HandoverError)
+        await self.poll(lambda: self.crashes)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    async def test_a_pause_is_refused_on_the_primary_and_shown_elsewhere(self) -> None:
+        primary = await self.settle()
+        self.assertRaises(ConfigError, self.nodes[primary].pause, 60)
+        other = self.nodes[self.others(primary)[0]]
+        for seconds in (0, -1, float("nan"), float("inf")):
+            self.assertRaises(ConfigError, other.pause, seconds)
+        self.assertEqual(other.paused_for(), 0)
+        other.pause(60)
+        self.assertTrue(59 < other.paused_for() <= 60)
+        other.resume()
+        self.assertEqual(other.paused_for(), 0)
+
+
+class StoppingTests(RealClusters):
+    """A primary that is stopped hands over on its way out."""
+
+    async def leave(self, primary: str) -> float:
+        """Stop it; the seconds from then until another can write."""
+        node = self.nodes[primary]
+        began = node.now()
+        stopped = node.stopService()
+        await self.poll(lambda: any(self.nodes[n].can_write() for n in self.others(primary)))
+        took = node.now() - began
+        await stopped
+        return took
+
+    async def test_the_role_is_taken_over_at_once(self) -> None:
+        primary = await self.settle(handover=True)
+        self.assertLess(await self.leave(primary), 0.5 * self.nodes[primary].config.down_after)
+        self.assertEqual(self.state(primary).epoch, 0)
+
+    async def test_children_stop_first(self) -> None:
+        primary = await self.settle(handover=True, config=ROOMY)
+        node = self.nodes[primary]
+        job = Job(self.reactor, 0.1)
+        only = PrimaryOnly(node, job, stop_grace=0.2)
+        only.startService()
+        await self.poll(lambda: job.running)
+        left = node.stopService()
+        ended = only.stopService()
+        while not any(self.nodes[n].can_write() for n in self.others(primary)):
+            await deferLater(self.reactor, 0.005)
+        self.assertFalse(job.running)
+        await left
+        await ended
+
+    async def test_without_an_heir_that_has_all_data_the_others_elect_at_once(self) -> None:
+        primary = await self.settle(handover=True)
+        self.nodes[primary].set_repl_offset(10)
+        config = self.nodes[primary].config
+        # The patience for the data, then an election among those that were told.
+        self.assertLess(await self.leave(primary), 2 * config.down_after)
+
+    async def test_nobody_left_to_take_over_is_no_reason_to_stay(self) -> None:
+        primary = await self.settle(handover=True)
+        for other in self.others(primary):
+            await self.nodes[other].stopService()
+        await self.nodes[primary].stopService()
+
+    async def test_a_single_node_just_stops(self) -> None:
+        self.make("a", handover=True)
+        self.start("a")
+        await self.poll(lambda: self.nodes["a"].can_write())
+        await self.nodes["a"].stopService()
+
+    async def test_a_switchover_under_way_is_finished_first(self) -> None:
+        primary = await self.settle(handover=True)
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        moved = node.switch_over(patience=10)
+        stopped = node.stopService()
+        writer.stopped.callback(None)
+        outcome: Outcome = await moved
+        self.assertTrue(outcome.done, outcome.text)
+        await stopped
+
+    async def test_what_runs_no_more_hands_over_nothing(self) -> None:
+        service = ElectionService(self.nodes_cluster(), ballot=MemoryBallot())
+        self.assertRaises(HandoverError, service.switch_over)
+        self.assertEqual(service.children(), [])
+
+    def nodes_cluster(self) -> Any:
+        self.make()
+        return self.nodes["a"].cluster
