@@ -553,6 +553,9 @@ class Elector:
         if self._role is Role.CANDIDATE:
             self._accepted.add(accept.sender)
             self._win_with_quorum(now)
+            if accept.sender == self._resigned:
+                # By now it has told the others, which refused the OFFER before that (R4.6).
+                self._next_heartbeat = NEVER
 
     # What time brings
 
