@@ -6,7 +6,17 @@ import ast
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("codec", "can_write", "ingest", "idle", "failover", "pause", "scale")
+NAMES: Final = (
+    "codec",
+    "can_write",
+    "ingest",
+    "idle",
+    "failover",
+    "haproxy",
+    "pause",
+    "scale",
+    "switchover",
+)
 
 
 def main() -> None:
