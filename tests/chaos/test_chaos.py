@@ -11,7 +11,7 @@ import pytest
 from tests.chaos import sandbox
 
 SEED = 1
-MINUTES = 0.75
+MINUTES = 0.3
 
 
 def test_nobody_writes_beside_another_and_all_agree_again(tmp_path: Path) -> None:

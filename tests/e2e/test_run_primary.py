@@ -285,14 +285,12 @@ async def test_a_hook_hears_of_each_change_and_an_offset_decides(
     assert second["node_id"] == max("abc".replace(first, ""))
 
     async def all_heard() -> bool:
-        text = heard.read_text()
-        return all(
-            line in text
-            for line in (
-                f"{first} from / to replica/: the node started",
-                f"from primary/{first} to replica/: the service stopped",
-                f"to primary/{second['node_id']}: ",
-            )
+        lines = heard.read_text().splitlines()
+        of_first = [line for line in lines if line.startswith(f"{first} from ")]
+        return (
+            of_first[0] == f"{first} from / to replica/: the node started"
+            and of_first[-1].endswith(": the service stopped")
+            and any(f"to primary/{second['node_id']}: " in line for line in lines)
         )
 
     await poll(all_heard)
