@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -23,7 +24,8 @@ GRACE: Final = 0.5
 
 
 class Hook(Service):
-    """Runs `command` when it starts, then at each change; one run at a time.
+    """Runs `command` when it starts, then at each change; one run at a time. An empty one
+    is not run.
 
     A run is not killed for the next one: changes meanwhile make one more run, with the
     newest state. The environment tells that, the reason, and the state of the run before.
@@ -64,30 +66,36 @@ class Hook(Service):
         patience = self.election.reactor.callLater(LONG, self._lose_patience)
         return idle.addCallback(lambda _: patience.cancel() if patience.active() else None)
 
+    def use(self, command: Sequence[str], reason: str) -> None:
+        """Run another command from now on, which is told at once how things are."""
+        self.command = tuple(command)
+        self._last = None
+        self._note(self.election.state_snapshot(), reason)
+
     def _begin(self) -> None:
         self._note(self.election.state_snapshot(), "the node started")
 
     def _note(self, snapshot: ElectorSnapshot, reason: str) -> None:
-        self._due = Change(snapshot, reason)
-        if self._run is None:
+        self._due = Change(snapshot, reason) if self.command else None
+        if self._run is None and self._due is not None:
             self._launch()
 
     def _launch(self) -> None:
         change, self._due = self._due, None
         assert change is not None
-        began = time.monotonic()
+        began, name = time.monotonic(), str(self)
         self._run = run = Run(
             self.command,
             self._environment(change),
-            self._log_output,
+            partial(self._log_output, self.command[0]),
             reactor=self.election.reactor,
             stop_at=float("inf"),
             grace=GRACE,
         )
         self._last = change.snapshot
-        late = self.election.reactor.callLater(LONG, self._tell_of_long_run)
-        run.started.addErrback(self._cannot_start)
-        run.gone.addCallback(self._gone, began, late)
+        late = self.election.reactor.callLater(LONG, self._tell_of_long_run, name)
+        run.started.addErrback(self._cannot_start, name)
+        run.gone.addCallback(self._gone, name, began, late)
 
     def _environment(self, change: Change) -> dict[str, str]:
         node_id = self.election.cluster.node_id
@@ -99,14 +107,14 @@ class Hook(Service):
         del told["KEVY_OLD_NODE_ID"]
         return new | told | {"KEVY_REASON": change.reason}
 
-    def _gone(self, status: int, began: float, late: Any) -> None:
+    def _gone(self, status: int, name: str, began: float, late: Any) -> None:
         took = time.monotonic() - began
         if late.active():
             late.cancel()
         if status or took > LONG:
             self.log.warn(
                 "{hook} {how} after {took:.2f} s",
-                hook=self,
+                hook=name,
                 how=describe_status(status),
                 took=took,
             )
@@ -118,17 +126,17 @@ class Hook(Service):
         for idle in waiting:
             idle.callback(None)
 
-    def _tell_of_long_run(self) -> None:
-        self.log.warn("{hook} still runs after {long:g} s", hook=self, long=LONG)
+    def _tell_of_long_run(self, name: str) -> None:
+        self.log.warn("{hook} still runs after {long:g} s", hook=name, long=LONG)
 
-    def _cannot_start(self, failure: Failure) -> None:
-        self.log.error("{hook} cannot be run: {why}", hook=self, why=failure.value)
+    def _cannot_start(self, failure: Failure, name: str) -> None:
+        self.log.error("{hook} cannot be run: {why}", hook=name, why=failure.value)
 
     def _lose_patience(self) -> None:
         self._due = None
         if self._run is not None:
             self._run.stop_at(time.monotonic())
 
-    def _log_output(self, descriptor: int, line: bytes) -> None:
+    def _log_output(self, program: str, descriptor: int, line: bytes) -> None:
         log = self.log.warn if descriptor == STDERR else self.log.info
-        log("{program}: {line}", program=self.command[0], line=printable(line))
+        log("{program}: {line}", program=program, line=printable(line))

@@ -26,7 +26,10 @@ KEPT_LINES: Final = 2
 
 
 class OffsetCommand(Service):
-    """Runs `command` each second and gives the number that it prints to `election`.
+    """Runs `command` each second and gives the number that it prints to `election`; an empty
+    one is not run. Another may be assigned at any time.
+
+    Before another takes the role it is asked once more, when nobody writes any longer.
 
     An answer that is no number, a failure, or none within `timeout` seconds leaves the
     offset as it was, and is logged when it is another problem than the time before.
@@ -48,6 +51,7 @@ class OffsetCommand(Service):
 
     def startService(self) -> None:
         super().startService()
+        self.election.offset_source = self.ask
         self._loop = LoopingCall(self._question)
         self._loop.clock = self.election.reactor
         self._loop.start(INTERVAL).addErrback(self._broken)
@@ -55,17 +59,36 @@ class OffsetCommand(Service):
     def stopService(self) -> Deferred[None]:
         """Ask no more; fires when no process is left."""
         super().stopService()
+        self.election.offset_source = None
         if self._loop.running:
             self._loop.stop()
+        if self._run is not None:
+            self._run.stop_at(time.monotonic())
+        return self._idle()
+
+    def _idle(self) -> Deferred[None]:
+        """Fires when no process is left of the question that is being asked."""
         idle: Deferred[None] = Deferred()
         if self._run is None:
             idle.callback(None)
         else:
             self._run.gone.addCallback(lambda _: idle.callback(None))
-            self._run.stop_at(time.monotonic())
         return idle
 
-    def _question(self) -> Deferred[int]:
+    def ask(self) -> Deferred[None]:
+        """Ask anew; fires when that answer is taken. One under way may be too old to count."""
+        return Deferred.fromCoroutine(self._ask_anew())
+
+    async def _ask_anew(self) -> None:
+        while self._run is not None:
+            await self._idle()
+        question = self._question()
+        if question is not None:
+            await question
+
+    def _question(self) -> Deferred[None] | None:
+        if not self.command or self._run is not None:
+            return None
         answer: list[bytes] = []
         complaint: list[bytes] = []
 
@@ -86,7 +109,7 @@ class OffsetCommand(Service):
         why: list[str] = []
         run.started.addErrback(lambda failure: why.append(str(failure.value)))
 
-        def gone(status: int) -> int:
+        def gone(status: int) -> None:
             self._run = None
             if time.monotonic() - began >= self._timeout:
                 why.append(f"gave no answer within {self._timeout:g} s")
@@ -94,7 +117,6 @@ class OffsetCommand(Service):
                 why.append(describe_status(status))
             if self.running:
                 self._take(answer, "".join(why[:1]), complaint)
-            return status
 
         return run.gone.addCallback(gone)
 

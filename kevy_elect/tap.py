@@ -3,105 +3,63 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, NoReturn
 
-import attrs
 from twisted.application import strports
 from twisted.application.service import IService, MultiService, Service
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
-from kevy_elect import __version__
-from kevy_elect.command import Command, OnExit, longest_stop_grace, whole_grace
-from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
-from kevy_elect.errors import BallotError, ConfigError, ElectError
+from kevy_elect import __version__, configuration
+from kevy_elect.admin import Admin
+from kevy_elect.agent_check import AgentCheckFactory
+from kevy_elect.command import Command, OnExit, whole_grace
+from kevy_elect.config import Cluster, ElectConfig
+from kevy_elect.configuration import Configuration, MistakesError
+from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.hook import Hook
+from kevy_elect.log import LogLines
 from kevy_elect.offset import OffsetCommand
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.run import split_command
+from kevy_elect.reload import Reload
 from kevy_elect.service import ElectionService, use_monotonic_time
-
-TIMINGS = (
-    ("hb-interval", "Seconds between two heartbeats to each peer"),
-    ("down-after", "Seconds of silence after which a peer is down"),
-    ("election-timeout", "Seconds after which a candidate without a quorum gives up"),
-    ("election-backoff", "Seconds it then waits at least"),
-    ("election-backoff-jitter", "Seconds it waits at most on top of that, at random"),
-    ("lease-margin", "Seconds by which a lease ends before others may take over"),
-)
-COMMANDS = ("run-primary", "on-change", "offset-command")
-DEFAULT_STOP_GRACE = 1.0
-_ON_EXIT = ", ".join(each.value for each in OnExit)
-_DEFAULTS = {"lease-margin": "the greater of down-after / 4 and 4 × hb-interval"}
-
-
-def _timing_parameters() -> Iterator[list[object]]:
-    defaults = ElectConfig()
-    for option, meaning in TIMINGS:
-        default = _DEFAULTS.get(option, getattr(defaults, option.replace("-", "_")))
-        yield [option, None, None, f"{meaning} [default: {default}]"]
+from kevy_elect.settings import NAMED, SETTINGS, did_you_mean
+from kevy_elect.systemd import notifiers
 
 
 class Options(usage.Options):
-    """Options of `twistd kevy-elect`. After parsing, `cluster`, `timings`, `commands` (in words,
-    by the option's name), `stop_grace` (seconds) and `on_exit` hold the result."""
+    """Options of `twistd kevy-elect`, which with environment and file make a configuration.
+
+    After parsing, each option's item has the value in force, and `configuration` all about
+    it; `cluster`, `timings`, `commands` (in words, by the option's name), `stop_grace`
+    (seconds) and `on_exit` are short for parts of that.
+    """
 
     synopsis = "[options]"
     longdesc = (
         "Elects one primary among the peers, replaces it when it dies, and guarantees that "
         "no two write at once. Run one beside each copy of your service: "
         "twistd -n --pidfile= kevy-elect --node-id a "
-        "--peers a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103"
+        "--peers a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103. "
+        "Each option may be given as an environment variable too, such as KEVY_ELECT_NODE_ID, "
+        "or in the file of --config; kevy-elect check-config shows what comes of it."
     )
     optParameters: ClassVar[list[list[object]]] = [
-        ["node-id", None, None, "This node's id, one of those in --peers"],
-        ["listen", None, None, "Endpoint to listen on [default: host and port of our own peer]"],
-        [
-            "advertise",
-            None,
-            None,
-            "HOST:PORT where clients reach this node when it is primary "
-            "[default: host and client port of our own peer]",
-        ],
-        ["data-dir", None, None, "Directory for the ballot [default: kevy-elect-<node-id>]"],
-        [
-            "http",
-            None,
-            None,
-            "Endpoint for GET /status, such as tcp:8101:interface=127.0.0.1 [default: off]",
-        ],
-        ["run-primary", None, None, "Command to run while this node is primary [default: none]"],
-        [
-            "stop-grace",
-            None,
-            None,
-            f"Seconds from its SIGTERM to its SIGKILL [default: {DEFAULT_STOP_GRACE:g}]",
-        ],
-        [
-            "on-exit",
-            None,
-            None,
-            f"If it ends by itself: {_ON_EXIT} the node [default: {OnExit.RESTART.value}]",
-        ],
-        ["on-change", None, None, "Command to run at the start and at each change [default: none]"],
-        [
-            "offset-command",
-            None,
-            None,
-            "Command that prints how much data this copy has, run each second [default: none]",
-        ],
-        *_timing_parameters(),
+        [each.name, None, None, each.help]
+        for each in SETTINGS
+        if each.metavar and not each.repeatable
     ]
     optFlags: ClassVar[list[list[object]]] = [
-        ["witness", None, "Vote, but never become primary"],
-        ["shell", None, "Have /bin/sh run the commands"],
+        [each.name, None, each.help] for each in SETTINGS if not each.metavar
     ]
 
+    configuration: Configuration
     cluster: Cluster
     timings: ElectConfig
     commands: dict[str, tuple[str, ...]]
@@ -110,19 +68,25 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self._peers: list[str] = []
+        self._lists: dict[str, list[str]] = {}
+        self._given: dict[str, str] = {}
 
     def parseOptions(self, options: list[str] | None = None) -> None:
-        """Raises UsageError for input that is wrong. Below twistd or twist it ends the process
-        instead, with that one message and status 1: they print all their own usage, and
-        end with 64 or, some, with 0."""
+        """Raises UsageError for input that is wrong, one mistake a line. Below twistd or
+        twist it ends the process instead, with those lines and status 1: they print all
+        their own usage, and end with 64 or, some, with 0."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
             if self.parent is None:
                 raise
-            hint = "" if str(error).startswith("--") else "; see --help"
-            sys.exit(f"kevy-elect: {error}{hint}")
+            hint = "" if isinstance(error.__cause__, MistakesError) else self._hint(str(error))
+            sys.exit("\n".join(f"kevy-elect: {line}{hint}" for line in str(error).splitlines()))
+
+    def _hint(self, error: str) -> str:
+        words = [word for word in error.split() if word.startswith("--")]
+        meant = did_you_mean(words[0], [each.option for each in SETTINGS]) if words else ""
+        return f"{meant}; see --help"
 
     def parseArgs(self, *extra: str) -> None:
         """Raises UsageError: there are options only."""
@@ -132,8 +96,13 @@ class Options(usage.Options):
             )
 
     def opt_peers(self, peers: str) -> None:
-        """Every member, this one too: id@host:elect_port[:client_port],... (repeatable)"""
-        self._peers += [peer for peer in peers.split(",") if peer.strip()]
+        self._lists.setdefault("peers", []).append(peers)
+
+    def opt_http_peers(self, pages: str) -> None:
+        self._lists.setdefault("http-peers", []).append(pages)
+
+    opt_peers.__doc__ = NAMED["peers"].help
+    opt_http_peers.__doc__ = NAMED["http-peers"].help
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -141,132 +110,28 @@ class Options(usage.Options):
         sys.exit(0)
 
     def postOptions(self) -> None:
-        """Raises UsageError, naming option, value and remedy, unless all is well."""
-        for required, given in (("node-id", self["node-id"]), ("peers", self._peers)):
-            if not given:
-                raise usage.UsageError(f"--{required} is missing; see --help")
-        with _blaming("--peers"):
-            members = tuple(PeerAddr.parse(peer) for peer in self._peers)
-        ids = [member.node_id for member in members]
-        if self["node-id"] not in ids:
-            raise usage.UsageError(
-                f"--node-id {self['node-id']}: not among --peers, which name {', '.join(ids)}. "
-                "Correct it, or add this node: --peers lists every member"
-            )
-        with _blaming("--peers"):
-            self.cluster = Cluster(self["node-id"], members)
-        self.timings = self._read_timings()
-        if self["advertise"] is not None:
-            with _blaming("--advertise"):
-                parse_advertised(self["advertise"])
-        else:
-            with _blaming("--peers", remedy="give --advertise HOST:PORT"):
-                parse_advertised(self.cluster.me.client_addr)
-        for option in ("listen", "http"):
-            if self[option] is not None:
-                _check_endpoint(option, self[option])
-        self._read_commands()
-        if self["data-dir"] is None:
-            self["data-dir"] = f"kevy-elect-{self['node-id']}"
-
-    def _read_commands(self) -> None:
-        self.commands = {}
-        for option in COMMANDS:
-            text = self[option]
-            if text is not None:
-                with _blaming(f"--{option} {text!r}"):
-                    self.commands[option] = split_command(text, bool(self["shell"]))
-        if self["shell"] and not self.commands:
-            raise usage.UsageError(f"--shell: no command to run; give --{', --'.join(COMMANDS)}")
-        for option in ("stop-grace", "on-exit"):
-            if self[option] is not None and "run-primary" not in self.commands:
-                raise usage.UsageError(
-                    f"--{option} {self[option]}: there is no --run-primary that it could be about; "
-                    "give that too, or leave this out"
-                )
-        if "run-primary" in self.commands:
-            self._read_primary_options()
-
-    def _read_primary_options(self) -> None:
-        if self["witness"]:
-            raise usage.UsageError(
-                f"--run-primary {self['run-primary']!r}: a --witness is never primary; "
-                "leave one of them out"
-            )
-        text = self["on-exit"]
+        """Raises UsageError, naming option, value and remedy of each mistake, unless all is
+        well."""
+        for setting in SETTINGS:
+            if setting.name in self._lists:
+                self._given[setting.name] = ",".join(self._lists[setting.name])
+            elif not setting.metavar and self[setting.name]:
+                self._given[setting.name] = "true"
+            elif setting.metavar and self.get(setting.name) is not None:
+                self._given[setting.name] = self[setting.name]
         try:
-            self.on_exit = OnExit.RESTART if text is None else OnExit(text)
-        except ValueError:
-            raise usage.UsageError(f"--on-exit {text}: choose one of {_ON_EXIT}") from None
-        self.stop_grace = self._read_stop_grace()
+            found = configuration.read(self._given, os.environ)
+        except MistakesError as error:
+            raise usage.UsageError(str(error)) from error
+        self.configuration = found
+        self.update(found.values)
+        self.cluster, self.timings, self.commands = found.cluster, found.timings, found.commands
+        self.stop_grace, self.on_exit = self["stop-grace"], self["on-exit"]
 
-    def _read_stop_grace(self) -> float:
-        text = self["stop-grace"]
-        try:
-            grace = DEFAULT_STOP_GRACE if text is None else float(text)
-        except ValueError:
-            raise usage.UsageError(
-                f"--stop-grace {text}: not a number of seconds, such as 0.5"
-            ) from None
-        longest = longest_stop_grace(self.timings)
-        shown = f"{grace:g} (the default)" if text is None else text
-        if longest < 0:
-            raise usage.UsageError(
-                f"--stop-grace {shown}: these timings leave no time to stop --run-primary "
-                "before the lease ends; raise --down-after or lower --hb-interval"
-            )
-        if not 0 <= grace <= longest:
-            raise usage.UsageError(
-                f"--stop-grace {shown}: must be between 0 and {longest:g} s with these timings, "
-                "so that the command is dead before the lease ends; "
-                "correct it, raise --down-after or lower --hb-interval"
-            )
-        return grace
-
-    def _read_timings(self) -> ElectConfig:
-        given = {}
-        for option, _ in TIMINGS:
-            text = self[option]
-            if text is not None:
-                try:
-                    given[option.replace("-", "_")] = float(text)
-                except ValueError:
-                    raise usage.UsageError(
-                        f"--{option} {text}: not a number of seconds, such as 0.5"
-                    ) from None
-        try:
-            return ElectConfig(**given)
-        except ConfigError as error:
-            raise usage.UsageError(_in_options(str(error))) from None
-
-
-@contextmanager
-def _blaming(option: str, remedy: str | None = None) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        raise usage.UsageError(f"{option}: {error}" + (f"; {remedy}" if remedy else "")) from None
-
-
-def _in_options(text: str) -> str:
-    """Name the settings in `text` as the command line does, longest first."""
-    for name in sorted((field.name for field in attrs.fields(ElectConfig)), key=len, reverse=True):
-        text = text.replace(f" {name}", f" --{name.replace('_', '-')}")
-        if text.startswith(name):
-            text = f"--{name.replace('_', '-')}{text[len(name) :]}"
-    return text
-
-
-def _check_endpoint(option: str, description: str) -> None:
-    from twisted.internet import reactor
-
-    try:
-        serverFromString(reactor, description)
-    except Exception as error:  # whatever parser the description names
-        raise usage.UsageError(
-            f"--{option} {description}: no endpoint ({error}); "
-            "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
-        ) from None
+    def reread(self) -> Configuration:
+        """The configuration that the same options make now. Raises MistakesError."""
+        file = {"config": self["config"]} if self["config"] is not None else {}
+        return configuration.read(self._given | file, os.environ)
 
 
 class StartError(SystemExit, Exception):
@@ -279,37 +144,54 @@ class StartError(SystemExit, Exception):
 
 
 class Node(MultiService):
-    """The election and, if asked for, its status page and commands; explains why it cannot
-    start."""
+    """The election and what was asked for beside it; explains why it cannot start."""
 
     log = Logger()
 
     def __init__(self, options: Options) -> None:
         super().__init__()
+        self.log_lines = LogLines(
+            options["log-level"], options["log-format"], options.cluster.node_id
+        )
         self.election = ElectionService(
             options.cluster,
             data_dir=options["data-dir"],
             config=options.timings,
             listen=options["listen"],
             advertise=options["advertise"],
-            witness=bool(options["witness"]),
+            witness=options["witness"],
+            handover=not options["no-handover"],
         )
         self._data_dir = options["data-dir"]
-        self._listening: list[tuple[str, IService]] = [
-            (f"--listen {self.election.listen}", self.election)
+        hook = Hook(self.election, options.commands.get("on-change", ()))
+        offset = OffsetCommand(self.election, options.commands.get("offset-command", ()))
+        reload = Reload(
+            options.configuration,
+            options.reread,
+            election=self.election,
+            hook=hook,
+            offset=offset,
+            log_lines=self.log_lines,
+        )
+        self._listening = [
+            (f"--listen {self.election.listen}", self.election),
+            *_pages(options, self.election),
+            *_admin(options, self.election),
         ]
-        if options["http"] is not None:
-            from kevy_elect.status import site
-
-            page = strports.service(options["http"], site(self.election))
-            self._listening.append((f"--http {options['http']}", page))
-        self._commands = list(_commands(options, self.election))
+        self._beside: list[IService] = [
+            hook,
+            offset,
+            *([reload] if options["config"] is not None else []),
+            *_primary_command(options, self.election),
+            *notifiers(self.election, os.environ),
+        ]
         # Stopped in reverse: the hook outlives the election, and so hears of its end.
-        for child in (*self._commands, *(page for _, page in self._listening)):
+        for child in (*self._beside, *(service for _, service in self._listening)):
             child.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         use_monotonic_time()
+        self.log_lines.begin()
         Service.privilegedStartService(self)
         for option, child in self._listening:
             with self._explaining(option):
@@ -321,8 +203,13 @@ class Node(MultiService):
         for option, child in self._listening:
             with self._explaining(option):
                 child.startService()
-        for child in self._commands:
+        for child in self._beside:
             child.startService()
+
+    def stopService(self) -> Deferred[object]:
+        """Stop the election first: its handover stops the command, and the hook hears of it."""
+        self.running = False
+        return self.election.stopService().addCallback(lambda _: MultiService.stopService(self))
 
     @contextmanager
     def _explaining(self, option: str) -> Iterator[None]:
@@ -346,17 +233,33 @@ class Node(MultiService):
         return StartError(text)
 
 
-def _commands(options: Options, election: ElectionService) -> Iterator[IService]:
-    """The services that run the commands of `options`."""
-    commands = options.commands
-    if "on-change" in commands:
-        yield Hook(election, commands["on-change"])
-    if "offset-command" in commands:
-        yield OffsetCommand(election, commands["offset-command"])
-    if "run-primary" in commands:
+def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
+    """What is served, each with the option that asked for it."""
+    if options["http"] is not None:
+        from kevy_elect.status import site
+
+        others = {
+            node_id: f"http://{address}"
+            for node_id, address in options["http-peers"].items()
+            if node_id != election.cluster.node_id
+        }
+        yield f"--http {options['http']}", strports.service(options["http"], site(election, others))
+    if options["agent-check"] is not None:
+        agent = strports.service(options["agent-check"], AgentCheckFactory(election))
+        yield f"--agent-check {options['agent-check']}", agent
+
+
+def _admin(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
+    if options["admin"] is not None:
+        admin = Admin(election, options["admin"], options["http-peers"])
+        yield f"--admin {options['admin']}", admin
+
+
+def _primary_command(options: Options, election: ElectionService) -> Iterator[IService]:
+    if "run-primary" in options.commands:
         command = Command(
             election,
-            commands["run-primary"],
+            options.commands["run-primary"],
             stop_grace=options.stop_grace,
             on_exit=options.on_exit,
         )

@@ -67,6 +67,55 @@ class HookTests(ProcessTests):
         await self.poll(lambda: self.read() == "x\nx\n")
         await service.stopService()
 
+    async def test_another_command_is_told_how_things_are_and_then_of_changes(self) -> None:
+        service = self.start(TELL)
+        await self.poll(lambda: self.read() and service._run is None)
+        service.use(self.shell(f"echo new >> out; {TELL}"), "it is another")
+        await self.poll(lambda: service._run is None)
+        self.election.change(8, "it changed")
+        await self.poll(lambda: service._run is None)
+        self.assertEqual(
+            self.read().splitlines(),
+            [
+                "the node started: to primary 7",
+                "new",
+                "it is another: to primary 7",
+                "new",
+                "it changed: primary 7 to primary 8",
+            ],
+        )
+        await service.stopService()
+
+    async def test_another_command_waits_for_the_run_of_the_one_before(self) -> None:
+        service = self.start("echo old >> out; while [ ! -e go ]; do sleep 0.01; done; exit 4")
+        await self.poll(lambda: self.read())
+        service.use(self.shell(TELL), "it is another")
+        (self.directory / "go").touch()
+        await self.poll(lambda: self.read() == "old\nit is another: to primary 7\n")
+        (line,) = [line for line in self.logged if "exited with status 4" in line]
+        self.assertIn("echo old", line)
+        await service.stopService()
+
+    async def test_no_command_is_not_run(self) -> None:
+        service = self.start("echo x >> out; while [ ! -e go ]; do sleep 0.01; done; echo y")
+        await self.poll(lambda: self.read())
+        self.election.change(8, "no longer of interest")
+        service.use((), "there is none")
+        self.election.change(9, "neither")
+        (self.directory / "go").touch()
+        await service.stopService()
+        self.assertTrue(self.is_logged("/bin/sh: y"))
+        self.assertEqual(self.read(), "x\n")
+
+    async def test_nor_is_one_missed_at_the_start(self) -> None:
+        service = Hook(self.election, ())
+        service.startService()
+        await self.poll(lambda: not service._first.active())
+        self.election.change(8, "nobody hears this")
+        service.use(self.shell(TELL), "there is one")
+        await self.poll(lambda: self.read() == "there is one: to primary 8\n")
+        await service.stopService()
+
     async def test_one_that_cannot_be_executed_is_named(self) -> None:
         service = Hook(self.election, ["/no/such"])
         service.startService()
@@ -105,6 +154,24 @@ class OffsetTests(ProcessTests):
         await self.poll(lambda: self.is_logged("gave no answer within 0.2 s"))
         await service.stopService()
         self.assertEqual(self.election.offsets, [])
+
+    async def test_another_command_is_asked_next(self) -> None:
+        service = OffsetCommand(self.election, ())
+        service.startService()
+        self.addCleanup(service.stopService)
+        service.command = self.shell("echo 5")
+        await self.poll(lambda: self.election.offsets == [5])
+        service.command = ()
+        await service.stopService()
+        self.assertEqual([line for line in self.logged if "offset" in line], [])
+
+    async def test_it_can_be_asked_anew_and_what_began_before_does_not_count(self) -> None:
+        service = self.start("sleep 0.2; echo x >> out; wc -l < out")
+        self.assertEqual(self.election.offset_source, service.ask)
+        await self.election.offset_source()
+        self.assertEqual(self.election.offsets, [1, 2])
+        await service.stopService()
+        self.assertIsNone(self.election.offset_source)
 
     async def test_stopping_does_not_wait_for_an_answer(self) -> None:
         service = self.start("echo > out; sleep 60")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IServiceMaker
@@ -12,7 +14,8 @@ from kevy_elect.command import OnExit, whole_grace
 from kevy_elect.hook import Hook
 from kevy_elect.offset import OffsetCommand
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.tap import COMMANDS, Node, Options, makeService
+from kevy_elect.settings import COMMANDS
+from kevy_elect.tap import Node, Options, makeService
 
 PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"
 
@@ -67,6 +70,33 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(options.commands["offset-command"], ("/bin/sh", "-c", "wc -l < data"))
         self.assertEqual(options.commands["run-primary"], ("/bin/sh", "-c", "a | b"))
 
+    def test_environment_and_file_count_too(self) -> None:
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write(f'node-id = "c"\npeers = "{PEERS}"\ndown-after = 6\nwitness = true\n')
+        self.patch(os, "environ", {"KEVY_ELECT_CONFIG": path, "KEVY_ELECT_HTTP": "tcp:8101"})
+        options = parse("--down-after=7")
+        self.assertEqual((options.cluster.node_id, options.timings.down_after), ("c", 7))
+        self.assertEqual((options["http"], options["witness"]), ("tcp:8101", True))
+
+    def test_rereading_finds_the_file_from_anywhere(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(directory)
+        Path("node.toml").write_text("down-after = 6\n")
+        options = parsed("--config", "node.toml", "--election-timeout=2")
+        Path("node.toml").write_text("down-after = 7\nelection-timeout = 1\n")
+        os.chdir("/")
+        timings = options.reread().timings
+        self.assertEqual((timings.down_after, timings.election_timeout), (7, 2))
+        self.assertEqual(options.timings.down_after, 6)
+
+    def test_lists_may_be_given_bit_by_bit(self) -> None:
+        options = parsed("--http-peers=a@h:1", "--http-peers=b@h:2,c@h:3")
+        self.assertEqual(options["http-peers"], {"a": "h:1", "b": "h:2", "c": "h:3"})
+
     def test_version(self) -> None:
         printed: list[str] = []
         self.patch(__import__("builtins"), "print", printed.append)
@@ -94,6 +124,26 @@ class WrongInputTests(SynchronousTestCase):
     def test_an_unknown_id(self) -> None:
         message = self.refused("--node-id", "x", "--peers", PEERS)
         self.check(message, "--node-id x", "a, b, c", "lists every member")
+
+    def test_all_mistakes_at_once(self) -> None:
+        message = self.refused("--node-id=a", "--peers=a@h:1,b@h", "--listen=x", "--on-exit=stop")
+        self.assertEqual(message.count("\n"), 2)
+        self.check(message, "--peers: 'b@h'", "--listen x", "--on-exit stop")
+
+    def test_below_twistd_they_end_the_process_one_a_line(self) -> None:
+        options = Options()
+        options.parent = Options()
+        wrong = ["--node-id=a", "--peers=a@h:1", "--listen=x", "--log-level=all"]
+        leaving = self.assertRaises(SystemExit, options.parseOptions, wrong)
+        for line, setting in zip(str(leaving).splitlines(), ("listen", "log-level"), strict=True):
+            self.assertTrue(line.startswith(f"kevy-elect: --{setting} "), line)
+            self.assertNotIn("--help", line)
+
+    def test_an_unknown_option_that_is_nearly_one(self) -> None:
+        options = Options()
+        options.parent = Options()
+        leaving = self.assertRaises(SystemExit, options.parseOptions, ["--dwon-after=3"])
+        self.check(str(leaving), "--dwon-after", "did you mean --down-after?", "see --help")
 
     def test_duplicate_ids_and_addresses(self) -> None:
         message = self.refused("--node-id", "a", "--peers", "a@h:1,a@h:2")
@@ -193,12 +243,28 @@ class PluginTests(SynchronousTestCase):
     def test_commands_become_services_beside_the_election(self) -> None:
         commands = [f"--{option}=job" for option in COMMANDS]
         node = makeService(parsed(*commands, "--stop-grace=0.4"))
-        hook, offset, only, election = node.services
+        hook, offset, only, election, *_ = node.services
         self.assertIsInstance(hook, Hook)
         self.assertIsInstance(offset, OffsetCommand)
         self.assertIsInstance(only, PrimaryOnly)
         self.assertIs(election, node.election)
         self.assertEqual(only.stop_grace, whole_grace(0.4))
+
+    def services(self, *more: str) -> list[str]:
+        return [type(service).__name__ for service in makeService(parsed(*more)).services]
+
+    def test_what_is_served_is_what_was_asked_for(self) -> None:
+        plain = self.services()
+        self.assertEqual(self.services("--no-admin"), plain[:-1])
+        served = self.services("--http=tcp:0", "--http-peers=a@h:1,b@h:2", "--agent-check=tcp:0")
+        self.assertEqual(len(served), len(plain) + 2)
+
+    def test_only_with_a_file_is_there_something_to_reread(self) -> None:
+        path = self.mktemp()
+        with open(path, "w"):
+            pass
+        self.assertNotIn("Reload", self.services())
+        self.assertIn("Reload", self.services(f"--config={path}"))
 
     def test_the_default_address_for_clients_has_the_client_port(self) -> None:
         node = makeService(parse("--node-id", "c", "--peers", PEERS))
