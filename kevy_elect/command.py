@@ -101,6 +101,7 @@ class Command(Service):
     ) -> None:
         self.election = election
         self.command = tuple(command)
+        self.name = shlex.join(command)
         self.stop_grace = stop_grace
         self._on_exit = on_exit
         self._on_stop = on_stop or end_with
@@ -111,7 +112,7 @@ class Command(Service):
         self._stop_at = 0.0
 
     def __str__(self) -> str:
-        return f"the command {shlex.join(self.command)!r}"
+        return f"the command {self.name!r}"
 
     @property
     def pid(self) -> int | None:

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__, demo, screen
-from kevy_elect.cli import main, status_url, table, verdict
+from kevy_elect.cli import main
 from kevy_elect.messages import Role
 from kevy_elect.page import MAX_PAGE, MAX_TEXT, Answer, Status, ask, ask_all, printable
+from kevy_elect.report import answer_table, status_url, verdict
 
 
 def page(**changes: object) -> dict[str, Any]:
@@ -181,7 +182,7 @@ class StatusTests(SynchronousTestCase):
             found = answer(**{name: value})
         except ValueError:
             return
-        lines = table([found]).split("\n")
+        lines = answer_table([found]).split("\n")
         self.assertEqual(len(lines), 2)
         self.assertTrue(all(" " <= character <= "~" for character in "".join(lines)))
 
@@ -200,7 +201,9 @@ class PrintableTests(SynchronousTestCase):
 
 class TableTests(SynchronousTestCase):
     def test_aligned(self) -> None:
-        shown = table([answer(down_peers=["c", "d"]), replica("node-b", has_quorum=False), SILENT])
+        shown = answer_table(
+            [answer(down_peers=["c", "d"]), replica("node-b", has_quorum=False), SILENT]
+        )
         self.assertEqual(
             shown.split("\n"),
             [
@@ -212,10 +215,10 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_lease_without_end(self) -> None:
-        self.assertIn("no end", table([answer(lease_expires_in=None)]))
+        self.assertIn("no end", answer_table([answer(lease_expires_in=None)]))
 
     def test_only_errors(self) -> None:
-        self.assertIn("h:9   error: Connection refused", table([SILENT]))
+        self.assertIn("h:9   error: Connection refused", answer_table([SILENT]))
 
 
 class VerdictTests(SynchronousTestCase):
@@ -333,7 +336,6 @@ class MainTests(SynchronousTestCase):
     def test_usage_errors(self) -> None:
         for argv in (
             [],
-            ["status"],
             ["status", "ftp://h"],
             ["status", "h:1", "--timeout", "0"],
             ["status", "h:1", "--timeout", "nan"],

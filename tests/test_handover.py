@@ -245,7 +245,7 @@ class SwitchoverTests(RealClusters):
         primary = await self.settle()
         node, heir = self.nodes[primary], self.others(primary)[0]
 
-        def ask() -> Deferred[object]:
+        def ask() -> Deferred[None]:
             self.assertFalse(node.can_write())
             node.set_repl_offset(3)
             return deferLater(self.reactor, 0.01)

@@ -1,0 +1,318 @@
+"""The operator's side of a node: a socket that takes commands, one JSON object a line.
+
+A request is `{"command": NAME, ...arguments}`. Each line of the answer is an object too:
+`{"step": TEXT, "at": SECONDS}` as a handover proceeds, and last `{"ok": true, ...}` or
+`{"ok": false, "error": TEXT}`. Whoever may connect may command: keep the socket private.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+
+from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.handover import Step
+from kevy_elect.service import ElectionService
+
+SOCKET: Final = "admin.sock"
+"""Its name in the data directory."""
+MODE: Final = 0o600
+LONGEST_PATH: Final = 107
+"""Bytes that a Unix socket's path may have on Linux."""
+MAX_REQUEST: Final = 4096
+"""Bytes of one request."""
+MAX_OPERATORS: Final = 16
+"""Connections at a time."""
+IDLE: Final = 10.0
+"""Seconds within which a request has to be there."""
+DEFAULT_REST: Final = 30.0
+"""Seconds for which a node that stepped down does not stand."""
+DEFAULT_PATIENCE: Final = 10.0
+"""Seconds for which a switchover waits for children and data."""
+
+Say = Callable[[Step], object]
+Answer = dict[str, Any]
+
+
+@attrs.frozen
+class _Command:
+    run: Callable[..., Awaitable[Answer]]
+    arguments: Mapping[str, type | tuple[type, ...]]
+
+
+async def _status(node: Admin, say: Say) -> Answer:
+    from kevy_elect.status import status  # XXX
+
+    return {"status": status(node.election), "http_peers": dict(node.http_peers)}
+
+
+async def _step_down(node: Admin, say: Say, rest: float = DEFAULT_REST) -> Answer:
+    election = node.election
+    if not election.state_snapshot().can_write:
+        raise ConfigError(f"{election.cluster.node_id} is not the primary with its lease")
+    if not 0 <= rest <= 86400:
+        raise ConfigError(f"a rest of {rest:g} s: give seconds from 0 to 86400")
+    await election.step_down(rest, "the operator had it step down")
+    return {"text": f"{election.cluster.node_id} stepped down and rests for {rest:g} s"}
+
+
+async def _switchover(
+    node: Admin, say: Say, target: str | None = None, timeout: float = DEFAULT_PATIENCE
+) -> Answer:
+    if not 0 < timeout <= 86400:
+        raise ConfigError(f"a timeout of {timeout:g} s: give seconds above 0, up to 86400")
+    outcome = await node.election.switch_over(target, patience=timeout, tell=say)
+    told = attrs.asdict(outcome)
+    done = told.pop("done")
+    return told if done else told | {"ok": False, "error": outcome.text}
+
+
+async def _pause(node: Admin, say: Say, seconds: float) -> Answer:
+    node.election.pause(seconds)
+    return {"text": f"{node.election.cluster.node_id} does not stand for {seconds:g} s"}
+
+
+async def _resume(node: Admin, say: Say) -> Answer:
+    node.election.resume()
+    return {"text": f"{node.election.cluster.node_id} stands for election"}
+
+
+async def _offset(node: Admin, say: Say, offset: int) -> Answer:
+    node.election.set_repl_offset(offset)
+    return {"text": f"{node.election.cluster.node_id} is at offset {node.election.repl_offset}"}
+
+
+_NUMBER = (int, float)
+COMMANDS: Final[Mapping[str, _Command]] = {
+    "status": _Command(_status, {}),
+    "step-down": _Command(_step_down, {"rest": _NUMBER}),
+    "switchover": _Command(_switchover, {"target": str, "timeout": _NUMBER}),
+    "pause": _Command(_pause, {"seconds": _NUMBER}),
+    "resume": _Command(_resume, {}),
+    "offset": _Command(_offset, {"offset": int}),
+}
+_REQUIRED: Final = {"pause": "seconds", "offset": "offset"}
+
+
+def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
+    """The command of a request and its arguments. Raises ConfigError saying what is wrong."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ConfigError("the request is no JSON") from None
+    if not isinstance(request, dict):
+        raise ConfigError("the request is no JSON object")
+    name = request.pop("command", None)
+    if not isinstance(name, str) or name not in COMMANDS:
+        raise ConfigError(f"no such command; there are {', '.join(COMMANDS)}")
+    known = COMMANDS[name].arguments
+    for argument, value in request.items():
+        wanted = known.get(argument)
+        # A bool is an int too.
+        if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
+            raise ConfigError(f"{name} takes no such {argument!r}")
+    if name in _REQUIRED and _REQUIRED[name] not in request:
+        raise ConfigError(f"{name} needs {_REQUIRED[name]!r}")
+    return name, request
+
+
+class _Operator(LineOnlyReceiver, TimeoutMixin):
+    """One request and its answer."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_REQUEST
+    transport: Any
+    log = Logger()
+
+    def __init__(self, node: Admin) -> None:
+        self._node = node
+        self._asked = False
+
+    def connectionMade(self) -> None:
+        self._node.connections.add(self)
+        self.setTimeout(IDLE)
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.setTimeout(None)
+        self._node.gone(self)
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._asked:
+            return
+        self._asked = True
+        self.setTimeout(None)
+        answering = Deferred.fromCoroutine(self._answer(line))
+        answering.addErrback(lambda f: self.log.failure("an operator's command failed", f))
+        answering.addBoth(lambda _: self.transport.loseConnection())
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            name, arguments = _parse(line)
+            if name != "status":
+                self._node.note("asked to " + " ".join(map(str, (name, *arguments.values()))))
+            answer = await COMMANDS[name].run(self._node, self._say, **arguments)
+        except ElectError as error:
+            answer = {"ok": False, "error": str(error)}
+        answer = {"ok": True} | answer
+        result = answer.get("error") or answer.get("text")
+        if result:
+            self._node.note(str(result))
+        self._tell(answer)
+
+    def _say(self, step: Step) -> None:
+        self._tell({"step": step.text, "at": step.at})
+
+    def _tell(self, answer: Answer) -> None:
+        self.sendLine(json.dumps(answer).encode())
+
+
+class _Operators(ServerFactory):
+    noisy = False
+
+    def __init__(self, node: Admin) -> None:
+        self._node = node
+
+    def buildProtocol(self, addr: IAddress | None) -> _Operator | None:
+        full = len(self._node.connections) >= MAX_OPERATORS
+        return None if full else _Operator(self._node)
+
+
+class Admin(Service):
+    """Takes an operator's commands for `election` on an endpoint.
+
+    A Unix socket is made with mode 0600 unless its description says another
+    (`unix:/run/x.sock:mode=660`), and what a killed process left of it is removed.
+    `http_peers` are the base URLs of other members' pages, by their ids, for those who ask.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        election: ElectionService,
+        description: str,
+        http_peers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises ConfigError for a description of a Unix socket that cannot be."""
+        self.election = election
+        self.description = description
+        self.http_peers = http_peers or {}
+        self.connections: set[_Operator] = set()
+        self._socket = parse_socket(description)
+        self._inode = 0
+        self._port: IListeningPort | None = None
+        self._stopped: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Listen. Raises CannotListenError if another process does, or if it cannot be."""
+        super().startService()
+        factory, reactor = _Operators(self), self.election.reactor
+        if self._socket is not None:
+            path, mode = self._socket
+            _remove_stale(path)
+            self._port = reactor.listenUNIX(path, factory, mode=mode, wantPID=False)
+            self._inode = os.lstat(path).st_ino
+            return
+        answers: list[Any] = []
+        serverFromString(reactor, self.description).listen(factory).addBoth(answers.append)
+        if not answers:
+            raise ConfigError(f"{self.description!r} does not listen at once; use a unix endpoint")
+        if isinstance(answers[0], Failure):
+            answers[0].raiseException()
+        self._port = answers[0]
+        self.log.warn(
+            "{node}: operators' commands are taken on {where}, from whoever reaches it",
+            node=self.election.cluster.node_id,
+            where=self.description,
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the socket and all connections are gone."""
+        super().stopService()
+        stopped = self._stopped = Deferred[None]()
+        if self._socket is not None:
+            path, _ = self._socket
+            # Unless it is another's by now: the data directory may be free already.
+            with suppress(OSError):
+                if os.lstat(path).st_ino == self._inode:
+                    os.unlink(path)
+        port, self._port = self._port, None
+        closing = maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        closing.addBoth(lambda _: self._tell_if_stopped())
+        for connection in list(self.connections):
+            connection.transport.loseConnection()
+        return stopped
+
+    def gone(self, connection: _Operator) -> None:
+        """A connection ended."""
+        self.connections.discard(connection)
+        self._tell_if_stopped()
+
+    def _tell_if_stopped(self) -> None:
+        stopped = self._stopped
+        if stopped and not stopped.called and not self.connections and self._port is None:
+            stopped.callback(None)
+
+    def note(self, text: str) -> None:
+        """Log what an operator asked for, or what came of it."""
+        self.log.info("{node}: operator: {text}", node=self.election.cluster.node_id, text=text)
+
+
+def socket_in(data_dir: str | os.PathLike[str]) -> str:
+    """The description of the usual endpoint of a node with this data directory."""
+    return f"unix:{quoteStringArgument(os.path.join(data_dir, SOCKET))}"
+
+
+def parse_socket(description: str) -> tuple[str, int] | None:
+    """Path and mode of the Unix socket that `description` means, None if it means none.
+
+    Raises ConfigError for one that cannot be.
+    """
+    kind, _, rest = description.partition(":")
+    if kind != "unix":
+        return None
+    path, *more = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", rest))
+    path = path.removeprefix("address=")
+    mode = MODE
+    for part in more:
+        if not re.fullmatch("mode=[0-7]{3,4}", part):
+            raise ConfigError(f"{description!r}: write unix:PATH or unix:PATH:mode=660")
+        mode = int(part.removeprefix("mode="), 8)
+    length = len(os.fsencode(path))
+    if not 0 < length <= LONGEST_PATH:
+        raise ConfigError(
+            f"the path of the socket {path!r} has {length} bytes, and may have "
+            f"{LONGEST_PATH}: choose a shorter one"
+        )
+    return path, mode
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on any more."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        os.unlink(path)
+    except OSError:
+        return  # nothing there, or listening will say what is wrong
