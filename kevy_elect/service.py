@@ -6,6 +6,7 @@ import math
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from kevy_elect.acceptor import Acceptor
-from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot
+from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot, TimedBallot
 from kevy_elect.changes import Change, ElectorSnapshot, Observer, Observers
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.elector import Elector, Event
@@ -28,6 +29,7 @@ from kevy_elect.handover import Handover, Outcome, Step
 from kevy_elect.link import PeerLink
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
+from kevy_elect.probe import Probes
 from kevy_elect.process import end_process, end_with, use_monotonic_time
 
 
@@ -123,8 +125,10 @@ class ElectionService(Service):
         self._handing_over: Deferred[None] | None = None  # fires at its end
         self.fence = Fence(self._close_fence)
         """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
-        self.offset_source: Callable[[], Deferred[object]] | None = None
+        self.offset_source: Callable[[], Deferred[None]] | None = None
         """Asked for the newest offset, which it sets, before another takes the role."""
+        self.probes = Probes()
+        """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
         self._elector: Elector | None = None
         self._lock: DirectoryLock | None = None
@@ -264,6 +268,10 @@ class ElectionService(Service):
     def children(self) -> list[ChildStatus]:
         """What runs only on the primary, here, and in which state it is."""
         return self.fence.children()
+
+    def refused_frames(self) -> Counter[str]:
+        """Frames that ended their connection, by the kind of their FrameError."""
+        return self._acceptor.refused
 
     def recent_events(self) -> list[tuple[float, Event]]:
         """The last 256 events, each with how many seconds ago it was."""
@@ -412,6 +420,7 @@ class ElectionService(Service):
         self._start_loop()
 
     def _start_loop(self) -> None:
+        self._ticked_at = NEVER
         self._loop = LoopingCall(self._tick)
         self._loop.clock = self.reactor
         self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
@@ -486,7 +495,7 @@ class ElectionService(Service):
             cluster.ids,
             self.advertise,
             config=self.config,
-            ballot=ballot,
+            ballot=TimedBallot(ballot, self._clock, self.probes.saved),
             rng=self._rng,
             witness=self.witness,
         )
@@ -541,7 +550,10 @@ class ElectionService(Service):
             self._drive(lambda elector, now: elector.tick(now))
 
     def _tick(self) -> None:
-        self._ticked_at = self._clock()
+        now = self._clock()
+        if self._ticked_at != NEVER:
+            self.probes.ticked(max(0.0, now - self._ticked_at - self.config.hb_interval / 2))
+        self._ticked_at = now
         self._drive(lambda elector, now: elector.tick(now))
         self._sweep()
 
@@ -590,6 +602,7 @@ class ElectionService(Service):
         for event in events:
             level = LogLevel.critical if event.critical else LogLevel.info
             self.log.emit(level, "{node}: {text}", node=self.cluster.node_id, text=event.text)
+            self.probes.noted(event)
         state = (
             elector.role,
             elector.epoch,

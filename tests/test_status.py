@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.application.service import Service
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
 from kevy_elect.ballot import MemoryBallot
+from kevy_elect.config import ElectConfig
+from kevy_elect.messages import Offer
+from kevy_elect.primary_only import PrimaryOnly
 from kevy_elect.service import ElectionService
 from kevy_elect.status import MAX_READERS, site, status
 from tests.transports import QUICK, cluster, heartbeat, rng
@@ -19,11 +23,11 @@ class StatusTests(SynchronousTestCase):
         self.reactor.advance(100)
         self.service = self.make()
 
-    def make(self, ids: str = "abc") -> ElectionService:
+    def make(self, ids: str = "abc", config: ElectConfig = QUICK) -> ElectionService:
         service = ElectionService(
             cluster(ids=ids),
             ballot=MemoryBallot(),
-            config=QUICK,
+            config=config,
             reactor=self.reactor,
             clock=self.reactor.seconds,
             rng=rng(),
@@ -76,6 +80,7 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual((b["node_id"], b["alive"], b["heard_ago"], b["epoch"]), ("b", True, 0, 7))
         self.assertEqual((c["alive"], c["heard_ago"], c["link"]), (False, None, "connecting"))
         self.assertGreater(c["queued"], 0)
+        self.assertEqual((c["link_age"], c["incoming_age"], c["acknowledging"]), (0, None, False))
 
     def test_status_tells_what_happened_and_when(self) -> None:
         self.service = self.make("a")
@@ -83,6 +88,26 @@ class StatusTests(SynchronousTestCase):
         kinds = {event["kind"]: event for event in status(self.service)["events"]}
         self.assertIn("elected primary of epoch 2", kinds["role"]["text"])
         self.assertAlmostEqual(kinds["role"]["ago"], 0.025)
+        self.assertEqual((kinds["role"]["epoch"], kinds["role"]["critical"]), (2, False))
+
+    def test_status_tells_what_runs_only_on_the_primary(self) -> None:
+        child = Service()
+        child.setName("worker")
+        self.service = self.make(config=ElectConfig(hb_interval=0.05, down_after=2.0))
+        PrimaryOnly(self.service, child, stop_grace=0.1).startService()
+        (told,) = status(self.service)["children"]
+        self.assertEqual((told["name"], told["state"], told["pid"]), ("worker", "stopped", None))
+
+    def test_status_tells_how_long_this_node_will_not_stand(self) -> None:
+        self.assertEqual(status(self.service)["paused_for"], 0)
+        self.service.pause(60)
+        self.reactor.advance(0.01)
+        self.assertAlmostEqual(status(self.service)["paused_for"], 59.99)
+
+    def test_a_rule_that_refused_a_vote_is_named(self) -> None:
+        self.service.message_received("c", Offer(2, "c", 0))
+        (refused,) = (each for each in status(self.service)["events"] if each["kind"] == "refused")
+        self.assertEqual(refused["label"], "R4.3")
 
     def test_an_endless_lease_is_null(self) -> None:
         self.service = self.make("a")
