@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -95,6 +96,7 @@ class Run(ProcessProtocol):
         self.started: Deferred[None] = Deferred()
         self.gone: Deferred[int] = Deferred()
         self.pid: int | None = None
+        self._keeper: int | None = None
         self._reactor = reactor
         self._output = Output(on_output, self._pause, reactor)
         self._report = b""
@@ -124,7 +126,10 @@ class Run(ProcessProtocol):
             self.transport.writeToChild(keeper.CONTROL, f"{when}\n".encode())
 
     def kill(self) -> None:
-        """Kill its process group from here: the last resort if the keeper stands still."""
+        """Kill its keeper, whose guard kills all the rest: the last resort if it stands still."""
+        if self._keeper is not None and not self.gone.called:
+            with suppress(ProcessLookupError):
+                os.kill(self._keeper, signal.SIGKILL)
         self._kill_group()
 
     # What the process does
@@ -137,18 +142,19 @@ class Run(ProcessProtocol):
         if self._report.endswith(b"\n"):
             self._take_report(*self._report.decode().split())
 
-    def _take_report(self, word: str, number: str = "") -> None:
+    def _take_report(self, word: str, number: str = "", keeper: str = "") -> None:
         if word == "failed":
             problem = f"{self.command[0]}: {os.strerror(int(number))}"
             self.started.errback(CommandError(problem))
             return
-        self.pid = int(number) if word == "started" else None
+        if word == "started":
+            self.pid, self._keeper = int(number), int(keeper)
         self.started.callback(None)
 
     def processExited(self, reason: Failure) -> None:
         ended = reason.value
         if isinstance(ended, ProcessTerminated) and ended.signal is not None:
-            # Somebody killed the keeper, and with it the command itself, but no grandchildren.
+            # Somebody killed the keeper; where there are no subreapers, grandchildren live.
             self._status = 128 + ended.signal
             self._orphaned = self._kill_group()
         else:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,8 +112,15 @@ def is_alive(pid: int) -> bool:
 
 
 def keeper_of(work: Work) -> int:
-    """The process id of the worker's parent."""
-    stat = Path(f"/proc/{work.pid}/stat").read_text()
+    return parent_of(work.pid)
+
+
+def guard_of(work: Work) -> int:
+    return parent_of(keeper_of(work))
+
+
+def parent_of(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[1])
 
 
@@ -222,12 +229,16 @@ async def test_one_that_ignores_sigterm_is_killed(cluster: Cluster, workplace: W
 
 
 @ensureDeferred
-async def test_a_killed_keeper_takes_it_along(cluster: Cluster, workplace: Workplace) -> None:
-    workplace.start("alone")
-    first = await workplace.settled(processes=1)
-    os.kill(keeper_of(first), signal.SIGKILL)
+@pytest.mark.parametrize("which", [keeper_of, guard_of])
+async def test_a_killed_keeper_takes_it_along(
+    cluster: Cluster, workplace: Workplace, which: Callable[[Work], int]
+) -> None:
+    """And its grandchildren in sessions of their own."""
+    workplace.start("stubborn")
+    first = await workplace.settled(processes=2)
+    os.kill(which(first), signal.SIGKILL)
     await dead(first.pids)
-    second = await workplace.settled(runs=2, processes=1)
+    second = await workplace.settled(runs=2, processes=2)
     assert second.node == first.node
 
 
@@ -235,16 +246,13 @@ async def test_a_killed_keeper_takes_it_along(cluster: Cluster, workplace: Workp
 async def test_a_keeper_that_stands_still_does_not_save_it(
     cluster: Cluster, workplace: Workplace
 ) -> None:
-    workplace.start("alone", "stubborn")
-    work = await workplace.settled(processes=1)
+    """The node kills the keeper, whose guard ends the rest."""
+    workplace.start("stubborn")
+    work = await workplace.settled(processes=2)
     keeper = keeper_of(work)
     os.kill(keeper, signal.SIGSTOP)
-    try:
-        # The keeper cannot say that all are dead, and so the node ends for its overrun.
-        assert cluster[work.node].kill(signal.SIGTERM) == 1
-        await dead(work.pids)
-    finally:
-        os.kill(keeper, signal.SIGCONT)
+    assert cluster[work.node].kill(signal.SIGTERM) == -signal.SIGTERM
+    await dead({keeper, *work.pids})
 
 
 @ensureDeferred
