@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.fence import ChildStatus
+from kevy_elect.messages import Role
 from kevy_elect.process import exit_now
 from kevy_elect.service import ElectionService
 
@@ -74,7 +75,8 @@ class PrimaryOnly(Service):
         self._stopping = False
         self._stop_waiters: list[Deferred[None]] = []
         self._lease_end = -math.inf
-        self._stop_by: float | None = None
+        self._stop_by = math.inf
+        self._overran = False
         self._awaited: tuple[Callable[[], bool], Deferred[None]] | None = None
         self._ended: Deferred[None] | None = None
 
@@ -183,7 +185,8 @@ class PrimaryOnly(Service):
                 self.log.failure("{child} failed to stop", child=_name(self._up[-1]))
             self._up.pop()
         self._stopping = False
-        self._stop_by = None
+        self._stop_by = math.inf
+        self._overran = False
         waiters, self._stop_waiters = self._stop_waiters, []
         for waiting in waiters:
             waiting.callback(None)
@@ -196,9 +199,12 @@ class PrimaryOnly(Service):
         snapshot = self.election.state_snapshot()
         if snapshot.can_write:
             self._lease_end = now + snapshot.lease_expires_in
-        if self._up and self._stop_by is None and not self.is_safe():
-            self._stop_by = min(now + self.stop_grace, self._lease_end)
-        if self._stop_by is not None and now >= self._stop_by:
+        if self._up and not self.is_safe():
+            # Who leaves the role while it holds the lease has time until the end of that.
+            held = snapshot.role is Role.PRIMARY and snapshot.has_quorum
+            grace = math.inf if held else self.stop_grace
+            self._stop_by = min(self._stop_by, now + grace, self._lease_end)
+        if now >= self._stop_by and not self._overran:
             self._overrun()
         if self._awaited is not None and self._awaited[0]():
             (_, waiting), self._awaited = self._awaited, None
@@ -211,7 +217,7 @@ class PrimaryOnly(Service):
             await waiting
 
     def _overrun(self) -> None:
-        self._stop_by = math.inf  # once is enough
+        self._overran = True
         self.log.critical(
             "{up} still run, and others may be primary from now on",
             up=", ".join(map(_name, self._up)),

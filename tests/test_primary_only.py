@@ -30,6 +30,7 @@ class Leases:
         self.config = CONFIG
         self.reactor = Clock()
         self.lease_end = 0.0
+        self.fenced = False
         self.rests: list[float] = []
         self.fence = Fence(lambda closed: None)
         self._observers = Observers(self.state_snapshot)
@@ -39,17 +40,22 @@ class Leases:
         return self.reactor.seconds()
 
     def can_write(self) -> bool:
-        return self.now() < self.lease_end
+        return self.now() < self.lease_end and not self.fenced
 
     def state_snapshot(self) -> ElectorSnapshot:
         left = max(0.0, self.lease_end - self.now())
         role = Role.PRIMARY if left else Role.REPLICA
-        return ElectorSnapshot(role, 7, None, None, left > 0, (), left > 0, left)
+        writes = self.can_write()
+        return ElectorSnapshot(role, 7, None, None, left > 0, (), writes, left if writes else 0.0)
 
     def step_down(self, rest: float, why: str) -> None:
         self.rests.append(rest)
         self.lease_end = 0.0
         self._observers.tell(why)
+
+    def close_fence(self) -> None:
+        self.fenced = True
+        self._observers.tell("fenced")
 
     def grant(self, seconds: float) -> None:
         self.lease_end = self.now() + seconds
@@ -115,6 +121,30 @@ class PrimaryOnlyTests(SynchronousTestCase):
 
 
 class CourseTests(PrimaryOnlyTests):
+    def test_a_fence_stops_the_children_who_have_as_long_as_the_lease(self) -> None:
+        self.election.grant(3)
+        self.one.stopping = Deferred()
+        self.heard()
+        self.election.close_fence()
+        self.assertEqual(self.heard(), ["stop two", "stop one"])
+        stopped = self.service.when_stopped()
+        self.pass_time(2 * GRACE)
+        self.assertEqual(self.overruns, 0)
+        self.assertNoResult(stopped)
+        self.assertEqual(
+            [child.state for child in self.service.describe()], ["stopping", "stopped"]
+        )
+        stopping, self.one.stopping = self.one.stopping, None
+        stopping.callback(None)
+        self.successResultOf(stopped)
+
+    def test_a_fence_does_not_outlast_the_lease(self) -> None:
+        self.election.grant(3)
+        self.one.stopping = Deferred()
+        self.election.close_fence()
+        self.pass_time(3.1)
+        self.assertEqual(self.overruns, 1)
+
     def test_children_run_while_the_lease_is_safe_in_order_and_back(self) -> None:
         self.pass_time(1)
         self.assertEqual(self.heard(), [])
