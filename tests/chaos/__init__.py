@@ -2,7 +2,8 @@
 
 sandbox    namespaces for a whole run, which the kernel removes with its last process
 network    what carries packets between the nodes, or loses, delays and drops them
-node       one node's process, seen from outside; member is the same seen from inside
+process    one node's process, seen from outside
+node       that of these runs, with a clock and a disk; member is the same seen from inside
 workload   what a node does while it may write: a line in the journal all nodes share
 orders     how the outside tells a node to misbehave at an exact point of its program
 cluster    the nodes together: their agreement, and how they are healed

@@ -109,10 +109,11 @@ class Campaign:
             for status in node.deaths:
                 if status != _KILLED:
                     self.violations.append(f"{node.name} ended by itself, with status {status}")
-            self.violations += [f"{node.log.name}: {line}" for line in _suspicious(node.log)]
+            self.violations += [f"{node.log.name}: {line}" for line in suspicious(node.log)]
 
 
-def _suspicious(log: Path) -> list[str]:
+def suspicious(log: Path) -> list[str]:
+    """The lines of a log that are SUSPICIOUS."""
     if not log.exists():
         return []
     with open(log, errors="replace") as lines:

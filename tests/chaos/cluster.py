@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
 from tests.chaos.network import Network
 from tests.chaos.node import Node
+from tests.chaos.process import Process
 from tests.chaos.sandbox import WORLD
 from tests.chaos.settings import MemberSettings
 
@@ -31,42 +32,23 @@ class Agreement:
     agreed: float | None
 
 
-class Cluster:
-    """`size` nodes. The last one is a host program that does not make its reactor's timers
-    follow the monotonic clock; a minority, because without timers it only answers."""
+N = TypeVar("N", bound=Process)
 
-    def __init__(self, size: int, directory: Path, stall: float, rng: random.Random) -> None:
-        names = [f"n{i}" for i in range(1, size + 1)]
+
+class Group(Generic[N]):
+    """Nodes and the network between them."""
+
+    def __init__(self, directory: Path, network: Network, nodes: Iterable[N]) -> None:
         self.directory = directory
-        self.journal = directory / "journal"
-        self.network = Network(names, rng)
-        hosts = {f"{name}.chaos": self.network.addresses[name] for name in names}
-        self.nodes = {
-            name: Node(
-                MemberSettings(
-                    node=name,
-                    peers=[f"{each}@{each}.chaos:{PORT}" for each in names],
-                    addresses=hosts,
-                    listen=f"tcp:{PORT}:interface={self.network.addresses[name]}",
-                    data=WORLD / "chaos" / name / "data",
-                    orders=WORLD / "chaos" / name / "orders",
-                    status=WORLD / "chaos" / name / "status",
-                    journal=self.journal,
-                    refusals=directory / f"{name}.refusals",
-                    monotonic=size < 3 or name != names[-1],
-                    stall=stall,
-                ),
-                directory / f"{name}.log",
-            )
-            for name in names
-        }
-        self.primary = names[0]
+        self.network = network
+        self.nodes = {node.name: node for node in nodes}
+        self.primary = self.names[0]
         """The last one that all agreed on."""
 
-    def __iter__(self) -> Iterator[Node]:
+    def __iter__(self) -> Iterator[N]:
         return iter(self.nodes.values())
 
-    def __getitem__(self, name: str) -> Node:
+    def __getitem__(self, name: str) -> N:
         return self.nodes[name]
 
     @property
@@ -109,6 +91,37 @@ class Cluster:
 
     def statuses(self) -> dict[str, Any]:
         return {node.name: node.status() for node in self}
+
+
+class Cluster(Group[Node]):
+    """`size` nodes. The last one is a host program that does not make its reactor's timers
+    follow the monotonic clock; a minority, because without timers it only answers."""
+
+    def __init__(self, size: int, directory: Path, stall: float, rng: random.Random) -> None:
+        names = [f"n{i}" for i in range(1, size + 1)]
+        self.journal = directory / "journal"
+        network = Network(names, rng)
+        hosts = {f"{name}.chaos": network.addresses[name] for name in names}
+        nodes = [
+            Node(
+                MemberSettings(
+                    node=name,
+                    peers=[f"{each}@{each}.chaos:{PORT}" for each in names],
+                    addresses=hosts,
+                    listen=f"tcp:{PORT}:interface={network.addresses[name]}",
+                    data=WORLD / "chaos" / name / "data",
+                    orders=WORLD / "chaos" / name / "orders",
+                    status=WORLD / "chaos" / name / "status",
+                    journal=self.journal,
+                    refusals=directory / f"{name}.refusals",
+                    monotonic=size < 3 or name != names[-1],
+                    stall=stall,
+                ),
+                directory / f"{name}.log",
+            )
+            for name in names
+        ]
+        super().__init__(directory, network, nodes)
 
     def keep_ballots(self) -> None:
         """Copy what is on the nodes' disks beside their logs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,16 +35,30 @@ def obstacle() -> str | None:
     return f"namespaces are not permitted: {complaint[-1]}"
 
 
-def enter(arguments: Sequence[str]) -> NoReturn:
-    """Become `python -m tests.chaos --inside ARGUMENTS` in a new sandbox."""
+def enter(arguments: Sequence[str], module: str = "tests.chaos") -> NoReturn:
+    """Become `python -m MODULE --inside ARGUMENTS` in a new sandbox."""
     sys.stdout.flush()
-    command = _command(arguments)
+    command = _command(arguments, module)
     os.execvp(command[0], command)
 
 
 def furnish() -> None:
     """Give the sandbox that this process is in an empty WORLD."""
     run("mount", "-t", "tmpfs", "chaos", str(WORLD))
+
+
+def collect_orphans() -> None:
+    """Go on as a child of this process, which from now on does what the first process of a
+    system is there for: it collects whoever dies without a parent, and passes SIGTERM on."""
+    child = os.fork()
+    if child == 0:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child has got it too
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 def run(*command: str) -> None:
@@ -53,8 +68,8 @@ def run(*command: str) -> None:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def _command(arguments: Sequence[str]) -> list[str]:
+def _command(arguments: Sequence[str], module: str = "tests.chaos") -> list[str]:
     unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         unshare.append("--map-root-user")
-    return [*unshare, sys.executable, "-m", "tests.chaos", "--inside", *arguments]
+    return [*unshare, sys.executable, "-m", module, "--inside", *arguments]

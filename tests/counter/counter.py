@@ -1,0 +1,58 @@
+"""The counter: the epoch of its last increment and how many there were, in one file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Count(NamedTuple):
+    epoch: int
+    number: int
+
+
+NOTHING: Final = Count(0, 0)
+
+
+class Counter:
+    """Without any check: two who increment at once lose increments."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / "counter"
+
+    def read(self) -> Count:
+        """What is in the file; NOTHING if there is none."""
+        try:
+            epoch, number = self._path.read_text().split()
+        except FileNotFoundError:
+            return NOTHING
+        return Count(int(epoch), int(number))
+
+    def write(self, count: Count) -> None:
+        """Replace the content. It is on the disk when this returns."""
+        beside = self._directory / f"counter.{os.getpid()}"
+        with open(beside, "w") as file:
+            file.write(f"{count.epoch} {count.number}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(self._path)
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else gets in here until this is left, be the process stopped meanwhile.
+
+        Raises BlockingIOError if somebody is in there.
+        """
+        with open(self._directory / "counter.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
