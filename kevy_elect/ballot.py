@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -94,6 +95,31 @@ class FileBallot:
             _sync_directory(self.directory)
         except OSError as error:
             raise BallotError(f"cannot save the ballot {self.path}: {error.strerror}") from error
+
+
+class TimedBallot:
+    """Another ballot, with `tell(took, kept)` called after each save: seconds, and success."""
+
+    def __init__(
+        self,
+        ballot: Ballot,
+        clock: Callable[[], float],
+        tell: Callable[[float, bool], object],
+    ) -> None:
+        self._ballot = ballot
+        self._clock = clock
+        self._tell = tell
+
+    def load(self) -> tuple[int, str | None]:
+        return self._ballot.load()
+
+    def save(self, epoch: int, voted_for: str | None) -> None:
+        began, kept = self._clock(), False
+        try:
+            self._ballot.save(epoch, voted_for)
+            kept = True
+        finally:
+            self._tell(self._clock() - began, kept)
 
 
 class DirectoryLock:

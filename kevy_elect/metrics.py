@@ -1,0 +1,296 @@
+"""What a node tells Prometheus: `GET /metrics`. Needs prometheus_client, the extra `metrics`.
+
+docs/metrics.md says what to make of each metric. Values are read when they are asked
+for; what happens in between is counted as it does.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import attrs
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from kevy_elect import __version__
+from kevy_elect.elector import Event
+from kevy_elect.messages import Role
+from kevy_elect.service import ElectionService
+
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+# All values of the labels, so that each counter is there before it first counts: an
+# increase from nothing is none to Prometheus.
+EVENTS: Final = (
+    *("aside", "ballot", "candidacy", "conflict", "fence", "pause", "primary", "quorum"),
+    *("refused", "role", "vote"),
+)
+RESULTS: Final = ("elected", "resigned", "superseded", "timeout", "withdrawn")
+DEMOTIONS: Final = ("leaseless", "resigned", "superseded", "withdrawn")
+RULES: Final = ("R3.3", "R3.5", "R3.6", "R4.1", "R4.2", "R4.3", "R4.5", "R4.6")
+FRAMES: Final = ("bad", "bad_epoch", "bad_numeric", "bad_role", "bad_sender", "wrong_shape")
+LINKS: Final = ("connecting", "connected", "waiting", "stopped")
+CHILDREN: Final = ("stopped", "starting", "running", "stopping")
+
+LATENESS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: a tick of up to 1 ms late is on time, one 10 s late was a stopped process."""
+SAVING: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds: from a RAM disk to a disk that keeps the node from its heartbeats."""
+
+
+class Metrics:
+    """Measures one node for as long as it lives.
+
+    `registry` has them, one of its own unless given: several nodes of one process cannot
+    share one. Counts begin when this is made, so make it before the service starts, and
+    have it collected in the reactor's thread.
+    """
+
+    def __init__(
+        self, election: ElectionService, registry: CollectorRegistry | None = None
+    ) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
+        self._election = election
+        self._leads = election.state_snapshot().role is Role.PRIMARY
+        self._events = self._counter(
+            "kevy_elect_events", "What the elector noted, by kind.", "kind", EVENTS
+        )
+        self._elections = self._counter(
+            "kevy_elect_elections",
+            "Candidacies of this node, by how they ended.",
+            "result",
+            RESULTS,
+        )
+        self._demotions = self._counter(
+            "kevy_elect_demotions",
+            "How often this node was primary and became a replica, by why.",
+            "reason",
+            DEMOTIONS,
+        )
+        self._refused_votes = self._counter(
+            "kevy_elect_refused_votes",
+            "Votes refused to candidates, by the rule that refused them.",
+            "rule",
+            RULES,
+        )
+        self._lateness = Histogram(
+            "kevy_elect_tick_lateness_seconds",
+            "Seconds by which the elector's tick was late, counted from the one before.",
+            buckets=LATENESS,
+            registry=self.registry,
+        )
+        self._saving = Histogram(
+            "kevy_elect_ballot_save_seconds",
+            "Seconds that saving the ballot took, whether or not it succeeded.",
+            buckets=SAVING,
+            registry=self.registry,
+        )
+        self._unsaved = Counter(
+            "kevy_elect_ballot_save_failures",
+            "How often the ballot could not be saved.",
+            registry=self.registry,
+        )
+        self.registry.register(self)
+        election.probes.add(self)
+
+    def _counter(self, name: str, text: str, label: str, values: Iterable[str]) -> Counter:
+        counter = Counter(name, text, [label], registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    # As a probe of the node
+
+    def noted(self, event: Event) -> None:
+        self._events.labels(event.kind).inc()
+        if event.kind == "refused":
+            self._refused_votes.labels(event.label).inc()
+        elif event.label == "running":
+            self._leads = False
+        elif event.kind == "role":
+            ended = self._demotions if self._leads else self._elections
+            ended.labels(event.label).inc()
+            self._leads = event.label == "elected"
+
+    def ticked(self, late: float) -> None:
+        self._lateness.observe(late)
+
+    def saved(self, took: float, kept: bool) -> None:
+        self._saving.observe(took)
+        if not kept:
+            self._unsaved.inc()
+
+    # As a collector of the registry
+
+    def collect(self) -> Iterator[Metric]:
+        """What can be read at this moment."""
+        yield from self._identity()
+        yield from self._state()
+        yield from self._peers()
+        yield from self._refused_frames()
+        yield from self._children()
+
+    def _identity(self) -> Iterator[Metric]:
+        election = self._election
+        yield InfoMetricFamily(
+            "kevy_elect_build",
+            "The version of kevy-elect, and of the Python that runs it.",
+            {"version": __version__, "python": platform.python_version()},
+        )
+        yield InfoMetricFamily(
+            "kevy_elect_node",
+            "Which member this node is, and whether it only votes.",
+            {"node_id": election.cluster.node_id, "witness": str(election.witness).lower()},
+        )
+        settings = GaugeMetricFamily(
+            "kevy_elect_setting_seconds", "The timings in force, in seconds.", labels=["setting"]
+        )
+        for name, value in attrs.asdict(election.config).items():
+            settings.add_metric([name], value)
+        yield settings
+
+    def _state(self) -> Iterator[Metric]:
+        election, now = self._election, self._election.state_snapshot()
+        yield _gauge("kevy_elect_running", "Whether the elector runs.", election.is_electing)
+        yield _one_of("kevy_elect_role", "The role of this node.", "role", [*Role], now.role)
+        yield _one_of(
+            "kevy_elect_follows",
+            "Which member is primary, as far as this node knows.",
+            "member",
+            election.cluster.ids,
+            now.current_primary,
+        )
+        yield _gauge("kevy_elect_epoch", "The epoch of this node, the fencing token.", now.epoch)
+        yield _gauge("kevy_elect_has_quorum", "Whether a quorum backs this node.", now.has_quorum)
+        yield _gauge(
+            "kevy_elect_can_write", "Whether this node is primary with its lease.", now.can_write
+        )
+        yield _gauge(
+            "kevy_elect_lease_remaining_seconds",
+            "Seconds until the lease ends if nothing is heard; 0 without, +Inf if it never does.",
+            now.lease_expires_in,
+        )
+        yield _gauge(
+            "kevy_elect_paused_remaining_seconds",
+            "Seconds for which this node still does not stand for election; 0 if it does.",
+            election.paused_for(),
+        )
+        yield _gauge(
+            "kevy_elect_repl_offset", "How much data this node says it has.", election.repl_offset
+        )
+
+    def _peers(self) -> Iterator[Metric]:
+        up = _by_peer("peer_up", "Whether the peer was heard less than down_after ago.")
+        silence = _by_peer(
+            "peer_silence_seconds", "Seconds since anything was heard of the peer; +Inf if never."
+        )
+        acknowledging = _by_peer(
+            "peer_acknowledging", "Whether the peer acknowledges heartbeats (section 4)."
+        )
+        link = _by_peer("link_state", "The connection that this node dials.", "state")
+        queued = _by_peer("link_queued_messages", "Messages that wait for the peer.")
+        dropped = CounterMetricFamily(
+            "kevy_elect_link_dropped_messages",
+            "Messages that newer ones replaced before they could be sent.",
+            labels=["peer"],
+        )
+        for peer in self._election.peer_status():
+            name = [peer.node_id]
+            up.add_metric(name, peer.alive)
+            silence.add_metric(name, float("inf") if peer.heard_ago is None else peer.heard_ago)
+            acknowledging.add_metric(name, peer.acknowledging)
+            for state in LINKS:
+                link.add_metric([*name, state], state == peer.link)
+            queued.add_metric(name, peer.queued)
+            dropped.add_metric(name, peer.dropped)
+        yield from (up, silence, acknowledging, link, queued, dropped)
+
+    def _refused_frames(self) -> Iterator[Metric]:
+        frames = CounterMetricFamily(
+            "kevy_elect_refused_frames",
+            "Frames that ended their connection, by what was wrong.",
+            labels=["kind"],
+        )
+        refused = self._election.refused_frames()
+        for kind in FRAMES:
+            frames.add_metric([kind], refused[kind])
+        yield frames
+
+    def _children(self) -> Iterator[Metric]:
+        """Children of one name are counted together: a name may be that of their class."""
+        states: Tally[tuple[str, str]] = Tally()
+        restarts: Tally[str] = Tally()
+        for child in self._election.children():
+            states[child.name, child.state] += 1
+            restarts[child.name] += child.restarts
+        children = GaugeMetricFamily(
+            "kevy_elect_children",
+            "What runs only on the primary, by its state.",
+            labels=["child", "state"],
+        )
+        restarted = CounterMetricFamily(
+            "kevy_elect_child_restarts",
+            "How often a child was started again after it had ended by itself.",
+            labels=["child"],
+        )
+        for name, times in restarts.items():
+            for state in CHILDREN:
+                children.add_metric([name, state], states[name, state])
+            restarted.add_metric([name], times)
+        yield from (children, restarted)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _one_of(
+    name: str, text: str, label: str, values: Iterable[str], present: str | None
+) -> GaugeMetricFamily:
+    """1 for the value of the label that is present, 0 for the others."""
+    gauge = GaugeMetricFamily(name, text, labels=[label])
+    for value in values:
+        gauge.add_metric([value], value == present)
+    return gauge
+
+
+def _by_peer(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"kevy_elect_{name}", text, labels=["peer", *labels])
+
+
+@attrs.frozen
+class _WithoutCreated:
+    """A registry without the times at which counters were made, which the library would add
+    as one more series for each; only OpenMetrics has a use for them."""
+
+    registry: CollectorRegistry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self.registry.collect():
+            metric.samples = [each for each in metric.samples if not each.name.endswith("_created")]
+            yield metric
+
+
+class MetricsPage(Resource):
+    """A node's metrics, in the text format that every Prometheus reads."""
+
+    isLeaf = True
+
+    def __init__(self, election: ElectionService) -> None:
+        super().__init__()
+        self._registry = _WithoutCreated(Metrics(election).registry)
+
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", CONTENT_TYPE)
+        request.setHeader(b"cache-control", b"no-store")
+        return generate_latest(self._registry)

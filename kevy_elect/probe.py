@@ -1,0 +1,58 @@
+"""What measures a node from inside, as things happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from kevy_elect.elector import Event
+
+
+class Probe(Protocol):
+    """Told of what a snapshot does not show."""
+
+    def noted(self, event: Event) -> None:
+        """The elector noted something."""
+
+    def ticked(self, late: float) -> None:
+        """The elector's tick came `late` seconds after it was due, counted from the one before."""
+
+    def saved(self, took: float, kept: bool) -> None:
+        """Saving the ballot took so many seconds, and succeeded or not."""
+
+
+class Probes:
+    """All probes of a node, as one. What a probe raises is logged."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self._probes: list[Probe] = []
+
+    def add(self, probe: Probe) -> Callable[[], None]:
+        """Tell `probe` from now on. Returns what removes it."""
+        self._probes.append(probe)
+
+        def remove() -> None:
+            if probe in self._probes:
+                self._probes.remove(probe)
+
+        return remove
+
+    def noted(self, event: Event) -> None:
+        self._tell(lambda probe: probe.noted(event))
+
+    def ticked(self, late: float) -> None:
+        self._tell(lambda probe: probe.ticked(late))
+
+    def saved(self, took: float, kept: bool) -> None:
+        self._tell(lambda probe: probe.saved(took, kept))
+
+    def _tell(self, tell: Callable[[Probe], None]) -> None:
+        for probe in list(self._probes):
+            try:
+                tell(probe)
+            except Exception:
+                self.log.failure("{probe} failed to measure", probe=probe)
