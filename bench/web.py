@@ -23,7 +23,7 @@ from kevy_elect.admin import Admin
 from kevy_elect.agent_check import AgentCheckFactory
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.service import ElectionService, use_monotonic_time
-from kevy_elect.status import site
+from kevy_elect.site import site
 
 
 class Web(Resource):

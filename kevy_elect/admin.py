@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from kevy_elect.errors import ConfigError, ElectError
 from kevy_elect.handover import Step
 from kevy_elect.service import ElectionService
+from kevy_elect.status import status
 
 SOCKET: Final = "admin.sock"
 """Its name in the data directory."""
@@ -58,8 +59,6 @@ class _Command:
 
 
 async def _status(node: Admin, say: Say) -> Answer:
-    from kevy_elect.status import status  # XXX
-
     return {"status": status(node.election), "http_peers": dict(node.http_peers)}
 
 

@@ -147,7 +147,7 @@ SETTINGS: Final = (
         "http",
         Kind.ENDPOINT,
         Group.SERVICES,
-        "Endpoint for page, status, health checks and metrics, such as tcp:8101:interface=127.0.0.1",
+        "Endpoint for page, status, checks and metrics, such as tcp:8101:interface=127.0.0.1",
         "ENDPOINT",
         "off",
     ),

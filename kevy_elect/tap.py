@@ -236,7 +236,7 @@ class Node(MultiService):
 def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
     """What is served, each with the option that asked for it."""
     if options["http"] is not None:
-        from kevy_elect.status import site
+        from kevy_elect.site import site
 
         others = {
             node_id: f"http://{address}"

@@ -23,7 +23,7 @@ from kevy_elect.fence import ChildStatus
 from kevy_elect.messages import Accept, Offer, Role
 from kevy_elect.metrics import Metrics
 from kevy_elect.service import ElectionService
-from kevy_elect.status import site
+from kevy_elect.site import site
 from tests.nodes import FragileBallot
 from tests.transports import QUICK, Wire, cluster, heartbeat, rng
 

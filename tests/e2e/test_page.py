@@ -29,7 +29,7 @@ from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.service import ElectionService
-from kevy_elect.status import site
+from kevy_elect.site import site
 from tests.test_overview import page
 from tests.transports import QUICK
 from tests.transports import cluster as nowhere
