@@ -13,7 +13,6 @@ import re
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -41,6 +40,8 @@ MAX_REQUEST: Final = 4096
 """Bytes of one request."""
 MAX_OPERATORS: Final = 16
 """Connections at a time."""
+MAX_SECONDS: Final = 1e9
+"""Of any argument; each command has a bound of its own besides."""
 IDLE: Final = 10.0
 """Seconds within which a request has to be there."""
 DEFAULT_REST: Final = 30.0
@@ -127,6 +128,8 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
         # A bool is an int too.
         if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
             raise ConfigError(f"{name} takes no such {argument!r}")
+        if wanted is _NUMBER and isinstance(value, _NUMBER) and abs(value) > MAX_SECONDS:
+            raise ConfigError(f"{name}: {argument!r} is more than {MAX_SECONDS:g} s")
     if name in _REQUIRED and _REQUIRED[name] not in request:
         raise ConfigError(f"{name} needs {_REQUIRED[name]!r}")
     return name, request
@@ -165,7 +168,7 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
         try:
             name, arguments = _parse(line)
             if name != "status":
-                self._node.note("asked to " + " ".join(map(str, (name, *arguments.values()))))
+                self._node.note(" ".join(["asked to", name, *map(repr, arguments.values())]))
             answer = await COMMANDS[name].run(self._node, self._say, **arguments)
         except ElectError as error:
             answer = {"ok": False, "error": str(error)}
@@ -215,7 +218,6 @@ class Admin(Service):
         self.http_peers = http_peers or {}
         self.connections: set[_Operator] = set()
         self._socket = parse_socket(description)
-        self._inode = 0
         self._port: IListeningPort | None = None
         self._stopped: Deferred[None] | None = None
 
@@ -227,7 +229,6 @@ class Admin(Service):
             path, mode = self._socket
             _remove_stale(path)
             self._port = reactor.listenUNIX(path, factory, mode=mode, wantPID=False)
-            self._inode = os.lstat(path).st_ino
             return
         answers: list[Any] = []
         serverFromString(reactor, self.description).listen(factory).addBoth(answers.append)
@@ -246,18 +247,16 @@ class Admin(Service):
         """Fires when the socket and all connections are gone."""
         super().stopService()
         stopped = self._stopped = Deferred[None]()
-        if self._socket is not None:
-            path, _ = self._socket
-            # Unless it is another's by now: the data directory may be free already.
-            with suppress(OSError):
-                if os.lstat(path).st_ino == self._inode:
-                    os.unlink(path)
-        port, self._port = self._port, None
+        port = self._port
         closing = maybeDeferred(port.stopListening) if port is not None else succeed(None)
-        closing.addBoth(lambda _: self._tell_if_stopped())
+        closing.addBoth(lambda _: self._stopped_listening())
         for connection in list(self.connections):
             connection.transport.loseConnection()
         return stopped
+
+    def _stopped_listening(self) -> None:
+        self._port = None
+        self._tell_if_stopped()
 
     def gone(self, connection: _Operator) -> None:
         """A connection ended."""

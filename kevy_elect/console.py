@@ -175,8 +175,11 @@ def ask(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Itera
             connection.sendall(json.dumps(request).encode() + b"\n")
             lines = connection.makefile("rb")
             while line := lines.readline(MAX_LINE):
-                yield json.loads(line)
-        except (OSError, ValueError) as error:
+                told = json.loads(line)
+                if not isinstance(told, dict):
+                    raise ValueError("it is no JSON object")
+                yield told
+        except (OSError, ValueError, RecursionError) as error:
             raise UnreachableError(f"{where} gave no proper answer: {error}") from None
 
 

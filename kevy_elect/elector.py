@@ -551,9 +551,10 @@ class Elector:
         view.epoch = max(view.epoch, accept.epoch)
         view.confirmed = max(view.confirmed, self._offered_at)
         if self._role is Role.CANDIDATE:
+            first = accept.sender not in self._accepted
             self._accepted.add(accept.sender)
             self._win_with_quorum(now)
-            if accept.sender == self._resigned:
+            if first and accept.sender == self._resigned:
                 # By now it has told the others, which refused the OFFER before that (R4.6).
                 self._next_heartbeat = NEVER
 

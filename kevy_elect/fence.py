@@ -53,6 +53,10 @@ class Fence:
 
         return remove
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed > 0
+
     def children(self) -> list[ChildStatus]:
         """The children of all writers."""
         return [child for writer in self._writers for child in writer.describe()]
@@ -73,4 +77,18 @@ class Fence:
     async def stopped(self) -> None:
         """Wait until no writer runs. To be called while closed."""
         for writer in list(self._writers):
-            await writer.when_stopped()
+            await after(writer.when_stopped())
+
+
+def after(theirs: Deferred[None]) -> Deferred[None]:
+    """A Deferred of its own that fires as `theirs` does: whoever cancels it, or lets it time
+    out, leaves theirs to all others who wait for that."""
+    waiting: Deferred[None] = Deferred()
+
+    def tell(result: None) -> None:
+        if not waiting.called:
+            waiting.callback(result)
+        return result
+
+    theirs.addBoth(tell)
+    return waiting

@@ -6,11 +6,12 @@ taken as soon as the one before is done, and each has a bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from kevy_elect.errors import HandoverError
 from kevy_elect.messages import Role
@@ -95,23 +96,32 @@ class Handover:
         then = "stops" if self._leaving else "takes the role back"
         return self._over(f"{obstacle}; {self._me} {then}")
 
+    def leave(self, patience: float) -> None:
+        """Have the role left in any case, after `patience` seconds at most."""
+        self._leaving = True
+        self._deadline = min(self._deadline, self._election.now() + patience)
+
     # The steps; each returns what stands in the way, if anything does
 
     async def _stop_children(self) -> str | None:
         fence = self._election.fence
-        if not fence.children():
-            await fence.stopped()
-            return None
-        stopped = Deferred.fromCoroutine(fence.stopped())
-        if not await self._until(lambda: bool(stopped.called)):
-            stopped.addErrback(lambda _: None).cancel()
+        ended = _ending(fence.stopped())
+        if not await self._until(lambda: bool(ended)):
             return f"its children did not stop within {self._elapsed():.1f} s"
-        self._say("its children are down")
+        if ended[0] is not None:
+            return f"its children did not stop: {ended[0].value}"
+        if fence.children():
+            self._say("its children are down")
         return None
 
     async def _wait_for_heir(self) -> str | None:
         election = self._election
-        await election.refresh_offset()
+        answered = _ending(election.refresh_offset())
+        if not await self._until(lambda: bool(answered)):
+            return f"its offset was not told within {self._elapsed():.1f} s"
+        if answered[0] is not None:
+            offset = election.repl_offset
+            self._say(f"its offset stays {offset}, maybe too low: {answered[0].value}")
 
         def arrived() -> bool:
             heir = self._peer(self._heir)
@@ -163,7 +173,9 @@ class Handover:
             return self._over(f"nobody was elected within {self._elapsed():.1f} s")
         who = f"{primary} is primary of epoch {election.state_snapshot().epoch}"
         if primary != self._heir:
-            return self._over(f"{self._heir} did not run, or was not elected; {who}")
+            moved = primary != self._me and not self._named
+            text = f"{self._heir} did not run, or was not elected; {who}"
+            return self._over(text, done=moved)
         return self._over(who, done=True)
 
     async def _resign(self, obstacle: str) -> Outcome:
@@ -239,6 +251,14 @@ class Handover:
         remove = election.add_observer(wake)
         look = election.reactor.callLater(election.config.hb_interval / 10, wake)
         return waiting
+
+
+def _ending(work: Coroutine[Any, Any, None]) -> list[Failure | None]:
+    """Gets one item when `work` ends: its failure, or None."""
+    ended: list[Failure | None] = []
+    running = Deferred.fromCoroutine(work)
+    running.addCallbacks(lambda _: ended.append(None), ended.append)
+    return ended
 
 
 def _is_there(peer: PeerStatus) -> bool:

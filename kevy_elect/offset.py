@@ -82,9 +82,10 @@ class OffsetCommand(Service):
     async def _ask_anew(self) -> None:
         while self._run is not None:
             await self._idle()
-        question = self._question()
-        if question is not None:
-            await question
+        if self._question() is not None:
+            await self._idle()  # not the run's own Deferred: who cancels this must not end that
+        if self._problem:
+            raise ConfigError(f"{self}: {self._problem}")
 
     def _question(self) -> Deferred[None] | None:
         if not self.command or self._run is not None:

@@ -183,6 +183,7 @@ class PrimaryOnly(Service):
                 await maybeDeferred(self._up[-1].stopService)
             except Exception:
                 self.log.failure("{child} failed to stop", child=_name(self._up[-1]))
+                self._on_overrun()  # whether it writes, nobody knows
             self._up.pop()
         self._stopping = False
         self._stop_by = math.inf

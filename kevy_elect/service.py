@@ -8,13 +8,20 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    TimeoutError,
+    succeed,
+)
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -24,7 +31,7 @@ from kevy_elect.changes import Change, ElectorSnapshot, Observer, Observers
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.elector import Elector, Event
 from kevy_elect.errors import ConfigError, FrameError, HandoverError
-from kevy_elect.fence import ChildStatus, Fence
+from kevy_elect.fence import ChildStatus, Fence, after
 from kevy_elect.handover import Handover, Outcome, Step
 from kevy_elect.link import PeerLink
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
@@ -55,6 +62,8 @@ class PeerStatus:
     queued: int
     dropped: int
 
+
+LONGEST_PAUSE: Final = 1000 * 86400.0
 
 T = TypeVar("T")
 
@@ -122,7 +131,8 @@ class ElectionService(Service):
         self._offset = 0
         self._observers = Observers(self.state_snapshot)
         self._hands_over = handover
-        self._handing_over: Deferred[None] | None = None  # fires at its end
+        self._stepping_down: Deferred[None] = succeed(None)  # likewise
+        self._handing_over: tuple[Handover, Deferred[None]] | None = None  # fires at its end
         self.fence = Fence(self._close_fence)
         """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
         self.offset_source: Callable[[], Deferred[None]] | None = None
@@ -190,9 +200,10 @@ class ElectionService(Service):
     def use_timings(self, config: ElectConfig) -> None:
         """Go by other timings from now on, running or not.
 
-        All members should have the same. Where down_after grows, have the replicas use it
-        before the primary does, where it shrinks after it: a lease must not outlast what
-        its voters promised.
+        All members should have the same, since a lease must not outlast what its voters
+        promised. While some have another down_after than others, that is certain only as long
+        as the primary stays the same, and has the lesser one: where it grows, have the
+        primary use it last, where it shrinks, first.
         """
         self.config = config
         self._acceptor.use_timings(config)
@@ -287,12 +298,18 @@ class ElectionService(Service):
 
         All writers stop first; fires when the others have been told.
         """
-        return Deferred.fromCoroutine(self._step_down(rest, why)).addErrback(self._crash)
+        stepping = Deferred.fromCoroutine(self._step_down(rest, why))
+        stepping.addErrback(lambda f: f if f.check(CancelledError) else self._crash(f))
+        return stepping
 
     async def _step_down(self, rest: float, why: str) -> None:
-        with self.fence.closed():
-            await self.fence.stopped()
-            self.resign(rest, why)
+        ended = self._stepping_down = Deferred[None]()
+        try:
+            with self.fence.closed():
+                await self.fence.stopped()
+                self.resign(rest, why)
+        finally:
+            ended.callback(None)
 
     def switch_over(
         self,
@@ -306,7 +323,8 @@ class ElectionService(Service):
         Fires when another is primary, or this node has taken the role back since the heir
         did not have all data within `patience` seconds. `tell(step)` hears of each step.
         Raises HandoverError, with nothing changed, if this node is not the primary with
-        its lease, the heir cannot be one, or another handover is under way.
+        its lease, the heir cannot be one, or another handover is under way. It goes by the
+        reactor's time: see `use_monotonic_time`.
         """
         if self._handing_over is not None:
             raise HandoverError("a handover is under way already")
@@ -314,7 +332,7 @@ class ElectionService(Service):
 
     def _hand_over(self, handover: Handover) -> Deferred[Outcome]:
         ended: Deferred[None] = Deferred()
-        self._handing_over = ended
+        self._handing_over = handover, ended
 
         def over(result: T) -> T:
             self._handing_over = None
@@ -329,8 +347,8 @@ class ElectionService(Service):
         It votes and follows as ever. Raises ConfigError unless `seconds` is a positive finite
         number, or while this node is primary: hand over first.
         """
-        if not 0 < seconds < math.inf:
-            raise ConfigError(f"a pause of {seconds:g} s is none: give a number of seconds above 0")
+        if not 0 < seconds <= LONGEST_PAUSE:
+            raise ConfigError("a pause has a number of seconds above 0, at most a thousand days")
         if self.state_snapshot().role is Role.PRIMARY:
             raise ConfigError(f"{self.cluster.node_id} is primary: hand over first")
         self._stand_aside(seconds)
@@ -432,28 +450,40 @@ class ElectionService(Service):
     def stopService(self) -> Deferred[None]:
         """End everything, after a handover where one is due (see the constructor); fires when
         the last connection is gone and the directory is free."""
-        if self._acceptor.address is None or (self._stopped and not self._stopped.called):
-            return _after(self._stopped)
-        super().stopService()
-        self._stopped = Deferred()
-        Deferred.fromCoroutine(self._leave()).addErrback(self._left_at_once)
-        return _after(self._stopped)
+        stopping = self._stopped is not None and not self._stopped.called
+        if self._acceptor.address is not None and not stopping:
+            super().stopService()
+            self._stopped = Deferred()
+            Deferred.fromCoroutine(self._leave()).addErrback(self._left_at_once)
+        return after(self._stopped) if self._stopped is not None else succeed(None)
 
     async def _leave(self) -> None:
-        """Hand over, if this node is the primary, and close, writing nothing in between."""
-        if self._handing_over is not None and not self._crashed:
-            await self._handing_over
-        if self._crashed or not (self._hands_over and self.can_write()):
-            self._close()
-            return
         try:
-            patience = self.config.down_after
+            if not self._crashed:
+                await self._give_up_role()
+        finally:
+            self._close()
+
+    async def _give_up_role(self) -> None:
+        """Hand over, if this node is the primary and shall; then close while still fenced."""
+        patience = self.config.down_after if self._hands_over else 0.0
+        if self._handing_over is not None:
+            handover, ended = self._handing_over
+            handover.leave(patience)
+            with self.fence.closed():
+                await ended
+                self._close()
+        if not self._hands_over:
+            return
+        if not self._stepping_down.called:
+            with suppress(TimeoutError):
+                await after(self._stepping_down).addTimeout(patience, self.reactor)
+            await deferLater(self.reactor, self.config.hb_interval)  # what was said has to leave
+        if self.can_write():
             handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
             with self.fence.closed():
                 await self._hand_over(handover)
                 self._close()
-        finally:
-            self._close()
 
     def _log_step(self, step: Step) -> None:
         self.log.info(
@@ -500,6 +530,8 @@ class ElectionService(Service):
             witness=self.witness,
         )
         elector.set_repl_offset(self._offset)
+        if self.fence.is_closed:
+            elector.fence(self._clock(), True)
         self._events_told = 0
         self._told = ()
         return elector
@@ -621,20 +653,6 @@ class ElectionService(Service):
         stopping = self.stopService()
         self._close()
         stopping.addBoth(lambda _: self._on_crash(failure))
-
-
-def _after(deferred: Deferred[None] | None) -> Deferred[None]:
-    """A Deferred of its own for whoever waits, which fires when `deferred` has."""
-    waiting: Deferred[None] = Deferred()
-    if deferred is None:
-        waiting.callback(None)
-        return waiting
-
-    def tell(result: None) -> None:
-        waiting.callback(None)
-
-    deferred.addCallback(tell)
-    return waiting
 
 
 def _own_endpoint(me: PeerAddr) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.admin import COMMANDS, MAX_OPERATORS, MAX_REQUEST, Admin, parse_socket, socket_in
@@ -113,6 +114,14 @@ class AdminTests(ServiceTests):
             b'{"command": "step-down", "rest": NaN}\n',
             b'{"command": "switchover", "timeout": NaN}\n',
             b'{"command": "resume", "why": "x"}\n',
+            *(
+                b'{"command": "%s", "%s": 1%s}\n' % (command, argument, b"0" * 400)
+                for command, argument in (
+                    (b"pause", b"seconds"),
+                    (b"step-down", b"rest"),
+                    (b"switchover", b"timeout"),
+                )
+            ),
             b"\xff\xfe\n",
         ):
             told = json.loads(await deferToThread(self.say, said))
@@ -120,6 +129,17 @@ class AdminTests(ServiceTests):
             self.assertTrue(told["error"])
         self.assertEqual((self.node.state_snapshot().epoch, self.crashes), (before, []))
         self.assertTrue(self.node.can_write())
+
+    async def test_what_an_operator_sends_makes_no_line_of_its_own_in_the_log(self) -> None:
+        await self.begin()
+        self.warnings.clear()
+        lines: list[str] = []
+        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        await self.ask({"command": "switchover", "target": "x\n2030 kevy: a: elected primary"})
+        self.assertEqual([line for line in lines if "\n" in line], [])
+        self.assertTrue(any("2030 kevy" in line for line in lines))
 
     async def test_a_request_without_end_is_cut_off(self) -> None:
         await self.begin()

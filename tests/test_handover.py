@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +13,7 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.fence import ChildStatus
 from kevy_elect.handover import Outcome, Step
-from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.messages import Heartbeat, Message, Offer, Role
 from kevy_elect.primary_only import PrimaryOnly
 from kevy_elect.service import ElectionService
 from tests.nodes import CONFIG, EVERYBODY, TICK, Net, Node, elected, heartbeats, offer, replica
@@ -111,6 +112,26 @@ class HandingOver(SynchronousTestCase):
                 steps = CONFIG.candidate_step * (sorted(set(members) - {holder}).index(heir))
                 self.assertLess(took - steps, 8 * Net.DELAY + TICK)
 
+    def test_an_offer_that_is_refused_is_not_repeated_at_each_vote_of_the_one_that_resigned(
+        self,
+    ) -> None:
+        net = Net("abcde")
+        leader = net.elect()
+        net.run(DOWN)
+        heir = min(set("abcde") - {leader})
+        offers = 0
+
+        def lost(sender: str, to: str, message: Message) -> bool:
+            nonlocal offers
+            offers += sender == heir and isinstance(message, Offer)
+            return sender == heir and to != leader
+
+        net.lost = lost
+        net[leader].elector.hand_over(heir, net.now, WITHIN, rest=0.0)
+        net.run(2.0)
+        beats = 2.0 / CONFIG.hb_interval
+        self.assertLess(offers, 4 * (beats + 3))
+
     def test_r5_a_worse_heir_takes_a_step_more_for_each_better_one(self) -> None:
         net = Net("abc")
         leader = net.elect()
@@ -170,6 +191,11 @@ class SlowWriter:
 
     def describe(self) -> list[ChildStatus]:
         return [ChildStatus("slow", "running")]
+
+
+class FailingWriter(SlowWriter):
+    def when_stopped(self) -> Deferred[None]:
+        return fail(RuntimeError("still writing"))
 
 
 class RealClusters(ServiceTests):
@@ -282,6 +308,79 @@ class SwitchoverTests(RealClusters):
         self.assertIn("did not stop", outcome.text)
         self.assertTrue(node.can_write())
         remove()
+
+    async def test_who_fails_to_stop_is_not_taken_for_stopped(self) -> None:
+        primary = await self.settle()
+        node = self.nodes[primary]
+        remove = node.fence.add(FailingWriter())
+        outcome = await node.switch_over(patience=5)
+        self.assertFalse(outcome.done)
+        self.assertIn("did not stop: still writing", outcome.text)
+        remove()
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_patience_has_an_end_whatever_is_waited_for(self) -> None:
+        primary = await self.settle()
+        node, offset = self.nodes[primary], Deferred[None]()
+        node.offset_source = lambda: offset
+        outcome = await node.switch_over(patience=0.1)
+        self.assertIn("its offset was not told", outcome.text)
+        node.offset_source = None
+        hidden = SlowWriter()
+        hidden.describe = list  # type: ignore[method-assign]
+        remove = node.fence.add(hidden)
+        outcome = await node.switch_over(patience=0.1)
+        self.assertIn("did not stop", outcome.text)
+        remove()
+        self.assertTrue(node.can_write())
+
+    async def test_an_offset_that_cannot_be_had_is_told_of(self) -> None:
+        primary = await self.settle()
+        steps: list[Step] = []
+        self.nodes[primary].offset_source = lambda: fail(ConfigError("nobody answers"))
+        outcome = await self.nodes[primary].switch_over(tell=steps.append)
+        self.assertTrue(outcome.done, outcome.text)
+        self.assertIn("maybe too low: nobody answers", "; ".join(step.text for step in steps))
+
+    async def test_one_who_loses_patience_does_not_speak_for_another_who_waits(self) -> None:
+        primary = await self.settle()
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        moved = node.switch_over(patience=0.1)
+        stepped = node.step_down(60, "a child died")
+        self.assertFalse((await moved).done)
+        await deferLater(self.reactor, 0.2)
+        self.assertFalse(stepped.called)
+        self.assertIs(self.state(primary).role, Role.PRIMARY)
+        writer.stopped.callback(None)
+        await stepped
+
+    async def test_a_caller_who_no_longer_waits_ends_nothing(self) -> None:
+        primary = await self.settle()
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        stepped = node.step_down(60, "a child died")
+        stepped.cancel()
+        await self.assertFailure(stepped, CancelledError)
+        self.assertFalse(writer.stopped.called)
+        self.assertEqual(self.crashes, [])
+        self.assertTrue(node.can_write())
+
+    async def test_a_fence_outlasts_a_restart_of_the_service(self) -> None:
+        primary = await self.settle()
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        stepped = node.step_down(0.0, "a child that does not stop")
+        await node.stopService()
+        node.startService()
+        for other in self.others(primary):
+            self.nodes[other].pause(60)
+        await self.poll(lambda: self.state(primary).role is Role.PRIMARY)
+        await self.poll(lambda: self.state(primary).has_quorum)
+        self.assertFalse(node.can_write())
+        writer.stopped.callback(None)
+        await stepped
 
     async def test_stepping_down_waits_for_all_writers(self) -> None:
         primary = await self.settle()
@@ -400,6 +499,29 @@ class StoppingTests(RealClusters):
         self.start("a")
         await self.poll(lambda: self.nodes["a"].can_write())
         await self.nodes["a"].stopService()
+
+    async def test_a_patient_switchover_does_not_keep_it_from_stopping(self) -> None:
+        primary = await self.settle(handover=True)
+        node = self.nodes[primary]
+        node.set_repl_offset(10)
+        moved = node.switch_over(patience=86400)
+        stopped = node.stopService()
+        outcome = await moved.addTimeout(3 * node.config.down_after, self.reactor)
+        self.assertIn("stepped down", outcome.text)
+        await stopped
+
+    async def test_who_is_stepping_down_does_so_first(self) -> None:
+        primary = await self.settle(handover=True)
+        node, writer = self.nodes[primary], SlowWriter()
+        node.fence.add(writer)
+        stepped = node.step_down(60, "a child died")
+        stopped = node.stopService()
+        began = node.now()
+        writer.stopped.callback(None)
+        await self.poll(lambda: any(self.nodes[n].can_write() for n in self.others(primary)))
+        self.assertLess(node.now() - began, 0.6 * node.config.down_after)
+        await stepped
+        await stopped
 
     async def test_a_switchover_under_way_is_finished_first(self) -> None:
         primary = await self.settle(handover=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -137,6 +137,13 @@ class CourseTests(PrimaryOnlyTests):
         stopping, self.one.stopping = self.one.stopping, None
         stopping.callback(None)
         self.successResultOf(stopped)
+
+    def test_a_child_whose_stop_fails_may_still_write(self) -> None:
+        self.election.grant(3)
+        self.one.stopping = fail(RuntimeError("the store did not answer"))
+        self.election.close_fence()
+        self.assertEqual(self.overruns, 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_a_fence_does_not_outlast_the_lease(self) -> None:
         self.election.grant(3)
