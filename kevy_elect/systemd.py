@@ -1,0 +1,190 @@
+"""What a node tells the service manager that started it: sd_notify(3), nothing without one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Final
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.changes import ElectorSnapshot
+from kevy_elect.config import ElectConfig
+from kevy_elect.errors import ConfigError
+from kevy_elect.messages import Role
+from kevy_elect.service import ElectionService
+
+VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+RETRY: Final = 5.0
+"""Seconds after which what could not be sent is tried again, where no watchdog waits."""
+PINGS: Final = 4
+"""Times within the watchdog's limit that it hears of us."""
+AFTERWARDS: Final = 10.0
+"""Seconds that a stop may take beyond the handover: the last hook, connections, the log."""
+
+
+@attrs.frozen
+class Manager:
+    """Where the service manager listens: a path, or an abstract name with `@` before it."""
+
+    address: str
+    limit: float = 0.0
+    """Seconds without a sign of life after which it ends the process; 0 for no such limit."""
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> Manager | None:
+        """The one that `environment` names, None without one. It is removed from there:
+        what this process starts must not speak in its name.
+
+        Raises ConfigError, with all removed too, for what is no socket or no limit.
+        """
+        address, limit, pid = (environment.pop(name, "") for name in VARIABLES)
+        if not address:
+            return None
+        if address[0] not in "/@":
+            raise ConfigError(f"NOTIFY_SOCKET={address}: neither a path nor an abstract socket")
+        if not limit or pid not in ("", str(os.getpid())):
+            return cls(address)
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 20 and int(limit)):
+            raise ConfigError(f"WATCHDOG_USEC={limit}: no number of microseconds above 0")
+        return cls(address, int(limit) / 1e6)
+
+
+class Notifier(Service):
+    """Tells the service manager when this node is ready, what it does, that it lives, and that
+    it stops.
+
+    `READY=1` once all services have started and the reactor runs; it waits for no primary.
+    `STATUS=` at each change. `WATCHDOG=1` four times within the limit, as long as the elector
+    does its work: a process that answers and does not elect is as bad as one that hangs.
+    `STOPPING=1` before anything else stops, with the time that a handover may take.
+
+    A socket that is missing or full costs a line in the log, and never a wait; what it should
+    have heard it is told later.
+    """
+
+    log = Logger()
+
+    def __init__(self, election: ElectionService, manager: Manager) -> None:
+        self.election = election
+        self.manager = manager
+        self._socket: socket.socket | None = None
+        self._untold: dict[str, str] = {}
+        self._failing = False
+        self._stopping = False
+
+    def startService(self) -> None:
+        super().startService()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._stopping = False
+        reactor = self.election.reactor
+        self._forget = self.election.add_observer(self._note)
+        # Comes before the services' own stop: twistd asks for that when all have started.
+        reactor.addSystemEventTrigger("before", "shutdown", self._leave)
+        self._loop = LoopingCall(self._beat)
+        self._loop.clock = reactor
+        self._first: Any = reactor.callLater(0, self._begin)
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._leave()
+        if self._first.active():
+            self._first.cancel()
+        if self._loop.running:
+            self._loop.stop()
+        self._forget()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _begin(self) -> None:
+        if self._stopping or not self.election.is_electing:
+            return
+        self._tell(READY="1", STATUS=self._status(self.election.state_snapshot()))
+        self._loop.start(self.manager.limit / PINGS or RETRY).addErrback(self._broken)
+
+    def _note(self, snapshot: ElectorSnapshot, reason: str) -> None:
+        self._tell(STATUS=self._status(snapshot))
+
+    def _beat(self) -> None:
+        patience = max(self.manager.limit / PINGS, self.election.config.hb_interval)
+        if self.manager.limit and self.election.last_tick_ago() <= patience:
+            self._tell(WATCHDOG="1")
+        elif self._untold:
+            self._tell()
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the service manager hears no more that this node lives", failure)
+
+    def _leave(self) -> None:
+        if self._socket is not None and not self._stopping:
+            self._stopping = True
+            time = longest_stop(self.election.config, len(self.election.cluster.peers))
+            status = self._status(self.election.state_snapshot())
+            self._tell(STOPPING="1", STATUS=status, EXTEND_TIMEOUT_USEC=f"{time * 1e6:.0f}")
+
+    def _status(self, snapshot: ElectorSnapshot) -> str:
+        return f"{'stopping: ' * self._stopping}{describe(snapshot)}"
+
+    def _tell(self, **news: str) -> None:
+        """Send the news, and what could not be sent before."""
+        if self._socket is None:
+            return
+        untold = self._untold | news
+        lines = "".join(f"{name}={value}\n" for name, value in untold.items())
+        address = self.manager.address
+        if address.startswith("@"):
+            address = f"\0{address[1:]}"
+        try:
+            self._socket.sendto(lines.encode(), address)
+        except OSError as error:
+            untold.pop("WATCHDOG", None)  # it speaks of its moment only
+            self._untold = untold
+            if not self._failing:
+                self.log.warn(
+                    "the service manager does not hear us on {address}: {error}",
+                    address=self.manager.address,
+                    error=error,
+                )
+            self._failing = True
+        else:
+            self._untold = {}
+            self._failing = False
+
+
+def notifiers(
+    election: ElectionService, environment: MutableMapping[str, str]
+) -> Iterator[Notifier]:
+    """Who tells the service manager of `environment`, if there is one; see `Manager.take`."""
+    try:
+        manager = Manager.take(environment)
+    except ConfigError as error:
+        Notifier.log.error("{problem}; the service manager is told nothing", problem=error)
+        return
+    if manager is not None:
+        yield Notifier(election, manager)
+
+
+def describe(snapshot: ElectorSnapshot) -> str:
+    """What a node does, in one line for people."""
+    parts = [f"{snapshot.role.value} in epoch {snapshot.epoch}"]
+    if snapshot.role is Role.PRIMARY:
+        parts.append("may write" if snapshot.can_write else "may not write")
+    elif snapshot.role is Role.REPLICA:
+        primary = snapshot.current_primary
+        parts.append(f"follows {primary}" if primary else "knows no primary")
+    if not snapshot.has_quorum:
+        parts.append("no quorum")
+    return ", ".join(parts)
+
+
+def longest_stop(config: ElectConfig, peers: int) -> float:
+    """Seconds that a node with so many peers may take to stop: a handover, and what follows."""
+    election = peers * config.candidate_step + config.election_timeout
+    return 2 * config.down_after + election + AFTERWARDS
