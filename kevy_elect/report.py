@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import attrs
 
-from kevy_elect.console import Subparsers, add_node_options, answer, find_node
+from kevy_elect.console import Subparsers, UnreachableError, add_node_options, answer, find_node
+from kevy_elect.errors import ConfigError
+from kevy_elect.messages import U64_MAX
 from kevy_elect.page import HEADER, Answer, Status, ask_all, cells, printable
+from kevy_elect.screen import Changes, Grid, Page, open_board, state_of
 
-PEER_HEADER = ("PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
+PEER_HEADER: Final = ("PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
+EVENT_HEADER: Final = ("WHEN", "EPOCH", "KIND", "WHAT AND WHY")
+CHANGE_HEADER: Final = ("WHEN", "NODE", "WHAT")
+INTERVAL: Final = 1.0
+"""Seconds from one look of `--watch` to the next."""
+RECENT: Final = 8
+"""Events, or changes, that are shown of each watch."""
+MAX_ROWS: Final = 64
+"""Peers that are shown of one node; it may claim more."""
 
 
 def add_command(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -27,7 +42,7 @@ def add_command(commands: Subparsers[argparse.ArgumentParser]) -> None:
         description="Ask one node on this machine, or nodes by their status pages. Exit status 0 "
         "if exactly one primary holds its lease and all nodes that answer follow it, or the one "
         "node that is asked knows such a primary; else 1; 2 for wrong usage, 3 if the node does "
-        "not answer.",
+        "not answer. With --watch it looks again and again, and ends with 130 at Ctrl-C.",
     )
     parser.add_argument(
         "urls",
@@ -48,6 +63,18 @@ def add_command(commands: Subparsers[argparse.ArgumentParser]) -> None:
         type=_seconds,
         default=2.0,
         help="wait this long for a page (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on until Ctrl-C: redrawn in place on a terminal where rich is installed, else "
+        "one table after the other, with --json one object a line",
+    )
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_seconds,
+        help=f"with --watch, look this often (default: {INTERVAL:g})",
     )
     add_node_options(parser)
     parser.set_defaults(run=_run)
@@ -80,19 +107,17 @@ def _seconds(text: str) -> float:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.urls:
-        answers = ask_all(list(dict.fromkeys(args.urls)), args.timeout)
-        return _show(args, answers, verdict(answers))
-    told = answer(find_node(args), {"command": "status"})
-    if args.all:
-        answers = [_parse("this node", told["status"]), *_ask_others(told, args.timeout)]
-        return _show(args, answers, verdict(answers))
-    return _show_one(args, told["status"])
-
-
-def _show(args: argparse.Namespace, answers: Sequence[Answer], problem: str | None) -> int:
-    print(_as_json(answers, problem) if args.json else answer_table(answers))
-    return _judge(problem)
+    if args.interval is not None and not args.watch:
+        raise ConfigError("--interval says how often --watch looks: give both, or neither")
+    where = None if args.urls else find_node(args)
+    if args.watch:
+        _watch(args, where)
+    view = _look(args, where)
+    if args.json:
+        print(json.dumps(view.as_object(), indent=2))
+    else:
+        print(*view.page(), sep="\n\n")
+    return _judge(view.problem)
 
 
 def _judge(problem: str | None) -> int:
@@ -102,21 +127,57 @@ def _judge(problem: str | None) -> int:
     return 1
 
 
-# One node by its admin socket
+# One look
 
 
-def _show_one(args: argparse.Namespace, told: dict[str, Any]) -> int:
-    own = _parse("this node", told)
-    problem = _own_problem(own)
-    if args.json:
-        print(json.dumps({"ok": problem is None, "problem": problem} | told, indent=2))
-    else:
-        print(answer_table([own]))
-        print()
-        print(table([_peer_cells(peer) for peer in told["peers"]], PEER_HEADER))
-        for line in _remarks(told):
-            print(line)
-    return _judge(problem)
+@attrs.frozen
+class View:
+    """What one look found: what nodes say, and all that one said which was asked alone."""
+
+    answers: Sequence[Answer]
+    problem: str | None
+    own: dict[str, Any] | None = None
+    """Of the node that was asked by its admin socket, unchecked."""
+    alone: bool = False
+    """Whether nobody else was asked."""
+
+    def as_object(self) -> dict[str, Any]:
+        """For programs."""
+        judged = {"ok": self.problem is None, "problem": self.problem}
+        if self.alone and self.own is not None:
+            return judged | self.own
+        return judged | {"nodes": [_as_object(answer) for answer in self.answers]}
+
+    def page(self) -> list[Grid | str]:
+        """For people."""
+        nodes = Grid(HEADER, [_node_cells(answer) for answer in self.answers])
+        if not self.alone or self.own is None:
+            return [nodes]
+        return [nodes, self.links(), *_remarks(self.own)]
+
+    def links(self) -> Grid:
+        """The links of the node that was asked by its admin socket."""
+        return Grid(PEER_HEADER, _rows(self.own, "peers", _peer_cells)[:MAX_ROWS])
+
+    def events(self) -> Grid:
+        """What happened on it lately."""
+        return Grid(EVENT_HEADER, _rows(self.own, "events", _event_cells)[-RECENT:])
+
+
+def _look(args: argparse.Namespace, where: str | None) -> View:
+    """Ask the pages, or the node whose admin endpoint is `where`; raises UnreachableError."""
+    if where is None:
+        answers = ask_all(list(dict.fromkeys(args.urls)), args.timeout)
+        return View(answers, verdict(answers))
+    told = answer(where, {"command": "status"}, args.timeout)
+    own = told.get("status")
+    if not isinstance(own, dict):
+        raise UnreachableError(f"{where} gave no proper answer: there is no status in it")
+    mine = _parse("this node", own)
+    if args.all:
+        answers = [mine, *_ask_others(told, args.timeout)]
+        return View(answers, verdict(answers), own)
+    return View([mine], _own_problem(mine), own, alone=True)
 
 
 def _own_problem(own: Answer) -> str | None:
@@ -124,17 +185,30 @@ def _own_problem(own: Answer) -> str | None:
     if status is None:
         return own.error
     if status.current_primary is None:
-        return f"{status.node_id} knows no primary"
+        return f"{printable(status.node_id)} knows no primary"
     if status.current_primary == status.node_id and not status.can_write:
-        return f"{status.node_id} is primary without its lease, or is handing over"
+        name = printable(status.node_id)
+        return f"{name} is primary without its lease, or is handing over"
     return None
 
 
-def _peer_cells(peer: dict[str, Any]) -> tuple[str, ...]:
+def _rows(
+    told: dict[str, Any] | None, name: str, row: Callable[[Any], tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """The cells of each object of a list; what is no such object is left out."""
+    found = []
+    values = (told or {}).get(name)
+    for each in values if isinstance(values, list) else []:
+        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, OSError):
+            found.append(tuple(map(printable, row(each))))
+    return found
+
+
+def _peer_cells(peer: Any) -> tuple[str, ...]:
     heard, incoming = peer["heard_ago"], peer["incoming_age"]
     return (
-        printable(peer["node_id"]),
-        peer["role"] if peer["alive"] else "down",
+        str(peer["node_id"]),
+        str(peer["role"]) if peer["alive"] else "down",
         str(peer["epoch"]),
         str(peer["offset"]),
         "never" if heard is None else f"{heard:.1f} s ago",
@@ -143,15 +217,30 @@ def _peer_cells(peer: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _event_cells(event: Any) -> tuple[str, ...]:
+    mark = "critical: " if event["critical"] else ""
+    when = _clock(time.time() - event["ago"])
+    return when, str(event["epoch"]), str(event["kind"]), f"{mark}{event['text']}"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
 def _remarks(told: dict[str, Any]) -> Iterator[str]:
-    for child in told["children"]:
-        pid = f", process {child['pid']}" if child["pid"] else ""
-        restarts = f", started again {child['restarts']} times" if child["restarts"] else ""
-        yield f"\nchild {printable(child['name'])}: {child['state']}{pid}{restarts}"
-    if told["witness"]:
-        yield "\nthis node is a witness: it never stands for election"
-    if told["paused_for"]:
-        yield f"\nthis node does not stand for election for another {told['paused_for']:.0f} s"
+    for child, state, pid, restarts in _rows(told, "children", _child_cells):
+        yield f"child {child}: {state}{pid}{restarts}"
+    if told.get("witness"):
+        yield "this node is a witness: it never stands for election"
+    paused_for = told.get("paused_for")
+    if isinstance(paused_for, int | float) and 0 < paused_for < U64_MAX:
+        yield f"this node does not stand for election for another {paused_for:.0f} s"
+
+
+def _child_cells(child: Any) -> tuple[str, ...]:
+    pid = f", process {child['pid']}" if child["pid"] else ""
+    restarts = f", started again {child['restarts']} times" if child["restarts"] else ""
+    return str(child["name"]), str(child["state"]), pid, restarts
 
 
 def _parse(where: str, told: dict[str, Any]) -> Answer:
@@ -163,13 +252,17 @@ def _parse(where: str, told: dict[str, Any]) -> Answer:
 
 def _ask_others(told: dict[str, Any], timeout: float) -> list[Answer]:
     """What the others say, each in the place of its id."""
-    pages: dict[str, str] = told["http_peers"]
-    urls = {peer: status_url(url) for peer, url in pages.items()}
+    peers, pages = told["status"].get("peers"), told.get("http_peers")
+    ids = [peer["node_id"] for peer in peers or () if isinstance(peer, dict) and "node_id" in peer]
+    urls: dict[str, str] = {}
+    for peer, url in pages.items() if isinstance(pages, dict) else ():
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            urls[peer] = status_url(str(url))
     asked = dict(zip(urls, ask_all(list(urls.values()), timeout), strict=True))
     return [
-        asked.get(peer["node_id"])
-        or Answer(peer["node_id"], error="its page is not in this node's --http-peers")
-        for peer in told["status"]["peers"]
+        asked.get(str(peer))
+        or Answer(str(peer), error="its page is not in this node's --http-peers")
+        for peer in ids[:MAX_ROWS]
     ]
 
 
@@ -199,26 +292,86 @@ def _listed(statuses: Sequence[Status]) -> str:
 
 def answer_table(answers: Sequence[Answer]) -> str:
     """The answers as aligned text, one line each; only printable ASCII."""
-    return table([cells(answer) for answer in answers], HEADER)
+    return str(Grid(HEADER, [_node_cells(answer) for answer in answers]))
 
 
-def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
-    """The rows as aligned text, one line each."""
-    lines = [header, *rows]
-    # An error stands across the columns and does not stretch them.
-    measured = [line for line in lines if len(line) == len(header)]
-    widths = [max(map(len, column)) for column in zip(*measured, strict=True)]
-    widths[0] = max(len(line[0]) for line in lines)
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip()
-        for line in lines
-    )
+def _node_cells(answer: Answer) -> tuple[str, ...]:
+    name, *rest = cells(answer)
+    return name or printable(answer.url), *rest  # not all who are asked have a URL
 
 
-def _as_json(answers: Sequence[Answer], problem: str | None) -> str:
-    nodes = [
-        {"url": answer.url, "error": answer.error}
-        | ({} if answer.status is None else attrs.asdict(answer.status))
-        for answer in answers
-    ]
-    return json.dumps({"ok": problem is None, "problem": problem, "nodes": nodes}, indent=2)
+def _as_object(answer: Answer) -> dict[str, Any]:
+    said = {} if answer.status is None else attrs.asdict(answer.status)
+    return {"url": answer.url, "error": answer.error} | said
+
+
+# Watching
+
+
+def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
+    """Show one view after the other until interrupted. A node that does not answer may come
+    back."""
+    interval = INTERVAL if args.interval is None else args.interval
+    log = ChangeLog()
+    board = contextlib.nullcontext() if args.json else open_board()
+    with _orderly_end(), board as shown:
+        while True:
+            began = time.monotonic()
+            try:
+                view = _look(args, where)
+            except UnreachableError as error:
+                unheard = Answer("this node", error=str(error))
+                view = View([unheard], "the node does not answer")
+            if shown is None:
+                print(json.dumps({"at": time.time()} | view.as_object()), flush=True)
+            else:
+                shown.show(_watched(view, log))
+            time.sleep(max(0.0, began + interval - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Have SIGTERM leave the terminal in order, as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _watched(view: View, log: ChangeLog) -> Page:
+    """What is worth a look: the nodes, and the links and events of the one that told them, or
+    else what changed since the watch began."""
+    log.note(view)
+    nodes, *more = view.page()
+    if view.own is None:
+        return [_headline(view), nodes, log.page()]
+    if not view.alone:
+        more = [view.links(), *_remarks(view.own)]
+    return [_headline(view), nodes, *more, view.events()]
+
+
+def _headline(view: View) -> str:
+    return f"{_clock(time.time())}  {printable(view.problem or 'all is well')}"
+
+
+class ChangeLog:
+    """The last changes of what nodes say, as they were seen from here."""
+
+    def __init__(self) -> None:
+        self._changes = Changes()
+        self._names: dict[str, str] = {}
+        self._rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
+
+    def note(self, view: View) -> None:
+        """Take what changed since the view before."""
+        for told in view.answers:
+            news = self._changes.note(told.url, state_of(told))
+            if told.status is not None or told.url not in self._names:
+                self._names[told.url] = _node_cells(told)[0]
+            if news is not None:
+                self._rows.append((_clock(time.time()), self._names[told.url], news))
+
+    def page(self) -> Grid:
+        """A line each, the newest last."""
+        return Grid(CHANGE_HEADER, list(self._rows))

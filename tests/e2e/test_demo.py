@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,13 @@ import pytest
 DEADLINE = 60.0
 COMMAND = (sys.executable, "-m", "kevy_elect")
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """With a short name: the nodes' sockets lie below it, and their paths have a limit."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -165,6 +174,90 @@ def test_keep_running(start: Start, tmp_path: Path) -> None:
     assert len(nodes) == 3
     wait_until_gone(nodes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_watched(start: Start, tmp_path: Path) -> None:
+    """Watches see the failover, and leave the terminal in order."""
+    pytest.importorskip("rich")
+    demo = start("--rounds", "0", "--keep-running")
+    shown = read_until(demo, "kill -9")
+    urls = re.search(r"kevy-elect status (.*)", shown)
+    kill = re.search(r"kill -9 (\d+) +# (\w)", shown)
+    assert urls is not None
+    assert kill is not None
+    (directory,) = tmp_path.iterdir()
+    follower = "b" if kill[2] == "a" else "a"
+    node = f"--data-dir={directory / follower}"
+    watching = Terminal("status", "--watch", "--interval=0.05", *urls[1].split())
+    looking = Terminal("status", "--watch", "--interval=0.05", node)
+    lines = subprocess.Popen(
+        [*COMMAND, "status", "--watch", "--json", "--interval=0.05", node],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        watching.read_until("all is well")
+        looking.read_until("connected for")
+        os.kill(int(kill[1]), signal.SIGKILL)
+        watching.read_until("primary -> silent")
+        watching.read_until("-> primary, epoch")
+        looking.read_until("down")
+        assert lines.stdout is not None
+        at_first = json.loads(lines.stdout.readline())
+        assert at_first["current_primary"] == kill[2]
+        others = (json.loads(line)["current_primary"] for line in lines.stdout)
+        assert next(each for each in others if each not in (None, kill[2]))
+        for terminal, number, status in (
+            (watching, signal.SIGINT, 130),
+            (looking, signal.SIGTERM, 143),
+        ):
+            assert terminal.end(number) == status
+            assert SHOW_CURSOR in terminal.shown.rpartition(HIDE_CURSOR)[2]
+            assert "Traceback" not in terminal.shown
+        lines.send_signal(signal.SIGINT)
+        assert lines.wait(DEADLINE) == 130
+    finally:
+        for process in (watching.process, looking.process, lines):
+            process.kill()
+            process.wait()
+        lines.communicate()
+
+
+SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.shown = ""
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=theirs,
+            stderr=theirs,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "60"},
+        )
+        os.close(theirs)
+
+    def read_until(self, what: str) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while what not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+
+    def end(self, number: signal.Signals) -> int:
+        """Send the signal and read to the end; the exit status."""
+        self.process.send_signal(number)
+        while self._read():
+            pass
+        os.close(self._ours)
+        return self.process.wait(DEADLINE)
+
+    def _read(self) -> bytes:
+        data = read_terminal(self._ours)
+        self.shown += data.decode("utf-8", "replace")
+        return data
 
 
 def test_live_table_on_a_terminal(tmp_path: Path) -> None:
