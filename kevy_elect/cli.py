@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kevy_elect import __version__, check_config, console, demo, report
+from kevy_elect import __version__, check_config, completion, console, demo, report
 from kevy_elect.errors import ConfigError
 
 
@@ -43,4 +43,5 @@ def make_parser() -> argparse.ArgumentParser:
     for add in (report.add_command, console.add_commands, check_config.add_command):
         add(commands)
     demo.add_command(commands)
+    completion.add_command(commands)
     return parser

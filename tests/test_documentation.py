@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +19,7 @@ from kevy_elect.config import ElectConfig
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL = ROOT / "docs/protocol.md"
 RULES = [f"R{number}" for number in range(1, 11)]
-NOT_OURS = re.compile(r"\..*|_trial_temp.*|build|dist|.*\.egg-info|__pycache__")
+NOT_OURS = re.compile(r"\..*|_trial_temp.*|_?build|dist|.*\.egg-info|__pycache__")
 
 
 def read(path: Path) -> str:
@@ -158,3 +162,32 @@ class LinkTests(SynchronousTestCase):
     def test_what_counts_as_an_anchor(self) -> None:
         page = "# The `wire`: 1. A_b\n## R8, again\n## R8, again\n```\n# no\n```\n"
         self.assertEqual(anchors(page), {"the-wire-1-a_b", "r8-again", "r8-again-1"})
+
+
+class OtherSitesTests(SynchronousTestCase):
+    """What docs/build.py makes of the links that Sphinx could not follow."""
+
+    def judged(self, status: str, info: str) -> tuple[list[bool], str]:
+        spec = importlib.util.spec_from_file_location("build", ROOT / "docs/build.py")
+        assert spec is not None
+        assert spec.loader is not None
+        build = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(build)
+        found = {"status": status, "info": info, "filename": "a.md", "lineno": 7, "uri": "x:y"}
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            return list(build.judged(json.dumps(found) + "\n")), said.getvalue()
+
+    def test_a_page_that_its_server_does_not_have_is_an_error(self) -> None:
+        for info in ("404 Client Error: Not Found for url: x:y", "Anchor 'z' not found"):
+            errors, said = self.judged("broken", info)
+            self.assertEqual(errors, [True])
+            self.assertIn("error: a.md:7: x:y", said)
+
+    def test_a_server_that_is_out_of_reach_is_a_warning(self) -> None:
+        for status, info in (("broken", "Failed to resolve 'x'"), ("timeout", "timed out")):
+            errors, said = self.judged(status, info)
+            self.assertEqual(errors, [False])
+            self.assertIn("warning: a.md:7: x:y", said)
+
+    def test_what_was_found_is_not_worth_a_word(self) -> None:
+        self.assertEqual(self.judged("working", ""), ([], ""))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/kevy_elect_plugin.py"
+MANUAL = {"share/man/man1/kevy-elect.1", "share/man/man8/twistd-kevy-elect.8"}
 IN_SDIST = {
     "CHANGELOG.md",
     "LICENSE",
@@ -59,6 +60,9 @@ def main() -> None:
             run(venv / "bin/python", "-m", "pip", "install", "-q", *target, cwd=elsewhere)
             source = tree if kind == "editable" else venv
             check_installed(venv / "bin", elsewhere, version, source)
+            if kind != "editable":
+                missing = {page for page in MANUAL if not (venv / page).is_file()}
+                check(not missing, f"{kind} does not install {sorted(missing)}")
     say("wheel, sdist and editable installation are fine")
 
 
@@ -73,9 +77,10 @@ def copy_tree(to: Path) -> Path:
 
 
 def check_wheel(wheel: Path, tree: Path) -> None:
-    """The wheel holds the package and the plugin, and nothing else: above all no
+    """The wheel holds the package, the plugin and the manual, and nothing else: above all no
     `__init__.py` of `twisted`, which would replace Twisted's own."""
-    expected = {PLUGIN} | {
+    data = "-".join(wheel.name.split("-")[:2]) + ".data/data"
+    expected = {PLUGIN, *(f"{data}/{page}" for page in MANUAL)} | {
         path.relative_to(tree).as_posix()
         for path in (tree / "kevy_elect").rglob("*")
         if path.is_file()
