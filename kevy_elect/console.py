@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from kevy_elect.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
+from kevy_elect.answers import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError
-from kevy_elect.page import printable
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"

@@ -25,10 +25,10 @@ from typing import Final, TypeVar
 
 import attrs
 
+from kevy_elect.answers import Answer, Status, ask_all, printable
 from kevy_elect.ballot import FileBallot
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.errors import ElectError
-from kevy_elect.page import Answer, Status, ask_all, printable
 from kevy_elect.screen import Screen, open_screen
 
 HOST: Final = "127.0.0.1"

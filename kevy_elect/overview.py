@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from kevy_elect.answers import Status
 from kevy_elect.messages import U64_MAX, Role
-from kevy_elect.page import Status
 
 LONGEST: Final = 300
 """Characters of any text that is shown."""

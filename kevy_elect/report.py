@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from kevy_elect.answers import HEADER, Answer, Status, ask_all, cells, printable
 from kevy_elect.console import Subparsers, UnreachableError, add_node_options, answer, find_node
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import U64_MAX
-from kevy_elect.page import HEADER, Answer, Status, ask_all, cells, printable
 from kevy_elect.screen import Changes, Grid, Page, open_board, state_of
 
-PEER_HEADER: Final = ("PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
-EVENT_HEADER: Final = ("WHEN", "EPOCH", "KIND", "WHAT AND WHY")
+PEER_HEADER: Final = ("NODE", "PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
+EVENT_HEADER: Final = ("WHEN", "NODE", "EPOCH", "KIND", "WHAT AND WHY")
 CHANGE_HEADER: Final = ("WHEN", "NODE", "WHAT")
 INTERVAL: Final = 1.0
 """Seconds from one look of `--watch` to the next."""
@@ -132,36 +132,67 @@ def _judge(problem: str | None) -> int:
 
 @attrs.frozen
 class View:
-    """What one look found: what nodes say, and all that one said which was asked alone."""
+    """What one look found."""
 
     answers: Sequence[Answer]
     problem: str | None
-    own: dict[str, Any] | None = None
-    """Of the node that was asked by its admin socket, unchecked."""
     alone: bool = False
-    """Whether nobody else was asked."""
+    """Whether it was asked of one node by its admin socket, and of nobody else."""
 
     def as_object(self) -> dict[str, Any]:
         """For programs."""
         judged = {"ok": self.problem is None, "problem": self.problem}
-        if self.alone and self.own is not None:
-            return judged | self.own
+        if self.alone:
+            return judged | (self.answers[0].told or {})
         return judged | {"nodes": [_as_object(answer) for answer in self.answers]}
 
-    def page(self) -> list[Grid | str]:
+    def page(self) -> Page:
         """For people."""
-        nodes = Grid(HEADER, [_node_cells(answer) for answer in self.answers])
-        if not self.alone or self.own is None:
-            return [nodes]
-        return [nodes, self.links(), *_remarks(self.own)]
+        return [self.nodes(), self.links(), *self.remarks()] if self.alone else [self.nodes()]
+
+    def nodes(self) -> Grid:
+        """A line for each that was asked."""
+        return Grid(HEADER, list(map(cells, self.answers)))
 
     def links(self) -> Grid:
-        """The links of the node that was asked by its admin socket."""
-        return Grid(PEER_HEADER, _rows(self.own, "peers", _peer_cells)[:MAX_ROWS])
+        """How those that answered are linked with the others."""
+        rows = [
+            (name, *row)
+            for name, told in self._told().items()
+            for _, row in _rows(told, "peers", _peer_cells)[:MAX_ROWS]
+        ]
+        return self._grid(PEER_HEADER, rows)
 
     def events(self) -> Grid:
-        """What happened on it lately."""
-        return Grid(EVENT_HEADER, _rows(self.own, "events", _event_cells)[-RECENT:])
+        """What happened on them lately, the newest last."""
+        found = [
+            (event["ago"], (when, name, *row))
+            for name, told in self._told().items()
+            for event, (when, *row) in _rows(told, "events", _event_cells)
+        ]
+        found.sort(key=lambda each: -each[0])  # what is of one time stays in a node's own order
+        return self._grid(EVENT_HEADER, [row for _, row in found[-RECENT:]])
+
+    def remarks(self) -> list[str]:
+        """What else there is to say of them, a line each."""
+        all_told = self._told()
+        return [
+            remark if len(all_told) == 1 else f"{name}: {remark}"
+            for name, told in all_told.items()
+            for remark in _remarks(told)
+        ]
+
+    def _told(self) -> dict[str, dict[str, Any]]:
+        """What those said that answered, by name: who was asked twice still speaks once."""
+        return {cells(each)[0]: each.told for each in self.answers if each.told is not None}
+
+    def _grid(self, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Grid:
+        """The table, without the names if there is only one."""
+        if len(self._told()) > 1:
+            return Grid(header, rows)
+        at = header.index("NODE")
+        header, *rows = (line[:at] + line[at + 1 :] for line in (header, *rows))
+        return Grid(header, rows)
 
 
 def _look(args: argparse.Namespace, where: str | None) -> View:
@@ -173,11 +204,11 @@ def _look(args: argparse.Namespace, where: str | None) -> View:
     own = told.get("status")
     if not isinstance(own, dict):
         raise UnreachableError(f"{where} gave no proper answer: there is no status in it")
-    mine = _parse("this node", own)
+    mine = Answer.of("this node", own)
     if args.all:
         answers = [mine, *_ask_others(told, args.timeout)]
-        return View(answers, verdict(answers), own)
-    return View([mine], _own_problem(mine), own, alone=True)
+        return View(answers, verdict(answers))
+    return View([mine], _own_problem(mine), alone=True)
 
 
 def _own_problem(own: Answer) -> str | None:
@@ -193,15 +224,25 @@ def _own_problem(own: Answer) -> str | None:
 
 
 def _rows(
-    told: dict[str, Any] | None, name: str, row: Callable[[Any], tuple[str, ...]]
-) -> list[tuple[str, ...]]:
-    """The cells of each object of a list; what is no such object is left out."""
+    told: dict[str, Any], name: str, row: Callable[[Any], tuple[str, ...]]
+) -> list[tuple[Any, tuple[str, ...]]]:
+    """Each object of a list, and its cells; what is no such object is left out."""
     found = []
-    values = (told or {}).get(name)
+    values = told.get(name)
     for each in values if isinstance(values, list) else []:
-        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError, OSError):
-            found.append(tuple(map(printable, row(each))))
+        with contextlib.suppress(*_NO_SUCH_OBJECT):
+            found.append((each, tuple(map(printable, row(each)))))
     return found
+
+
+_NO_SUCH_OBJECT: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    OSError,  # of a time that no calendar has
+    RecursionError,  # what could just be read may be nested too deeply to be shown
+)
 
 
 def _peer_cells(peer: Any) -> tuple[str, ...]:
@@ -228,7 +269,7 @@ def _clock(at: float) -> str:
 
 
 def _remarks(told: dict[str, Any]) -> Iterator[str]:
-    for child, state, pid, restarts in _rows(told, "children", _child_cells):
+    for _, (child, state, pid, restarts) in _rows(told, "children", _child_cells):
         yield f"child {child}: {state}{pid}{restarts}"
     if told.get("witness"):
         yield "this node is a witness: it never stands for election"
@@ -243,26 +284,20 @@ def _child_cells(child: Any) -> tuple[str, ...]:
     return str(child["name"]), str(child["state"]), pid, restarts
 
 
-def _parse(where: str, told: dict[str, Any]) -> Answer:
-    try:
-        return Answer(where, status=Status.parse(json.dumps(told).encode()))
-    except ValueError as error:
-        return Answer(where, error=str(error))
-
-
 def _ask_others(told: dict[str, Any], timeout: float) -> list[Answer]:
     """What the others say, each in the place of its id."""
-    peers, pages = told["status"].get("peers"), told.get("http_peers")
-    ids = [peer["node_id"] for peer in peers or () if isinstance(peer, dict) and "node_id" in peer]
+    pages = told.get("http_peers")
+    peers = _rows(told["status"], "peers", lambda peer: (str(peer["node_id"]),))[:MAX_ROWS]
+    ids = [node_id for _, (node_id,) in peers]
     urls: dict[str, str] = {}
     for peer, url in pages.items() if isinstance(pages, dict) else ():
-        with contextlib.suppress(argparse.ArgumentTypeError):
-            urls[peer] = status_url(str(url))
+        if peer in ids:
+            with contextlib.suppress(argparse.ArgumentTypeError):
+                urls[peer] = status_url(str(url))
     asked = dict(zip(urls, ask_all(list(urls.values()), timeout), strict=True))
     return [
-        asked.get(str(peer))
-        or Answer(str(peer), error="its page is not in this node's --http-peers")
-        for peer in ids[:MAX_ROWS]
+        asked.get(peer) or Answer(peer, error="its page is not in this node's --http-peers")
+        for peer in ids
     ]
 
 
@@ -288,16 +323,6 @@ def verdict(answers: Sequence[Answer]) -> str | None:
 
 def _listed(statuses: Sequence[Status]) -> str:
     return printable(", ".join(status.node_id for status in statuses))
-
-
-def answer_table(answers: Sequence[Answer]) -> str:
-    """The answers as aligned text, one line each; only printable ASCII."""
-    return str(Grid(HEADER, [_node_cells(answer) for answer in answers]))
-
-
-def _node_cells(answer: Answer) -> tuple[str, ...]:
-    name, *rest = cells(answer)
-    return name or printable(answer.url), *rest  # not all who are asked have a URL
 
 
 def _as_object(answer: Answer) -> dict[str, Any]:
@@ -340,15 +365,10 @@ def _orderly_end() -> Iterator[None]:
 
 
 def _watched(view: View, log: ChangeLog) -> Page:
-    """What is worth a look: the nodes, and the links and events of the one that told them, or
-    else what changed since the watch began."""
+    """What is worth a look: the nodes, what changed since the watch began, and what they tell."""
     log.note(view)
-    nodes, *more = view.page()
-    if view.own is None:
-        return [_headline(view), nodes, log.page()]
-    if not view.alone:
-        more = [view.links(), *_remarks(view.own)]
-    return [_headline(view), nodes, *more, view.events()]
+    links, remarks, events = view.links(), view.remarks(), view.events()
+    return [_headline(view), view.nodes(), log.page(), links, *remarks, events]
 
 
 def _headline(view: View) -> str:
@@ -368,7 +388,7 @@ class ChangeLog:
         for told in view.answers:
             news = self._changes.note(told.url, state_of(told))
             if told.status is not None or told.url not in self._names:
-                self._names[told.url] = _node_cells(told)[0]
+                self._names[told.url] = cells(told)[0]
             if news is not None:
                 self._rows.append((_clock(time.time()), self._names[told.url], news))
 

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 import attrs
 
+from kevy_elect.answers import HEADER, Answer, Status, cells, printable
 from kevy_elect.messages import Role
-from kevy_elect.page import HEADER, Answer, Status, cells, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +28,7 @@ STYLES: Final = {
     "candidate": "yellow",
     **dict.fromkeys(("dead", "silent", "down"), "red"),
 }
-"""How a row looks whose second cell is this."""
+"""How the row of a node looks whose ROLE is this."""
 
 
 # Tables and what they show
@@ -110,7 +110,8 @@ def drawn(page: Page) -> RenderableType:
             if len(row) < len(each.header):
                 errors.append(Text(": ".join(row), style="red"))
                 row = (row[0], "silent", *["-"] * (len(each.header) - 2))
-            table.add_row(*map(Text, row), style=STYLES.get(row[1]))
+            role = dict(zip(each.header, row, strict=True)).get("ROLE", "")
+            table.add_row(*map(Text, row), style=STYLES.get(role))
         parts += [table, *errors]
     return Group(*parts)
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__, demo, screen
+from kevy_elect.answers import MAX_PAGE, MAX_TEXT, Answer, Status, ask, ask_all, printable
 from kevy_elect.cli import main
 from kevy_elect.messages import Role
-from kevy_elect.page import MAX_PAGE, MAX_TEXT, Answer, Status, ask, ask_all, printable
-from kevy_elect.report import answer_table, status_url, verdict
+from kevy_elect.report import View, status_url, verdict
 
 
 def page(**changes: object) -> dict[str, Any]:
@@ -57,6 +57,10 @@ def replica(node_id: str, primary: str | None = "a", **changes: object) -> Answe
         lease_expires_in=0.0,
         **changes,
     )
+
+
+def table(*answers: Answer) -> str:
+    return str(View(answers, None).nodes())
 
 
 SILENT = Answer("http://h:9/status", error="Connection refused")
@@ -182,7 +186,7 @@ class StatusTests(SynchronousTestCase):
             found = answer(**{name: value})
         except ValueError:
             return
-        lines = answer_table([found]).split("\n")
+        lines = table(found).split("\n")
         self.assertEqual(len(lines), 2)
         self.assertTrue(all(" " <= character <= "~" for character in "".join(lines)))
 
@@ -201,9 +205,7 @@ class PrintableTests(SynchronousTestCase):
 
 class TableTests(SynchronousTestCase):
     def test_aligned(self) -> None:
-        shown = answer_table(
-            [answer(down_peers=["c", "d"]), replica("node-b", has_quorum=False), SILENT]
-        )
+        shown = table(answer(down_peers=["c", "d"]), replica("node-b", has_quorum=False), SILENT)
         self.assertEqual(
             shown.split("\n"),
             [
@@ -215,10 +217,14 @@ class TableTests(SynchronousTestCase):
         )
 
     def test_lease_without_end(self) -> None:
-        self.assertIn("no end", answer_table([answer(lease_expires_in=None)]))
+        self.assertIn("no end", table(answer(lease_expires_in=None)))
 
     def test_only_errors(self) -> None:
-        self.assertIn("h:9   error: Connection refused", answer_table([SILENT]))
+        self.assertIn("h:9   error: Connection refused", table(SILENT))
+
+    def test_who_has_no_url_is_called_as_it_is(self) -> None:
+        for name in ("c", "//[", "this node"):
+            self.assertIn(f"\n{name}  ", table(Answer(name, error="Connection refused")))
 
 
 class VerdictTests(SynchronousTestCase):
@@ -268,6 +274,13 @@ class AskTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(answers[0].status, answer().status)
+        self.assertEqual([each.told for each in answers], [page(), None, None, None, None])
+
+    def test_what_is_no_status_is_kept_as_it_was_told(self) -> None:
+        with served({"/status": (200, {}, b'{"node_id": 7, "peers": []}')}) as base:
+            found = ask(base + "/status", 5)
+        self.assertEqual(found.error, "the page has no valid node_id")
+        self.assertEqual(found.told, {"node_id": 7, "peers": []})
 
     def test_no_http(self) -> None:
         with talking(lambda peer: peer.wfile.write(b"\x1b[2J\r\n" * 9) and None) as url:
@@ -332,6 +345,7 @@ class MainTests(SynchronousTestCase):
         first, second = shown["nodes"]
         self.assertEqual((first["node_id"], first["epoch"], first["error"]), ("a", 3, None))
         self.assertEqual(second, {"url": base + "/bad", "error": "the page is no JSON"})
+        self.assertEqual(set(first), {"url", "error", *page()} - {"events"})
 
     def test_usage_errors(self) -> None:
         for argv in (

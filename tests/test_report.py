@@ -7,6 +7,7 @@ import http.server
 import importlib.util
 import io
 import json
+import re
 import signal
 import socketserver
 import sys
@@ -20,9 +21,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import report, screen
+from kevy_elect.answers import Answer
 from kevy_elect.cli import main
-from kevy_elect.page import Answer
-from kevy_elect.report import RECENT, View
+from kevy_elect.report import MAX_ROWS, RECENT, View
 from kevy_elect.screen import Changes, Grid, PlainBoard, drawn
 
 HOSTILE = "\x1b[2J[red]\u202e"
@@ -73,7 +74,11 @@ def event(**changes: object) -> dict[str, Any]:
     } | changes
 
 
-NAMES = st.sampled_from(sorted({**page(), **peer(), **event(), "name": 0, "state": 0, "pid": 0}))
+def child() -> dict[str, Any]:
+    return {"name": "counter", "state": "running", "pid": 7, "restarts": 0}
+
+
+NAMES = st.sampled_from(sorted({**page(), **peer(), **event(), **child()}))
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
@@ -161,18 +166,58 @@ class WatchTests(SynchronousTestCase):
         self.assertNotIn("number 0\n", self.out.getvalue())
         self.assertIn(f"number {RECENT}\n", self.out.getvalue())
 
-    def test_all_members_with_the_links_of_this_one(self) -> None:
-        other = page(node_id="b", role="replica", can_write=False)
+    def test_all_members_with_the_links_and_events_of_each(self) -> None:
+        mine = page(peers=[peer(), peer(node_id="c")], children=[child()])
+        other = page(
+            node_id="b",
+            role="replica",
+            can_write=False,
+            witness=True,
+            peers=[peer(node_id="a", role="primary", offset=9)],
+            events=[event(ago=9.0, text="first"), event(ago=1.0, text="last")],
+        )
         with (
             status_page(lambda: other) as url,
-            node(lambda: page(peers=[peer(), peer(node_id="c")]), http_peers={"b": url}) as where,
+            node(lambda: mine, http_peers={"b": url, "d": "127.0.0.1:1"}) as where,
         ):
             self.assertEqual(self.watch("--all", f"--admin={where}", looks=1), 130)
         shown = self.out.getvalue()
         self.assertIn("b     replica  3      a        -       yes     -", shown)
         self.assertIn("c     error: its page is not in this node's --http-peers", shown)
-        self.assertIn("connected for 12 s", shown)
-        self.assertIn("elected primary", shown)
+        self.assertIn("a     c     replica  3      7  ", shown)
+        self.assertIn("b     a     primary  3      9  ", shown)
+        self.assertIn("\na: child counter: running, process 7\n", shown)
+        self.assertIn("\nb: this node is a witness", shown)
+        self.assertRegex(
+            shown,
+            r"WHEN +NODE  EPOCH  KIND  WHAT AND WHY\n"
+            r"\S+  b     3      role  first\n"
+            r"\S+  a     3      role  elected primary of epoch 3 by a, b\n"
+            r"\S+  b     3      role  last\n",
+        )
+
+    def test_pages_with_the_last_events_of_all(self) -> None:
+        def events(name: str) -> list[dict[str, Any]]:
+            return [event(ago=20.0 - each, text=f"{name}{each}") for each in range(RECENT)]
+
+        with (
+            status_page(lambda: page(events=events("of a, number "))) as a,
+            status_page(lambda: page(node_id="b", events=events("of b, number "))) as b,
+        ):
+            self.watch(a, b, a.replace("127.0.0.1", "localhost"), looks=1)
+        shown = self.out.getvalue()
+        self.assertEqual(
+            re.findall(r"of (\w), number (\d)\n", shown),
+            [(name, str(number)) for number in range(RECENT // 2, RECENT) for name in "ab"],
+        )
+        self.assertEqual(shown.count("connected for 12 s"), 2)
+
+    def test_one_page_needs_no_names(self) -> None:
+        with status_page(page) as url:
+            self.watch(url, looks=1)
+        self.assertIn("\nPEER  ROLE", self.out.getvalue())
+        self.assertIn("\nb     replica  3      7  ", self.out.getvalue())
+        self.assertIn("WHEN      EPOCH  KIND  WHAT AND WHY\n", self.out.getvalue())
 
     def test_pages_with_what_changed_since_it_began(self) -> None:
         roles = iter(["replica", "primary"])
@@ -251,9 +296,20 @@ class WatchTests(SynchronousTestCase):
             children=[{"name": HOSTILE, "state": HOSTILE, "pid": HOSTILE, "restarts": HOSTILE}],
         )
         with node(lambda: hostile, http_peers={HOSTILE: HOSTILE}) as where:
-            for more in ((), ("--all",), ("--json",)):
-                self.waits.clear()
-                self.watch(f"--admin={where}", *more, looks=1)
+            with (
+                status_page(lambda: hostile) as a,
+                status_page(lambda: page() | {"node_id": 7}) as b,
+            ):
+                for what in (
+                    (f"--admin={where}",),
+                    (f"--admin={where}", "--all"),
+                    (f"--admin={where}", "--json"),
+                    (a,),
+                    (a, b),
+                    (a, b, "--json"),
+                ):
+                    self.waits.clear()
+                    self.watch(*what, looks=1)
             main(["status", f"--admin={where}"])
         self.assertIn("\\x1b[2J[red]", self.out.getvalue())
         told = self.out.getvalue() + self.err.getvalue()
@@ -262,9 +318,24 @@ class WatchTests(SynchronousTestCase):
     @given(ANYTHING)
     def test_any_answer_is_shown(self, told: object) -> None:
         names = ("peers", "events", "children", "witness", "paused_for")
-        view = View([Answer("a")], None, dict.fromkeys(names, told), alone=True)
-        text = "".join(map(str, [*view.page(), view.links(), view.events()]))
-        self.assertTrue(all(" " <= each <= "~" for each in text.replace("\n", "")))
+        one, other = (Answer.of(name, dict.fromkeys(names, told)) for name in "ab")
+        for view in (View([one], None, alone=True), View([one, other], None)):
+            shown = [*view.page(), view.links(), *view.remarks(), view.events()]
+            text = "".join(map(str, shown))
+            self.assertTrue(all(" " <= each <= "~" for each in text.replace("\n", "")))
+
+    def test_what_is_nested_too_deeply_is_left_out(self) -> None:
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        view = View([Answer("a", told=page(events=[event(kind=deep), event()]))], None)
+        self.assertEqual(len(view.events().rows), 1)
+
+    def test_rows_are_bounded(self) -> None:
+        told = page(peers=[peer()] * 1000, events=[event()] * 1000)
+        view = View([Answer(name, told=told) for name in "ab"], None)
+        self.assertEqual(len(view.links().rows), 2 * MAX_ROWS)
+        self.assertEqual(len(view.events().rows), RECENT)
 
 
 class ScreenTests(SynchronousTestCase):

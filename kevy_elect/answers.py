@@ -1,11 +1,12 @@
 """What nodes say of themselves over HTTP, read from outside.
 
-What a page says is never trusted: it is bounded, checked field by field, and
-escaped before it reaches a terminal.
+What a page says is never trusted: it is bounded, what is judged is checked field by
+field, and everything is escaped before it reaches a terminal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -45,12 +46,11 @@ class Status:
     @classmethod
     def parse(cls, page: bytes) -> Status:
         """Read a status page. Raises ValueError saying what is wrong with it."""
-        try:
-            found = json.loads(page)
-        except (ValueError, RecursionError):
-            raise ValueError("the page is no JSON") from None
-        if not isinstance(found, dict):
-            raise ValueError("the page is no JSON object")
+        return cls.of(_load(page))
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Status:
+        """Read what a status page holds. Raises ValueError saying what is wrong with it."""
         return cls(
             node_id=_text(found, "node_id"),
             role=_role(found),
@@ -66,11 +66,31 @@ class Status:
 
 @attrs.frozen
 class Answer:
-    """What came of asking one page: a status, or the reason why there is none."""
+    """What came of asking one node: a status, or the reason why there is none."""
 
     url: str
     status: Status | None = None
     error: str | None = None
+    told: dict[str, Any] | None = None
+    """All that it said, unchecked, even if that is no status."""
+
+    @classmethod
+    def of(cls, url: str, told: dict[str, Any]) -> Answer:
+        """The answer of a node that said this."""
+        try:
+            return cls(url, status=Status.of(told), told=told)
+        except ValueError as error:
+            return cls(url, error=str(error), told=told)
+
+
+def _load(page: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(page)
+    except (ValueError, RecursionError):
+        raise ValueError("the page is no JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("the page is no JSON object")
+    return found
 
 
 def _wrong(name: str) -> ValueError:
@@ -150,9 +170,10 @@ def ask_all(urls: Sequence[str], timeout: float) -> list[Answer]:
 def ask(url: str, timeout: float) -> Answer:
     """Ask one page. Whatever is wrong with it ends up in the answer."""
     try:
-        return Answer(url, status=Status.parse(_get(url, timeout)))
+        told = _load(_get(url, timeout))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(url, error=_reason(error))
+    return Answer.of(url, told)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -192,7 +213,7 @@ def cells(answer: Answer) -> tuple[str, ...]:
     """One line of the table: as many cells as HEADER has, or just where and the error."""
     status = answer.status
     if status is None:
-        return printable(urlsplit(answer.url).netloc), printable(f"error: {answer.error}")
+        return printable(_place(answer.url)), printable(f"error: {answer.error}")
     return (
         printable(status.node_id),
         status.role.value,
@@ -202,6 +223,13 @@ def cells(answer: Answer) -> tuple[str, ...]:
         "yes" if status.has_quorum else "no",
         _shown(",".join(status.down_peers)),
     )
+
+
+def _place(url: str) -> str:
+    """Host and port, or `url` itself: not all who are asked have one."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).netloc or url
+    return url
 
 
 def _lease_left(status: Status) -> str:
