@@ -27,7 +27,7 @@ KEPT_LINES: Final = 2
 
 class OffsetCommand(Service):
     """Runs `command` each second and gives the number that it prints to `election`; an empty
-    one is not run. Another may be assigned at any time.
+    one is not run.
 
     Before another takes the role it is asked once more, when nobody writes any longer.
 
@@ -54,7 +54,7 @@ class OffsetCommand(Service):
         self.election.offset_source = self.ask
         self._loop = LoopingCall(self._question)
         self._loop.clock = self.election.reactor
-        self._loop.start(INTERVAL).addErrback(self._broken)
+        self.use(self.command)
 
     def stopService(self) -> Deferred[None]:
         """Ask no more; fires when no process is left."""
@@ -65,6 +65,15 @@ class OffsetCommand(Service):
         if self._run is not None:
             self._run.stop_at(time.monotonic())
         return self._idle()
+
+    def use(self, command: Sequence[str]) -> None:
+        """Ask another command from now on."""
+        self.command = tuple(command)
+        self._problem = ""
+        if self.running and self.command and not self._loop.running:
+            self._loop.start(INTERVAL).addErrback(self._broken)
+        elif self._loop.running and not self.command:
+            self._loop.stop()
 
     def _idle(self) -> Deferred[None]:
         """Fires when no process is left of the question that is being asked."""

@@ -106,7 +106,7 @@ class Reload(Service):
         if "on-change" in changed:
             self._hook.use(new.commands.get("on-change", ()), WHY)
         if "offset-command" in changed:
-            self._offset.command = new.commands.get("offset-command", ())
+            self._offset.use(new.commands.get("offset-command", ()))
         applied = {name: new.values[name] for name in changed if NAMED[name].reloadable}
         self._present = self._present.evolved(applied, new.timings)
 

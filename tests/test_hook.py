@@ -159,9 +159,9 @@ class OffsetTests(ProcessTests):
         service = OffsetCommand(self.election, ())
         service.startService()
         self.addCleanup(service.stopService)
-        service.command = self.shell("echo 5")
+        service.use(self.shell("echo 5"))
         await self.poll(lambda: self.election.offsets == [5])
-        service.command = ()
+        service.use(())
         await service.stopService()
         self.assertEqual([line for line in self.logged if "offset" in line], [])
 

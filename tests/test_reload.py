@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class Hook:
 
 class Offset:
     command: tuple[str, ...] = ()
+
+    def use(self, command: Sequence[str]) -> None:
+        self.command = tuple(command)
 
 
 class ReloadCase(SynchronousTestCase):
