@@ -143,10 +143,10 @@ class _Draw:
 
     def _handovers(self, since: float) -> Iterator[Fault]:
         """In one of four schedules the operator moves the role, whatever else happens."""
-        if self.rng.random() < 0.25:
-            for _ in range(self.rng.randint(1, 3)):
-                at = self.rng.uniform(since, self.at)
-                yield Fault(at, "hand_over", (self.rng.choice(self.names),))
+        rng = random.Random(f"{self.seed} {self.mode} handovers")
+        if rng.random() < 0.25:
+            for _ in range(rng.randint(1, 3)):
+                yield Fault(rng.uniform(since, self.at), "hand_over", (rng.choice(self.names),))
 
     def _fault(self, action: str, *arguments: Any, after: float = 0.0) -> Fault:
         return Fault(self.at + after, action, arguments)
