@@ -82,13 +82,11 @@ class Node(Process):
         """As a machine should be: disk free, process running, clock right."""
         self.orders.withdraw()
         self.free_disk()
-        self._set_clock_right()
-        super().heal()
-
-    def _set_clock_right(self) -> None:
-        """A node whose timers follow the wall clock is restarted rather than set back: what
-        it waits for, dialling a peer again above all, would take it another hour."""
+        # A node whose timers follow the wall clock is restarted rather than set back: what it
+        # waits for, dialling a peer again above all, would take it another hour.
         if self.clock_steps > 0 and not self.settings.monotonic:
             self.kill()
+        super().heal()
+        # Only now: a stopped process may take the later one of two signals first.
         while self.runs() and self.clock_steps:
             self.step_clock(-self.clock_steps)
