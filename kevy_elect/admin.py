@@ -168,7 +168,8 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
         try:
             name, arguments = _parse(line)
             if name != "status":
-                self._node.note(" ".join(["asked to", name, *map(repr, arguments.values())]))
+                told = [f"{argument}={value!r}" for argument, value in arguments.items()]
+                self._node.note(" ".join(["asked to", name, *told]))
             answer = await COMMANDS[name].run(self._node, self._say, **arguments)
         except ElectError as error:
             answer = {"ok": False, "error": str(error)}

@@ -244,11 +244,11 @@ def _shown(text: str | None) -> str:
     return printable(text) if text else "-"
 
 
-def printable(text: str) -> str:
-    """`text` on one line of ASCII, at most MAX_TEXT characters, nothing left that a terminal obeys.
+def printable(text: str, limit: int = MAX_TEXT) -> str:
+    """`text` on one line of ASCII, at most `limit` characters, nothing left that a terminal obeys.
 
     >>> printable("a\\x1b[2J")
     'a\\\\x1b[2J'
     """
-    escaped = text[: MAX_TEXT + 1].encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= MAX_TEXT else escaped[: MAX_TEXT - 3] + "..."
+    escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."

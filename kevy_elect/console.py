@@ -23,6 +23,8 @@ ADMIN: Final = "KEVY_ELECT_ADMIN"
 CONNECT_TIMEOUT: Final = 5.0
 SLACK: Final = 60.0
 """Seconds that an answer may take on top of what was asked for."""
+MAX_EVENT: Final = 500
+"""Characters of an event's text that are shown."""
 MAX_LINE: Final = 1024 * 1024
 """Bytes of one line of an answer."""
 
@@ -257,6 +259,7 @@ def _events(args: argparse.Namespace) -> int:
         return 0
     for event in events:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - event["ago"]))
-        mark = " critical:" if event["critical"] else ""
-        print(f"{at}  epoch {event['epoch']}  {event['kind']:<9}{mark} {printable(event['text'])}")
+        mark = "critical:" if event["critical"] else ""
+        text = printable(event["text"], MAX_EVENT)
+        print(f"{at}  epoch {event['epoch']}  {event['kind']:<9} {mark} {text}")
     return 0

@@ -220,7 +220,7 @@ class PrimaryOnly(Service):
     def _overrun(self) -> None:
         self._overran = True
         self.log.critical(
-            "{up} still run, and others may be primary from now on",
+            "it is not known that {up} stopped in time, and others may be primary from now on",
             up=", ".join(map(_name, self._up)),
         )
         self._on_overrun()
@@ -241,6 +241,7 @@ class PrimaryOnly(Service):
 
 def end_at_once() -> None:
     """End the process with status 1 without waiting for anything."""
+    PrimaryOnly.log.critical("ending this process, so that nothing in it can write")
     exit_now(1)
 
 

@@ -529,6 +529,12 @@ class ElectionService(Service):
             rng=self._rng,
             witness=self.witness,
         )
+        if ballot.load() == (0, None):
+            self.log.info(
+                "{node}: no ballot was ever saved here; if this node has voted before, stop it and "
+                "restore its data directory",
+                node=cluster.node_id,
+            )
         elector.set_repl_offset(self._offset)
         if self.fence.is_closed:
             elector.fence(self._clock(), True)

@@ -180,7 +180,7 @@ async def test_it_ends_in_time_while_its_node_stands_still(
     await workplace.settled(runs=2)
     process.send_signal(signal.SIGCONT)
     assert process.wait(DEADLINE) == 1  # it overran its lease
-    await logged(cluster, "still run, and others may be primary")
+    await logged(cluster, "stopped in time, and others may be primary")
 
 
 @ensureDeferred
