@@ -75,9 +75,9 @@ class FileBallot:
             raise BallotError(
                 f"{self.path} is no ballot: it begins {text[:60]!r}, where two lines "
                 "'epoch N' and 'voted ID' belong. A node that forgot its vote could vote twice "
-                "in one epoch, so it does not start. To have it start, replace the file by the lines "
-                "'epoch N' and 'voted -', N being the highest epoch that any other member shows, or has in its "
-                "own file if it is down"
+                "in one epoch, so it does not start. To have it start, replace the file by the "
+                "lines 'epoch N' and 'voted -', N being the highest epoch that any other member "
+                "shows, or has in its own file if it is down"
             )
         voted = found[2].decode("ascii")
         return int(found[1]), None if voted == NOBODY else voted
