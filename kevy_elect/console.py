@@ -259,7 +259,7 @@ def _events(args: argparse.Namespace) -> int:
         return 0
     for event in events:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - event["ago"]))
-        mark = "critical:" if event["critical"] else ""
+        mark = "critical: " if event["critical"] else ""
         text = printable(event["text"], MAX_EVENT)
-        print(f"{at}  epoch {event['epoch']}  {event['kind']:<9} {mark} {text}")
+        print(f"{at}  epoch {event['epoch']}  {event['kind']:<10}{mark}{text}")
     return 0
