@@ -7,6 +7,9 @@ from pathlib import Path
 from processes import Cluster
 from pytest_twisted import async_yield_fixture
 
+# Who runs the tests in the background has them ignore Ctrl-C, which all that they start inherits.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @async_yield_fixture()
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:

@@ -249,8 +249,9 @@ class Terminal:
     def end(self, number: signal.Signals) -> int:
         """Send the signal and read to the end; the exit status."""
         self.process.send_signal(number)
+        deadline = time.monotonic() + DEADLINE
         while self._read():
-            pass
+            assert time.monotonic() < deadline, f"it goes on after {number.name}"
         os.close(self._ours)
         return self.process.wait(DEADLINE)
 
