@@ -151,6 +151,7 @@ class ElectionService(Service):
         self._events_told = 0
         self._next_sweep = NEVER
         self._ticked_at = NEVER
+        self._resigned_at = NEVER
         self._acceptor = Acceptor(
             cluster.node_id,
             [peer.node_id for peer in cluster.peers],
@@ -372,7 +373,7 @@ class ElectionService(Service):
 
     def resign(self, rest: float, why: str) -> None:
         """Give up the role without waiting for anybody who writes: `step_down` does that first."""
-        now = self._clock()
+        now = self._resigned_at = self._clock()
         self._ask(lambda elector: elector.step_down(now, rest, why))
         self._drive(lambda elector, now: elector.tick(now))
 
@@ -478,7 +479,9 @@ class ElectionService(Service):
         if not self._stepping_down.called:
             with suppress(TimeoutError):
                 await after(self._stepping_down).addTimeout(patience, self.reactor)
-            await deferLater(self.reactor, self.config.hb_interval)  # what was said has to leave
+        unsaid = self._resigned_at + self.config.hb_interval - self._clock()
+        if unsaid > 0:
+            await deferLater(self.reactor, unsaid)  # what the others are told has to leave
         if self.can_write():
             handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
             with self.fence.closed():

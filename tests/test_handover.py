@@ -523,6 +523,14 @@ class StoppingTests(RealClusters):
         await stepped
         await stopped
 
+    async def test_who_has_just_stepped_down_is_heard(self) -> None:
+        primary = await self.settle(handover=True)
+        node, began = self.nodes[primary], self.nodes[primary].now()
+        node.step_down(60, "a child died")
+        await node.stopService()
+        await self.poll(lambda: any(self.nodes[n].can_write() for n in self.others(primary)))
+        self.assertLess(node.now() - began, 0.6 * node.config.down_after)
+
     async def test_a_switchover_under_way_is_finished_first(self) -> None:
         primary = await self.settle(handover=True)
         node, writer = self.nodes[primary], SlowWriter()
