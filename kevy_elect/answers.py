@@ -46,7 +46,7 @@ class Status:
     @classmethod
     def parse(cls, page: bytes) -> Status:
         """Read a status page. Raises ValueError saying what is wrong with it."""
-        return cls.of(_load(page))
+        return cls.of(load(page))
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> Status:
@@ -83,7 +83,8 @@ class Answer:
             return cls(url, error=str(error), told=told)
 
 
-def _load(page: bytes) -> dict[str, Any]:
+def load(page: bytes) -> dict[str, Any]:
+    """The object that a page is. Raises ValueError if it is none."""
     try:
         found = json.loads(page)
     except (ValueError, RecursionError):
@@ -170,7 +171,7 @@ def ask_all(urls: Sequence[str], timeout: float) -> list[Answer]:
 def ask(url: str, timeout: float) -> Answer:
     """Ask one page. Whatever is wrong with it ends up in the answer."""
     try:
-        told = _load(_get(url, timeout))
+        told = load(_get(url, timeout))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(url, error=_reason(error))
     return Answer.of(url, told)

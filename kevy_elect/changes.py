@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
@@ -42,6 +42,18 @@ class Change:
 
 
 Observer = Callable[[ElectorSnapshot, str], object]
+T = TypeVar("T")
+
+
+def enlist(members: list[T], member: T) -> Callable[[], None]:
+    """Add `member`; returns what removes it, harmless the second time."""
+    members.append(member)
+
+    def remove() -> None:
+        if member in members:
+            members.remove(member)
+
+    return remove
 
 
 class Observers:
@@ -58,13 +70,7 @@ class Observers:
 
     def add(self, observer: Observer) -> Callable[[], None]:
         """Tell `observer` of each change from now on. Returns what removes it."""
-        self._observers.append(observer)
-
-        def remove() -> None:
-            if observer in self._observers:
-                self._observers.remove(observer)
-
-        return remove
+        return enlist(self._observers, observer)
 
     def tell(self, reason: str) -> None:
         """Tell all how things are now. What an observer raises is logged; what it causes is

@@ -173,6 +173,11 @@ class Elector:
         return self._primary_epoch
 
     @property
+    def ever_saved(self) -> bool:
+        """Whether a ballot was ever saved here."""
+        return self._ever_saved
+
+    @property
     def repl_offset(self) -> int:
         return self._offset
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
+from kevy_elect.changes import enlist
+
 
 @attrs.frozen
 class ChildStatus:
@@ -45,13 +47,7 @@ class Fence:
 
     def add(self, writer: Writer) -> Callable[[], None]:
         """Have `writer` waited for from now on. Returns what removes it."""
-        self._writers.append(writer)
-
-        def remove() -> None:
-            if writer in self._writers:
-                self._writers.remove(writer)
-
-        return remove
+        return enlist(self._writers, writer)
 
     @property
     def is_closed(self) -> bool:

@@ -6,14 +6,13 @@ None: nodes of other versions are shown as far as they are understood.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
 
-from kevy_elect.answers import Status
+from kevy_elect.answers import Status, load
 from kevy_elect.messages import U64_MAX, Role
 
 LONGEST: Final = 300
@@ -173,10 +172,10 @@ class Known:
 
         Raises ValueError saying what is wrong with it.
         """
-        whoever = Status.parse(page).node_id
+        told = load(page)
+        whoever = Status.of(told).node_id
         if whoever != self.node_id:
             raise ValueError(f"{whoever[:LONGEST]!r} answers there: correct the address")
-        told = json.loads(page)
         self.say(shown(told), asked, now)
         self.note(happenings(self.node_id, told.get("events"), now))
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from kevy_elect.changes import enlist
 from kevy_elect.elector import Event
 
 
@@ -33,13 +34,7 @@ class Probes:
 
     def add(self, probe: Probe) -> Callable[[], None]:
         """Tell `probe` from now on. Returns what removes it."""
-        self._probes.append(probe)
-
-        def remove() -> None:
-            if probe in self._probes:
-                self._probes.remove(probe)
-
-        return remove
+        return enlist(self._probes, probe)
 
     def noted(self, event: Event) -> None:
         self._tell(lambda probe: probe.noted(event))

@@ -365,23 +365,18 @@ class ElectionService(Service):
         return 0.0 if self._elector is None else self._elector.aside_for(now)
 
     def _stand_aside(self, seconds: float) -> None:
-        now = self._clock()
-        self._ask(lambda elector: elector.stand_aside(now, seconds))
-        self._drive(lambda elector, now: elector.tick(now))
+        self._order(lambda elector, now: elector.stand_aside(now, seconds))
 
     # What a handover asks
 
     def resign(self, rest: float, why: str) -> None:
         """Give up the role without waiting for anybody who writes: `step_down` does that first."""
-        now = self._resigned_at = self._clock()
-        self._ask(lambda elector: elector.step_down(now, rest, why))
-        self._drive(lambda elector, now: elector.tick(now))
+        self._resigned_at = self._clock()
+        self._order(lambda elector, now: elector.step_down(now, rest, why))
 
     def hand_over(self, heir: str, within: float, rest: float) -> None:
         """Step down in favour of `heir`, likewise without waiting; see `Elector.hand_over`."""
-        now = self._clock()
-        self._ask(lambda elector: elector.hand_over(heir, now, within, rest))
-        self._drive(lambda elector, now: elector.tick(now))
+        self._order(lambda elector, now: elector.hand_over(heir, now, within, rest))
 
     async def refresh_offset(self) -> None:
         """Have the offset source say how much data there is now, if there is one."""
@@ -389,9 +384,7 @@ class ElectionService(Service):
             await self.offset_source()
 
     def _close_fence(self, closed: bool) -> None:
-        now = self._clock()
-        self._ask(lambda elector: elector.fence(now, closed))
-        self._drive(lambda elector, now: elector.tick(now))
+        self._order(lambda elector, now: elector.fence(now, closed))
 
     # Start and stop
 
@@ -532,7 +525,7 @@ class ElectionService(Service):
             rng=self._rng,
             witness=self.witness,
         )
-        if ballot.load() == (0, None):
+        if not elector.ever_saved:
             self.log.info(
                 "{node}: no ballot was ever saved here; if this node has voted before, stop it and "
                 "restore its data directory",
@@ -625,6 +618,12 @@ class ElectionService(Service):
             self._send(outbound)
         if self._elector is not None:
             self._log_events(self._elector)
+
+    def _order(self, order: Callable[[Elector, float], object]) -> None:
+        """Have the elector do as it is told, and send at once what follows from that."""
+        now = self._clock()
+        self._ask(lambda elector: order(elector, now))
+        self._drive(lambda elector, now: elector.tick(now))
 
     def _send(self, outbound: Outbound) -> None:
         if outbound.to == Outbound.BROADCAST:

@@ -25,29 +25,22 @@ from kevy_elect.answers import Answer
 from kevy_elect.cli import main
 from kevy_elect.report import MAX_ROWS, RECENT, View
 from kevy_elect.screen import Changes, Grid, PlainBoard, drawn
+from tests.test_cli import page as healthy
 
 HOSTILE = "\x1b[2J[red]\u202e"
 needs_rich = skipIf(importlib.util.find_spec("rich") is None, "rich is not installed")
 
 
 def page(**changes: object) -> dict[str, Any]:
-    """What a healthy primary `a` says of itself, as far as it is read."""
-    return {
-        "node_id": "a",
-        "role": "primary",
-        "epoch": 3,
-        "current_primary": "a",
-        "primary_addr": "127.0.0.1:6001",
-        "lease_expires_in": 3.4,
-        "has_quorum": True,
-        "can_write": True,
-        "down_peers": [],
+    """What a healthy primary `a` says of itself, its peer and its past included."""
+    more = {
         "peers": [peer()],
         "children": [],
         "witness": False,
         "paused_for": 0.0,
         "events": [event()],
-    } | changes
+    }
+    return healthy(**(more | changes))
 
 
 def peer(**changes: object) -> dict[str, Any]:
