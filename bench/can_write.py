@@ -15,7 +15,7 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.elector import Elector
 from kevy_elect.messages import Accept, Heartbeat, Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 CONFIG: Final = ElectConfig(down_after=1000.0)
 """Long enough that no lease ends while it is asked about."""

@@ -14,7 +14,7 @@ from twisted.application.service import Application
 
 from bench.stamps import Stamps
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.service import ElectionService, ElectorSnapshot, use_monotonic_time
+from kevy_elect.service.election import ElectionService, ElectorSnapshot, use_monotonic_time
 
 WRITE_EVERY: Final = 0.002
 """Seconds between two questions whether a write is allowed, where that is asked."""

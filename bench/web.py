@@ -22,7 +22,7 @@ from bench.stamps import Stamps
 from kevy_elect.admin import Admin
 from kevy_elect.agent_check import AgentCheckFactory
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.site import site
 
 

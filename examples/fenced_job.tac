@@ -23,7 +23,7 @@ from twisted.web.http_headers import Headers
 
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 
 use_monotonic_time()  # before anything sets a timer
 

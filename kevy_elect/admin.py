@@ -27,8 +27,8 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
 from kevy_elect.errors import ConfigError, ElectError
-from kevy_elect.handover import Step
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.handover import Step
 from kevy_elect.status import status
 
 SOCKET: Final = "admin.sock"

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import LimitTotalConnectionsFactory, TimeoutMixin
 from twisted.python.failure import Failure
 
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 MAX_CHECKERS: Final = 16
 """Connections at a time; one more is closed without an answer."""

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.primary_only import longest_grace
-from kevy_elect.process import end_with
 from kevy_elect.run import (
     STDERR,
     CommandError,
@@ -26,7 +25,8 @@ from kevy_elect.run import (
     election_environment,
     printable,
 )
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.reactor import end_with
 
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0

@@ -16,7 +16,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from kevy_elect.messages import Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 """All of them answer with the status; only GET has a body."""

@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.changes import Change, ElectorSnapshot
 from kevy_elect.run import STDERR, Run, describe_status, election_environment, printable
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.observers import Change, ElectorSnapshot
 
 LONG: Final = 5.0
 """Seconds; a run that takes longer is logged. A service that stops waits that long too."""

@@ -25,7 +25,7 @@ from twisted.web.server import Request
 from kevy_elect import __version__
 from kevy_elect.elector import Event
 from kevy_elect.messages import Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 

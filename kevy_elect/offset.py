@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from kevy_elect.errors import ConfigError
 from kevy_elect.run import STDOUT, Run, describe_status, printable
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 INTERVAL: Final = 1.0
 """Seconds from one question to the next, unless an answer takes longer."""

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
-from kevy_elect.fence import ChildStatus
 from kevy_elect.messages import Role
-from kevy_elect.process import exit_now
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import ChildStatus
+from kevy_elect.service.reactor import exit_now
 
 LEAST_LEASE: Final = 10
 """Heartbeats of lease that a grace must leave: with less, every hiccup would stop the children."""

@@ -15,7 +15,7 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.hook import Hook
 from kevy_elect.log import LogLines
 from kevy_elect.offset import OffsetCommand
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.settings import NAMED, TIMINGS
 
 WHY: Final = "the configuration was reread"

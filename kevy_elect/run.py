@@ -17,8 +17,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from kevy_elect import keeper
-from kevy_elect.changes import ElectorSnapshot
 from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.service.observers import ElectorSnapshot
 
 MAX_LINE: Final = 4096
 """Bytes of output in one line of the log; a longer line is broken."""

@@ -14,7 +14,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from kevy_elect.health import routes
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.status import state, status
 from kevy_elect.watch import PageResource, StreamResource, Watch
 

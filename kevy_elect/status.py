@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from kevy_elect import __version__
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 
 def status(service: ElectionService) -> dict[str, Any]:

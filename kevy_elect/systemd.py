@@ -13,11 +13,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.changes import ElectorSnapshot
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.observers import ElectorSnapshot
 
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 RETRY: Final = 5.0

@@ -28,7 +28,7 @@ from kevy_elect.log import LogLines
 from kevy_elect.offset import OffsetCommand
 from kevy_elect.primary_only import PrimaryOnly
 from kevy_elect.reload import Reload
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.settings import NAMED, SETTINGS, did_you_mean
 from kevy_elect.systemd import notifiers
 

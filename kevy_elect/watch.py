@@ -22,7 +22,7 @@ from zope.interface import implementer
 from kevy_elect.elector import Event
 from kevy_elect.others import Others
 from kevy_elect.overview import Happening, Known, headline, history, shown, told
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 MAX_WATCHERS: Final = 6
 """Streams at a time. The other connections that status.py allows are for who asks once."""

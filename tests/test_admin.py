@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.admin import COMMANDS, MAX_OPERATORS, MAX_REQUEST, Admin, parse_socket, socket_in
 from kevy_elect.errors import ConfigError
-from tests.test_service import ServiceTests
+from tests.service.test_election import ServiceTests
 
 
 class SocketTests(SynchronousTestCase):

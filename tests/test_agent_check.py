@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.agent_check import MAX_CHECKERS, TIMEOUT, AgentCheckFactory
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.messages import Accept, Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from tests.transports import QUICK, Wire, cluster, heartbeat, rng
 
 

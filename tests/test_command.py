@@ -14,7 +14,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect import keeper
-from kevy_elect.changes import ElectorSnapshot, Observers
 from kevy_elect.command import (
     Backoff,
     Command,
@@ -37,6 +36,7 @@ from kevy_elect.run import (
     printable,
     split_command,
 )
+from kevy_elect.service.observers import ElectorSnapshot, Observers
 from tests.transports import cluster
 
 CONFIG = ElectConfig(hb_interval=0.02, down_after=1.0)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.messages import Accept, Announce, Heartbeat, Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.site import site
 from tests.transports import QUICK, cluster, heartbeat, rng
 

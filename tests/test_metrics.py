@@ -16,14 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect import __version__, elector, errors, fence, link, metrics
+from kevy_elect import __version__, elector, errors, metrics
 from kevy_elect.ballot import Ballot, MemoryBallot
 from kevy_elect.elector import Event
-from kevy_elect.fence import ChildStatus
 from kevy_elect.messages import Accept, Offer, Role
 from kevy_elect.metrics import Metrics
-from kevy_elect.service import ElectionService
+from kevy_elect.service import fence
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import ChildStatus
 from kevy_elect.site import site
+from kevy_elect.transport import link
 from tests.nodes import FragileBallot
 from tests.transports import QUICK, Wire, cluster, heartbeat, rng
 

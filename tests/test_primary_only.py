@@ -9,14 +9,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
-from kevy_elect.changes import ElectorSnapshot, Observers
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
-from kevy_elect.fence import Fence
 from kevy_elect.messages import Role
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.service import ElectionService
-from tests.test_service import ServiceTests
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import Fence
+from kevy_elect.service.observers import ElectorSnapshot, Observers
+from tests.service.test_election import ServiceTests
 from tests.transports import cluster
 
 CONFIG = ElectConfig(hb_interval=0.1, down_after=5)

@@ -12,7 +12,7 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Offer
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.site import MAX_READERS, site
 from kevy_elect.status import status
 from tests.transports import QUICK, cluster, heartbeat, rng

@@ -11,10 +11,10 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
-from kevy_elect.changes import ElectorSnapshot
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Announce, Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.systemd import RETRY, Manager, Notifier, describe, longest_stop, notifiers
 from tests.transports import QUICK, cluster, rng
 

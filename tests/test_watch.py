@@ -20,7 +20,7 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Announce, Role
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.site import MAX_READERS, site
 from kevy_elect.watch import MAX_WATCHERS, UNREAD_FOR
 from tests.transports import QUICK, cluster, free_ports, heartbeat, rng

@@ -22,10 +22,10 @@ import attrs
 from kevy_elect.config import ElectConfig
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError
-from kevy_elect.floor import Floor
 from kevy_elect.messages import Accept, Announce, Heartbeat, Message, Offer, Outbound, Role
 from kevy_elect.testing.checkers import Checker, Violation, default_checkers
 from kevy_elect.testing.network import Ack, Connection, Host, Network, Stream
+from kevy_elect.transport.takeover import Floor
 
 TICK_JITTER: Final = 0.1
 """A tick comes up to this part of its interval early or late."""

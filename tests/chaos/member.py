@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from kevy_elect.ballot import FileBallot
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.site import site
 from tests.chaos.journal import Journal
 from tests.chaos.orders import DIE_AFTER_SAVE, DIE_BEFORE_SAVE, STALL_NAMES, Orders

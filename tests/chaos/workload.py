@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from tests.chaos.journal import Journal
 from tests.chaos.orders import STOP_BEFORE_WRITE, Orders
 

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from kevy_elect.admin import Admin, socket_in
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.site import site
 from tests.chaos.orders import STOP_BEFORE_WRITE, Orders
 from tests.counter.counter import Count, Counter

@@ -219,7 +219,7 @@ TAC = """
 from twisted.application import internet, service
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.elector import Elector
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 
 peers = tuple(PeerAddr.parse(peer) for peer in {peers!r}.split(","))
 election = ElectionService(

@@ -28,7 +28,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
 from kevy_elect.site import site
 from tests.test_overview import page
 from tests.transports import QUICK

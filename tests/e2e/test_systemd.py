@@ -40,7 +40,7 @@ BLOCKING = """
 import os, pathlib, time
 from twisted.application.service import Application, Service
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.systemd import notifiers
 
 timings = ElectConfig(hb_interval=0.02, down_after=0.8, election_timeout=0.5)

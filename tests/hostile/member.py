@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.messages import Heartbeat
-from kevy_elect.service import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.site import site
 from tests.chaos.journal import Journal
 

@@ -21,7 +21,7 @@ from kevy_elect.ballot import FileBallot, MemoryBallot
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
-from kevy_elect.service import ElectionService, ElectorSnapshot
+from kevy_elect.service.election import ElectionService, ElectorSnapshot
 from tests.transports import QUICK, cluster, free_ports, heartbeat
 
 

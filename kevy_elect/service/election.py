@@ -25,19 +25,19 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from kevy_elect.acceptor import Acceptor
 from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot, TimedBallot
-from kevy_elect.changes import Change, ElectorSnapshot, Observer, Observers
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.elector import Elector, Event
 from kevy_elect.errors import ConfigError, FrameError, HandoverError
-from kevy_elect.fence import ChildStatus, Fence, after
-from kevy_elect.handover import Handover, Outcome, Step
-from kevy_elect.link import PeerLink
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
-from kevy_elect.probe import Probes
-from kevy_elect.process import end_process, end_with, use_monotonic_time
+from kevy_elect.service.fence import ChildStatus, Fence, after
+from kevy_elect.service.handover import Handover, Outcome, Step
+from kevy_elect.service.instruments import Probes
+from kevy_elect.service.observers import Change, ElectorSnapshot, Observer, Observers
+from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
+from kevy_elect.transport.acceptor import Acceptor
+from kevy_elect.transport.link import PeerLink
 
 
 @attrs.frozen

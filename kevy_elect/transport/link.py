@@ -28,8 +28,8 @@ from zope.interface import implementer
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Ack, Heartbeat, Message, Role
-from kevy_elect.outbox import Outbox
-from kevy_elect.protocol import FrameProtocol
+from kevy_elect.transport.framing import FrameProtocol
+from kevy_elect.transport.outbox import Outbox
 
 CONNECT_TIMEOUT: Final = 0.5
 """Seconds to wait for one address of a peer."""

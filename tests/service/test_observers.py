@@ -3,8 +3,8 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.changes import BACKLOG, Change, ElectorSnapshot, Observers
 from kevy_elect.messages import Role
+from kevy_elect.service.observers import BACKLOG, Change, ElectorSnapshot, Observers
 
 
 def snapshot(epoch: int = 1, can_write: bool = False) -> ElectorSnapshot:

@@ -10,9 +10,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import wire
-from kevy_elect.acceptor import Acceptor, Incoming
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Accept, Ack, Message
+from kevy_elect.transport.acceptor import Acceptor, Incoming
 from tests.transports import QUICK, Wire, heartbeat
 
 

@@ -17,8 +17,8 @@ from zope.interface import implementer
 
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
-from kevy_elect.link import CONNECT_TIMEOUT, Outgoing, PeerLink
 from kevy_elect.messages import Accept, Ack, Role
+from kevy_elect.transport.link import CONNECT_TIMEOUT, Outgoing, PeerLink
 from tests.transports import QUICK, Wire, heartbeat, rng
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from kevy_elect.changes import enlist
+from kevy_elect.service.observers import enlist
 
 
 @attrs.frozen

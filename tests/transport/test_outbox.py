@@ -1,7 +1,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.messages import Accept, Announce, Heartbeat, Message, Offer, Role
-from kevy_elect.outbox import Outbox
+from kevy_elect.transport.outbox import Outbox
 
 
 def drain(outbox: Outbox) -> list[Message]:

@@ -18,7 +18,7 @@ from kevy_elect.messages import Role
 from kevy_elect.peers import is_better
 
 if TYPE_CHECKING:
-    from kevy_elect.service import ElectionService, PeerStatus
+    from kevy_elect.service.election import ElectionService, PeerStatus
 
 HEARTBEATS_TO_RUN: Final = 5
 """Heartbeats within which an heir that need not wait for better ones runs, if it can."""

@@ -11,13 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, HandoverError
-from kevy_elect.fence import ChildStatus
-from kevy_elect.handover import Outcome, Step
 from kevy_elect.messages import Heartbeat, Message, Offer, Role
 from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.service import ElectionService
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import ChildStatus
+from kevy_elect.service.handover import Outcome, Step
 from tests.nodes import CONFIG, EVERYBODY, TICK, Net, Node, elected, heartbeats, offer, replica
-from tests.test_service import ServiceTests
+from tests.service.test_election import ServiceTests
 
 DOWN = CONFIG.down_after
 WITHIN = 1.0

@@ -17,10 +17,10 @@ from zope.interface import implementer
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, FrameError
-from kevy_elect.floor import Floor
 from kevy_elect.messages import Ack, Heartbeat, Message
-from kevy_elect.protocol import ElectionProtocol
-from kevy_elect.sparing import Sparing
+from kevy_elect.transport.framing import ElectionProtocol
+from kevy_elect.transport.log_limit import Sparing
+from kevy_elect.transport.takeover import Floor
 
 PER_MEMBER: Final = 2
 """A reconnect may overlap the half-open connection that it replaces."""

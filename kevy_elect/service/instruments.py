@@ -7,8 +7,8 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from kevy_elect.changes import enlist
 from kevy_elect.elector import Event
+from kevy_elect.service.observers import enlist
 
 
 class Probe(Protocol):

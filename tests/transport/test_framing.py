@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import wire
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Message
-from kevy_elect.protocol import ElectionProtocol
+from kevy_elect.transport.framing import ElectionProtocol
 from tests.transports import Wire, heartbeat
 
 

@@ -1,0 +1,1 @@
+"""The election as a Twisted service, and those who are told of its changes."""

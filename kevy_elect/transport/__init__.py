@@ -1,0 +1,1 @@
+"""Bytes and connections: framing, the links to the peers, and the listener."""
