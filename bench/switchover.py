@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from bench.process import HOST, TWISTD, Fleet, free_ports, wait_for
 from bench.report import Table, parser, publish
+from kevy_elect.cli.admin_client import UnreachableError, answer
 from kevy_elect.config import ElectConfig
-from kevy_elect.console import UnreachableError, answer
 
 IDS: Final = "abcde"
 SETTLED: Final = ElectConfig().down_after + 1.0

@@ -19,11 +19,11 @@ from twisted.web.server import Request, Site
 
 from bench.process import HOST
 from bench.stamps import Stamps
-from kevy_elect.admin import Admin
-from kevy_elect.agent_check import AgentCheckFactory
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
+from kevy_elect.ops.admin import Admin
+from kevy_elect.ops.agent_check import AgentCheckFactory
+from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService, use_monotonic_time
-from kevy_elect.site import site
 
 
 class Web(Resource):

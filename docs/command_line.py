@@ -13,8 +13,8 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from kevy_elect.cli import make_parser
-from kevy_elect.settings import SETTINGS, Group, Setting
+from kevy_elect.cli.main import make_parser
+from kevy_elect.settings.table import SETTINGS, Group, Setting
 
 WIDTH = 72
 """Characters of a line of usage, so that a terminal has room for it in a manual page."""

@@ -22,7 +22,7 @@ from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, read
 from twisted.web.http_headers import Headers
 
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.primary_only import PrimaryOnly
+from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.service.election import ElectionService, use_monotonic_time
 
 use_monotonic_time()  # before anything sets a timer

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.primary_only import PrimaryOnly
+from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.service.election import ElectionService, use_monotonic_time
 
 use_monotonic_time()  # before anything sets a timer

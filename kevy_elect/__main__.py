@@ -2,7 +2,7 @@
 
 import sys
 
-from kevy_elect.cli import main
+from kevy_elect.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

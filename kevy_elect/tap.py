@@ -16,21 +16,22 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
-from kevy_elect import __version__, configuration
-from kevy_elect.admin import Admin
-from kevy_elect.agent_check import AgentCheckFactory
-from kevy_elect.command import Command, OnExit, whole_grace
+from kevy_elect import __version__
+from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.offset_command import OffsetCommand
+from kevy_elect.children.primary_command import Command, OnExit, whole_grace
+from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import Cluster, ElectConfig
-from kevy_elect.configuration import Configuration, MistakesError
 from kevy_elect.errors import BallotError, ElectError
-from kevy_elect.hook import Hook
-from kevy_elect.log import LogLines
-from kevy_elect.offset import OffsetCommand
-from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.reload import Reload
+from kevy_elect.ops.admin import Admin
+from kevy_elect.ops.agent_check import AgentCheckFactory
+from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.reload import Reload
+from kevy_elect.ops.systemd import notifiers
 from kevy_elect.service.election import ElectionService, use_monotonic_time
-from kevy_elect.settings import NAMED, SETTINGS, did_you_mean
-from kevy_elect.systemd import notifiers
+from kevy_elect.settings import resolve as configuration
+from kevy_elect.settings.resolve import Configuration, MistakesError
+from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
 
 
 class Options(usage.Options):
@@ -236,7 +237,7 @@ class Node(MultiService):
 def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
     """What is served, each with the option that asked for it."""
     if options["http"] is not None:
-        from kevy_elect.site import site
+        from kevy_elect.ops.http import site
 
         others = {
             node_id: f"http://{address}"

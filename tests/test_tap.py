@@ -10,11 +10,11 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
-from kevy_elect.command import OnExit, whole_grace
-from kevy_elect.hook import Hook
-from kevy_elect.offset import OffsetCommand
-from kevy_elect.primary_only import PrimaryOnly
-from kevy_elect.settings import COMMANDS
+from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.offset_command import OffsetCommand
+from kevy_elect.children.primary_command import OnExit, whole_grace
+from kevy_elect.children.primary_only import PrimaryOnly
+from kevy_elect.settings.table import COMMANDS
 from kevy_elect.tap import Node, Options, makeService
 
 PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"

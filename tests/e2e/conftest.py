@@ -4,8 +4,9 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from processes import Cluster
 from pytest_twisted import async_yield_fixture
+
+from tests.support.processes import Cluster
 
 # Who runs the tests in the background has them ignore Ctrl-C, which all that they start inherits.
 signal.signal(signal.SIGINT, signal.default_int_handler)

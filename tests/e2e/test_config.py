@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEADLINE, TWIST, TWISTD, Cluster, Node, poll
 from pytest_twisted import ensureDeferred
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/kevy-elect.toml"
+from tests.support import ROOT
+from tests.support.processes import DEADLINE, TWIST, TWISTD, Cluster, Node, poll
+
+EXAMPLE = ROOT / "examples/kevy-elect.toml"
 CHECK = (sys.executable, "-m", "kevy_elect", "check-config")
 QUICK = {
     "hb-interval": 0.05,
@@ -155,7 +157,9 @@ async def test_twistd_itself_may_log_json_from_its_first_line(
 ) -> None:
     config.write(log_format="text")
     node = cluster["a"]
-    node.start(config.command(node, "-n", "--pidfile=", "--logger", "kevy_elect.log.json_observer"))
+    node.start(
+        config.command(node, "-n", "--pidfile=", "--logger", "kevy_elect.ops.log.json_observer")
+    )
     await poll(node.status)
     assert node.kill(signal.SIGTERM) == -signal.SIGTERM
     events = [json.loads(line) for line in node.log.read_text().splitlines()]

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEADLINE, Cluster, Node, poll
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+
+from tests.support.processes import DEADLINE, Cluster, Node, poll
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 Result = subprocess.CompletedProcess[str]

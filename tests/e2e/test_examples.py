@@ -15,9 +15,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from processes import DEADLINE, TWISTD, free_ports
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+from tests.support import ROOT
+from tests.support.processes import DEADLINE, TWISTD, free_ports
+
+EXAMPLES = ROOT / "examples"
 TIMINGS = {
     "hb_interval": 0.02,
     "down_after": 1.0,

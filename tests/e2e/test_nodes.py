@@ -10,8 +10,9 @@ import sys
 import time
 
 import pytest
-from processes import DEADLINE, TWIST, TWISTD, Cluster, poll
 from pytest_twisted import ensureDeferred
+
+from tests.support.processes import DEADLINE, TWIST, TWISTD, Cluster, poll
 
 BALLOT = re.compile(r"epoch (\d+)\nvoted (\S+)\n")
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEADLINE, Cluster, poll
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -28,11 +27,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
+from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
-from kevy_elect.site import site
-from tests.test_overview import page
-from tests.transports import QUICK
-from tests.transports import cluster as nowhere
+from tests.ops.test_page_model import page
+from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.transports import QUICK
+from tests.support.transports import cluster as nowhere
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 

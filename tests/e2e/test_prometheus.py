@@ -14,13 +14,13 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from processes import DEADLINE, Cluster, poll
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.threads import deferToThread
 
-from tests.test_metrics import ALERTS, described, documented, named, panels, series
-from tests.transports import free_ports
+from tests.ops.test_metrics import ALERTS, described, documented, named, panels, series
+from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.transports import free_ports
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")

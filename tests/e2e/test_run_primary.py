@@ -13,8 +13,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from processes import DEADLINE, Cluster, poll
 from pytest_twisted import ensureDeferred
+
+from tests.support.processes import DEADLINE, Cluster, poll
 
 GRACE = 0.2
 TIMINGS = ("--hb-interval=0.02", "--down-after=1.0", f"--stop-grace={GRACE}")

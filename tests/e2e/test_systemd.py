@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from processes import DEADLINE, TWISTD, Cluster, Node, poll
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.config import ElectConfig
-from kevy_elect.systemd import longest_stop
+from kevy_elect.ops.systemd import longest_stop
 from kevy_elect.tap import Options
+from tests.support import ROOT
+from tests.support.processes import DEADLINE, TWISTD, Cluster, Node, poll
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 LIMIT = 0.4
 """Seconds of the watchdog."""
 FAST = ("--hb-interval=0.02", "--down-after=0.8")
@@ -41,7 +42,7 @@ import os, pathlib, time
 from twisted.application.service import Application, Service
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.service.election import ElectionService, use_monotonic_time
-from kevy_elect.systemd import notifiers
+from kevy_elect.ops.systemd import notifiers
 
 timings = ElectConfig(hb_interval=0.02, down_after=0.8, election_timeout=0.5)
 cluster = Cluster("a", (PeerAddr.parse({peer!r}),))

@@ -28,7 +28,7 @@ IN_SDIST = {
     "setup.cfg",
     "tests/__init__.py",
     "tests/conftest.py",
-    "tests/vectors/wire.json",
+    "tests/protocol/vectors/wire.json",
     "tox.ini",
 }
 # Nothing of the caller's environment is to help an installation, or to get in its way.

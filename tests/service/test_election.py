@@ -22,7 +22,7 @@ from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService, ElectorSnapshot
-from tests.transports import QUICK, cluster, free_ports, heartbeat
+from tests.support.transports import QUICK, cluster, free_ports, heartbeat
 
 
 class MisuseTests(SynchronousTestCase):

@@ -9,15 +9,25 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
+from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.messages import Heartbeat, Message, Offer, Role
-from kevy_elect.primary_only import PrimaryOnly
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import ChildStatus
 from kevy_elect.service.handover import Outcome, Step
-from tests.nodes import CONFIG, EVERYBODY, TICK, Net, Node, elected, heartbeats, offer, replica
 from tests.service.test_election import ServiceTests
+from tests.support.nodes import (
+    CONFIG,
+    EVERYBODY,
+    TICK,
+    Net,
+    Node,
+    elected,
+    heartbeats,
+    offer,
+    replica,
+)
 
 DOWN = CONFIG.down_after
 WITHIN = 1.0

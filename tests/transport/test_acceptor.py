@@ -13,7 +13,7 @@ from kevy_elect import wire
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Accept, Ack, Message
 from kevy_elect.transport.acceptor import Acceptor, Incoming
-from tests.transports import QUICK, Wire, heartbeat
+from tests.support.transports import QUICK, Wire, heartbeat
 
 
 class AcceptorTests(SynchronousTestCase):

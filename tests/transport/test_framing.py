@@ -7,7 +7,7 @@ from kevy_elect import wire
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Message
 from kevy_elect.transport.framing import ElectionProtocol
-from tests.transports import Wire, heartbeat
+from tests.support.transports import Wire, heartbeat
 
 
 class Listener(ElectionProtocol):

@@ -19,7 +19,7 @@ from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Accept, Ack, Role
 from kevy_elect.transport.link import CONNECT_TIMEOUT, Outgoing, PeerLink
-from tests.transports import QUICK, Wire, heartbeat, rng
+from tests.support.transports import QUICK, Wire, heartbeat, rng
 
 
 class Socket:

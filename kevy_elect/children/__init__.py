@@ -1,0 +1,1 @@
+"""What runs while a node is primary, at a change, or to tell its offset."""

@@ -1,0 +1,148 @@
+"""A command that is run at the start and at each change of what this node knows."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.children.supervised import (
+    STDERR,
+    Run,
+    describe_status,
+    election_environment,
+    printable,
+)
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.observers import Change, ElectorSnapshot
+
+LONG: Final = 5.0
+"""Seconds; a run that takes longer is logged. A service that stops waits that long too."""
+GRACE: Final = 0.5
+"""Seconds between SIGTERM and SIGKILL for one that then still runs."""
+
+
+class Hook(Service):
+    """Runs `command` when it starts, then at each change; one run at a time. An empty one
+    is not run.
+
+    A run is not killed for the next one: changes meanwhile make one more run, with the
+    newest state. The environment tells that, the reason, and the state of the run before.
+    Stopping waits for what is running or due, for five seconds at most; to hear of
+    the election's own end it must be stopped after it.
+    """
+
+    log = Logger()
+
+    def __init__(self, election: ElectionService, command: Sequence[str]) -> None:
+        self.election = election
+        self.command = tuple(command)
+        self._run: Run | None = None
+        self._due: Change | None = None
+        self._last: ElectorSnapshot | None = None
+        self._idle: list[Deferred[None]] = []
+
+    def __str__(self) -> str:
+        return f"the hook {shlex.join(self.command)!r}"
+
+    def startService(self) -> None:
+        super().startService()
+        self._forget = self.election.add_observer(self._note)
+        # When all services have started, so that this tells what they found.
+        self._first = self.election.reactor.callLater(0, self._begin)
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more changes; fires when no run is left."""
+        super().stopService()
+        self._forget()
+        if self._first.active():
+            self._first.cancel()
+        idle: Deferred[None] = Deferred()
+        if self._run is None:
+            idle.callback(None)
+            return idle
+        self._idle.append(idle)
+        patience = self.election.reactor.callLater(LONG, self._lose_patience)
+        return idle.addCallback(lambda _: patience.cancel() if patience.active() else None)
+
+    def use(self, command: Sequence[str], reason: str) -> None:
+        """Run another command from now on, which is told at once how things are."""
+        self.command = tuple(command)
+        self._last = None
+        self._note(self.election.state_snapshot(), reason)
+
+    def _begin(self) -> None:
+        self._note(self.election.state_snapshot(), "the node started")
+
+    def _note(self, snapshot: ElectorSnapshot, reason: str) -> None:
+        self._due = Change(snapshot, reason) if self.command else None
+        if self._run is None and self._due is not None:
+            self._launch()
+
+    def _launch(self) -> None:
+        change, self._due = self._due, None
+        assert change is not None
+        began, name = time.monotonic(), str(self)
+        self._run = run = Run(
+            self.command,
+            self._environment(change),
+            partial(self._log_output, self.command[0]),
+            reactor=self.election.reactor,
+            stop_at=float("inf"),
+            grace=GRACE,
+        )
+        self._last = change.snapshot
+        late = self.election.reactor.callLater(LONG, self._tell_of_long_run, name)
+        run.started.addErrback(self._cannot_start, name)
+        run.gone.addCallback(self._gone, name, began, late)
+
+    def _environment(self, change: Change) -> dict[str, str]:
+        node_id = self.election.cluster.node_id
+        new = election_environment(node_id, change.snapshot)
+        old = dict.fromkeys(new, "")
+        if self._last is not None:
+            old = election_environment(node_id, self._last)
+        told = {name.replace("KEVY_", "KEVY_OLD_"): value for name, value in old.items()}
+        del told["KEVY_OLD_NODE_ID"]
+        return new | told | {"KEVY_REASON": change.reason}
+
+    def _gone(self, status: int, name: str, began: float, late: Any) -> None:
+        took = time.monotonic() - began
+        if late.active():
+            late.cancel()
+        if status or took > LONG:
+            self.log.warn(
+                "{hook} {how} after {took:.2f} s",
+                hook=name,
+                how=describe_status(status),
+                took=took,
+            )
+        self._run = None
+        if self._due is not None:
+            self._launch()
+            return
+        waiting, self._idle = self._idle, []
+        for idle in waiting:
+            idle.callback(None)
+
+    def _tell_of_long_run(self, name: str) -> None:
+        self.log.warn("{hook} still runs after {long:g} s", hook=name, long=LONG)
+
+    def _cannot_start(self, failure: Failure, name: str) -> None:
+        self.log.error("{hook} cannot be run: {why}", hook=name, why=failure.value)
+
+    def _lose_patience(self) -> None:
+        self._due = None
+        if self._run is not None:
+            self._run.stop_at(time.monotonic())
+
+    def _log_output(self, program: str, descriptor: int, line: bytes) -> None:
+        log = self.log.warn if descriptor == STDERR else self.log.info
+        log("{program}: {line}", program=program, line=printable(line))

@@ -1,0 +1,245 @@
+"""A command that runs only while this node is primary, as a child of `PrimaryOnly`."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.children.primary_only import longest_grace
+from kevy_elect.children.supervised import (
+    STDERR,
+    CommandError,
+    Run,
+    describe_status,
+    election_environment,
+    printable,
+)
+from kevy_elect.config import ElectConfig
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.reactor import end_with
+
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 5.0
+STEADY_AFTER: Final = 10.0
+"""Seconds; who ran that long is restarted as quickly as the first time."""
+LEAST_KILL_TIME: Final = 0.15
+"""Seconds that SIGKILL has, at least, to take effect before the lease is over."""
+
+LAST_RESORT: Final = 0.05
+"""Seconds after which the group is killed from here if its keeper did not."""
+
+
+class OnExit(Enum):
+    """What to do when the command ends although this node is primary."""
+
+    RESTART = "restart"
+    STEP_DOWN = "step-down"
+    STOP = "stop"
+
+
+def whole_grace(stop_grace: float) -> float:
+    """The grace, in seconds, that `PrimaryOnly` must give a command which gets `stop_grace`
+    seconds between SIGTERM and SIGKILL: SIGKILL takes time too, with much memory more of it."""
+    return stop_grace + max(LEAST_KILL_TIME, stop_grace / 4)
+
+
+def longest_stop_grace(config: ElectConfig) -> float:
+    """The longest time between SIGTERM and SIGKILL, in seconds, for which these timings leave
+    enough lease, rounded down to milliseconds; below 0 if there is none."""
+    longest = longest_grace(config)
+    exactly = min(longest - LEAST_KILL_TIME, longest / 1.25)
+    return math.floor(exactly * 1000 - 1e-6) / 1000  # never more, whatever floats lose
+
+
+class Backoff:
+    """How long to wait before the next start, in seconds: twice as long each time."""
+
+    def __init__(self) -> None:
+        self._delay = FIRST_DELAY
+
+    def after(self, ran: float) -> float:
+        """The wait after a run of `ran` seconds."""
+        if ran >= STEADY_AFTER:
+            self._delay = FIRST_DELAY
+        delay, self._delay = self._delay, min(2 * self._delay, LONGEST_DELAY)
+        return delay
+
+
+class Command(Service):
+    """Runs `command` from its start to its stop, under a keeper that knows the lease.
+
+    Stopping sends SIGTERM to its process group and SIGKILL after `stop_grace` seconds, and
+    is done when no process is left. The keeper does the same by itself, in time for the end
+    of the lease, should this process stand still; and kills the group if it dies. Hand it
+    to `PrimaryOnly` with `stop_grace=whole_grace(stop_grace)`.
+
+    If the command ends by itself, `on_exit` decides: it is started again after a while; or
+    this service stops running, which makes `PrimaryOnly` give up the role; or that, and
+    `on_stop(status)`, which by default ends this process with the command's status.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        election: ElectionService,
+        command: Sequence[str],
+        *,
+        stop_grace: float,
+        on_exit: OnExit = OnExit.RESTART,
+        on_stop: Callable[[int], object] | None = None,
+    ) -> None:
+        self.election = election
+        self.command = tuple(command)
+        self.name = shlex.join(command)
+        self.stop_grace = stop_grace
+        self._on_exit = on_exit
+        self._on_stop = on_stop or end_with
+        self.restarts = 0
+        """How often it was started again after it had ended by itself."""
+        self._run: Run | None = None
+        self._restart: Any = None
+        self._stop_at = 0.0
+
+    def __str__(self) -> str:
+        return f"the command {self.name!r}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the command's process, while it runs."""
+        return None if self._run is None else self._run.pid
+
+    def startService(self) -> Deferred[None]:
+        """Start the command. Fails with CommandError if it cannot be executed."""
+        super().startService()
+        self._backoff = Backoff()
+        self._watch = LoopingCall(self._follow_lease)
+        self._watch.clock = self.election.reactor
+        self._watch.start(self.election.config.hb_interval / 2).addErrback(self._broken)
+        started: Deferred[None] = Deferred()
+
+        def fail(failure: Failure) -> None:
+            self._give_up()
+            started.errback(failure)
+
+        self._launch().addCallbacks(started.callback, fail)
+        return started
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the command; fires when none of its processes is left."""
+        super().stopService()
+        if self._watch.running:
+            self._watch.stop()
+        if self._restart is not None and self._restart.active():
+            self._restart.cancel()
+        stopped: Deferred[None] = Deferred()
+        run = self._run
+        if run is None:
+            stopped.callback(None)
+            return stopped
+        run.stop_at(min(time.monotonic(), self._stop_at))
+        # The keeper was faster, unless somebody stopped it.
+        last_resort = self.election.reactor.callLater(self.stop_grace + LAST_RESORT, run.kill)
+
+        def gone(_: object) -> None:
+            if last_resort.active():
+                last_resort.cancel()
+            stopped.callback(None)
+
+        run.gone.addCallback(gone)
+        return stopped
+
+    # A run and its end
+
+    def _launch(self) -> Deferred[None]:
+        self._follow_lease()
+        self._began = time.monotonic()
+        snapshot = self.election.state_snapshot()
+        self._run = run = Run(
+            self.command,
+            election_environment(self.election.cluster.node_id, snapshot),
+            self._log_output,
+            reactor=self.election.reactor,
+            stop_at=self._stop_at,
+            grace=self.stop_grace,
+        )
+        run.gone.addCallback(self._gone).addErrback(self._broken)
+        return run.started.addCallback(self._started)
+
+    def _started(self, _: None) -> None:
+        if self._run is not None:
+            self.log.info("{command} runs as process {pid}", command=self, pid=self._run.pid)
+
+    def _gone(self, status: int) -> None:
+        self._run = None
+        how = describe_status(status)
+        if self.running:
+            self._ended_by_itself(status, how)
+        else:
+            self.log.info("{command} is down: it {how}", command=self, how=how)
+
+    def _ended_by_itself(self, status: int, how: str) -> None:
+        in_time = time.monotonic() < self._stop_at  # else its keeper ended it
+        if in_time and self._on_exit is not OnExit.RESTART:
+            self.log.warn("{command} {how} while primary", command=self, how=how)
+            self._give_up()
+            if self._on_exit is OnExit.STOP:
+                # Not before the others have heard that this node gives up its role.
+                heard = 3 * self.election.config.hb_interval
+                self.election.reactor.callLater(heard, self._on_stop, status)
+            return
+        delay = self._backoff.after(time.monotonic() - self._began)
+        self.log.warn(
+            "{command} {how} while primary: starting it again in {delay:g} s",
+            command=self,
+            how=how,
+            delay=delay,
+        )
+        self._restart = self.election.reactor.callLater(delay, self._start_again)
+
+    def _start_again(self) -> None:
+        self.restarts += 1
+        self._launch().addErrback(self._cannot_start)
+
+    def _cannot_start(self, failure: Failure) -> None:
+        failure.trap(CommandError)
+        self.log.critical(
+            "{command} cannot be started again: {why}", command=self, why=failure.value
+        )
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Be seen dead by PrimaryOnly."""
+        self.running = False
+        if self._watch.running:
+            self._watch.stop()
+
+    # The lease, and what is heard of the command
+
+    def _follow_lease(self) -> None:
+        """Tell the keeper by when the command must be told to stop, so that it is dead when
+        the lease is over."""
+        now = time.monotonic()
+        snapshot = self.election.state_snapshot()
+        if snapshot.can_write:
+            self._stop_at = now + snapshot.lease_expires_in - whole_grace(self.stop_grace)
+        if self._run is not None:
+            self._run.stop_at(self._stop_at)
+
+    def _log_output(self, descriptor: int, line: bytes) -> None:
+        log = self.log.warn if descriptor == STDERR else self.log.info
+        log("{program}: {line}", program=self.command[0], line=printable(line))
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("{command} lost its way", failure, command=self)
+        self._give_up()

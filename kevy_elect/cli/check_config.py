@@ -1,0 +1,98 @@
+"""`kevy-elect check-config`: what a node would run with, and from where; or all that is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from enum import Enum
+from typing import Any
+
+from kevy_elect.settings import parse as values
+from kevy_elect.settings import resolve as configuration
+from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError
+from kevy_elect.settings.table import NAMED, SETTINGS, Group
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `check-config` to the subcommands of `kevy-elect`."""
+    parser = commands.add_parser(
+        "check-config",
+        help="show a node's settings, or what is wrong with them",
+        description="Read options, environment and file as twistd kevy-elect does. Print each "
+        "setting and where it was given, or everything that is wrong; exit 0 or 1.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for group in Group:
+        section = parser.add_argument_group(group.value)
+        for setting in (each for each in SETTINGS if each.group is group):
+            how: dict[str, Any] = {"metavar": setting.metavar}
+            if not setting.metavar:
+                how = {"action": "store_const", "const": "true"}
+            elif setting.repeatable:
+                how["action"] = "append"
+            section.add_argument(setting.option, help=setting.help.replace("%", "%%"), **how)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the configuration or its mistakes and return the exit status, 0 or 1."""
+    given = {each.name: getattr(args, each.field) for each in SETTINGS}
+    options = {
+        name: ",".join(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    try:
+        found = configuration.read(options, os.environ)
+    except MistakesError as error:
+        if args.json:
+            print(_as_json(None, error.mistakes))
+        for mistake in error.mistakes:
+            print(f"kevy-elect: {mistake}", file=sys.stderr)
+        return 1
+    print(_as_json(found, ()) if args.json else table(found))
+    return 0
+
+
+def table(found: Configuration) -> str:
+    """Each setting, its value and its source as aligned text, a line each."""
+    rows = [(name, _in_words(found, name), str(found.sources[name])) for name in NAMED]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _in_words(found: Configuration, name: str) -> str:
+    value = _plain(found.values[name])
+    if value in (None, [], {}):
+        return "off" if name == "admin" else NAMED[name].default
+    if name == "peers":
+        return ",".join(value)
+    return f"{value:g}" if type(value) is float else values.shown(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _as_json(found: Configuration | None, mistakes: tuple[Mistake, ...]) -> str:
+    settings = {
+        name: {"value": _plain(found.values[name])} | _place(found.sources[name])
+        for name in (NAMED if found is not None else ())
+        if found is not None
+    }
+    wrong = [
+        {"message": each.text, "setting": each.setting} | _place(each.source) for each in mistakes
+    ]
+    return json.dumps({"ok": not wrong, "mistakes": wrong, "settings": settings}, indent=2)
+
+
+def _place(source: configuration.Source) -> dict[str, Any]:
+    return {"source": source.origin.value, "name": source.name or None, "line": source.line}

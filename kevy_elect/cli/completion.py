@@ -1,0 +1,69 @@
+"""`kevy-elect completion`: the script with which a shell completes `kevy-elect`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.settings.table import NAMED, Kind
+
+SHELLS: Final = ("bash", "zsh", "fish")
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `completion` to the subcommands of `kevy-elect`."""
+    parser = commands.add_parser(
+        "completion",
+        help="print a script with which a shell completes this command",
+        description="Print a script for this shell, to be kept where it looks for completions. "
+        "Needs the library shtab. Exit status 0, or 2 for wrong usage or without shtab.",
+    )
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the script. Raises ConfigError like `script`."""
+    print(script(args.shell))
+    return 0
+
+
+def script(shell: str) -> str:
+    """What has `shell`, one of SHELLS, complete commands, options and their values.
+
+    Raises ConfigError without shtab, which writes it.
+    """
+    try:
+        import shtab
+    except ImportError:
+        raise ConfigError("completion needs shtab: pip install 'kevy-elect[completion]'") from None
+    from kevy_elect.cli.main import make_parser  # which imports this module
+
+    parser = make_parser()
+    for action in _actions(parser):
+        _say_what_fits(action, {Kind.DIRECTORY: shtab.DIRECTORY, Kind.FILE: shtab.FILE})
+    return shtab.complete(parser, shell)
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for line in action._choices_actions:  # what --help has of each command
+                command = action.choices[line.dest]
+                command.description = line.help  # all that a shell has room for
+                yield from _actions(command)
+
+
+def _say_what_fits(action: argparse.Action, paths: dict[Kind, Any]) -> None:
+    """Tell shtab what an option takes that has the name, and so the kind, of a setting."""
+    for option in action.option_strings:
+        setting = NAMED.get(option.removeprefix("--"))
+        if setting is not None and setting.kind in paths:
+            action.complete = paths[setting.kind]  # type: ignore[attr-defined]
+        elif setting is not None and setting.choices:
+            action.choices = setting.choices
+    if isinstance(action.metavar, str):
+        action.metavar = action.metavar.replace(":", " ")  # zsh would run what follows it

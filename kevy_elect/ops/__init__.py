@@ -1,0 +1,1 @@
+"""What a node offers to operators and their tools."""

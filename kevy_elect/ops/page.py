@@ -1,0 +1,349 @@
+"""The page of the cluster, and the stream of server-sent events that keeps it up to date."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any, Final
+
+import attrs
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from kevy_elect.elector import Event
+from kevy_elect.ops.page_model import Happening, Known, headline, history, shown, told
+from kevy_elect.ops.page_poll import Others
+from kevy_elect.service.election import ElectionService
+
+MAX_WATCHERS: Final = 6
+"""Streams at a time. The other connections that status.py allows are for who asks once."""
+UNREAD_FOR: Final = 20.0
+"""Seconds after which a stream that is not read is ended: the watcher is gone or asleep."""
+RETRY_AFTER: Final = 2
+"""Seconds after which a browser that lost its stream connects again."""
+# Keys of events. The others are members' ids, which have no colon.
+_CLUSTER: Final = ":cluster"
+_HEADLINE: Final = ":headline"
+_HISTORY: Final = ":history"
+
+
+class Watch:
+    """What all watchers of one node see. Nothing is asked or composed while nobody watches.
+
+    There are four kinds of events, all JSON: `cluster`, what does not change;
+    `headline`; `history`; and `node`, one member, this one several times a second.
+    Each says all that those before it of the same kind and member said.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        service: ElectionService,
+        tell: Callable[[], Mapping[str, Any]],
+        urls: Mapping[str, str],
+    ) -> None:
+        """`tell` gives this node's status without its events; `urls` where others give theirs.
+
+        Raises ConfigError for a URL that cannot be asked.
+        """
+        self._service = service
+        self._tell = tell
+        self._me = Known(service.cluster.node_id)
+        self._others = Others(
+            service.cluster,
+            service.config,
+            urls,
+            reactor=service.reactor,
+            clock=service.now,
+            answered=self._answered,
+        )
+        self._streams: list[Stream] = []
+        self._loop: LoopingCall | None = None
+        self._soon: Any = None
+        self._headline: tuple[str, str] | None = None
+        self._happened: list[list[Happening]] = []
+        self._newest: Event | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._streams) >= MAX_WATCHERS
+
+    def join(self, stream: Stream) -> None:
+        """Have `stream` told everything, and then what changes."""
+        self._look()
+        if self._loop is None:
+            self._begin()
+        self._streams.append(stream)
+        stream.put(_CLUSTER, _HEADLINE, _HISTORY, *self._service.cluster.ids)
+
+    def leave(self, stream: Stream) -> None:
+        """Tell `stream` nothing more."""
+        if stream in self._streams:
+            self._streams.remove(stream)
+            if not self._streams:
+                self._end()
+
+    def stop(self) -> None:
+        """End all streams, and everything that runs for them."""
+        for stream in list(self._streams):
+            self.leave(stream)
+            stream.end()
+        if self._loop is not None:
+            self._end()
+
+    def sweep(self) -> None:
+        """End the streams that are not read."""
+        now = self._service.now()
+        for stream in list(self._streams):
+            if stream.unread_since is not None and now - stream.unread_since >= UNREAD_FOR:
+                self.leave(stream)
+                stream.end()
+
+    def event(self, key: str) -> bytes:
+        """The event of this key as it is now."""
+        name = key[1:] if key.startswith(":") else "node"
+        return f"event: {name}\ndata: {json.dumps(self._compose(key))}\n\n".encode()
+
+    def now(self) -> float:
+        return self._service.now()
+
+    # What goes on while somebody watches
+
+    def _begin(self) -> None:
+        interval = min(max(self._service.config.hb_interval, 0.1), 0.25)
+        self._forget = self._service.add_observer(lambda snapshot, reason: self._look_soon())
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = self._service.reactor
+        self._loop.start(interval, now=False).addErrback(self._broken)
+        self._others.start()
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        self._forget()
+        if self._loop.running:
+            self._loop.stop()
+        self._loop = None
+        self._others.stop()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the page cannot be kept up to date", failure)
+        self.stop()
+
+    def _tick(self) -> None:
+        self._look()
+        self._put(self._me.node_id)
+        self.sweep()
+
+    def _look_soon(self) -> None:
+        """After a change; the elector is not to wait until it is told."""
+        if self._soon is None:
+            self._soon = self._service.reactor.callLater(0, self._look_now)
+
+    def _look_now(self) -> None:
+        self._soon = None
+        self._look()
+        self._put(self._me.node_id)
+
+    def _answered(self, node_id: str) -> None:
+        self._put(node_id)
+        self._look()
+
+    def _look(self) -> None:
+        """See how this node is, and tell what that changes for the whole."""
+        now = self._service.now()
+        me = self._me
+        me.say(shown(self._tell()), now, now)
+        self._note_events(now)
+        found = headline(me, list(self._others), now)
+        if found != self._headline:
+            self._headline = found
+            self._put(_HEADLINE)
+        happened = [known.events for known in self._everyone()]
+        if any(was is not now for was, now in zip(self._happened, happened, strict=False)):
+            self._put(_HISTORY)
+        self._happened = happened
+
+    def _note_events(self, now: float) -> None:
+        events = self._service.recent_events()
+        newest = events[-1][1] if events else None
+        if newest is self._newest:
+            return
+        self._newest = newest
+        me = self._me
+        me.events = [
+            Happening(
+                me.node_id,
+                now - ago,
+                event.kind,
+                event.text,
+                event.critical,
+                str(event.epoch),
+                event.label,
+            )
+            for ago, event in events
+        ]
+
+    def _everyone(self) -> list[Known]:
+        return [self._me, *self._others]
+
+    def _put(self, key: str) -> None:
+        for stream in list(self._streams):
+            stream.put(key)
+
+    def _compose(self, key: str) -> dict[str, Any]:
+        now = self._service.now()
+        if key == _CLUSTER:
+            cluster = self._service.cluster
+            return {
+                "me": cluster.node_id,
+                "members": list(cluster.ids),
+                "quorum": cluster.quorum,
+                "retry_after": RETRY_AFTER,
+            }
+        if key == _HEADLINE:
+            assert self._headline is not None
+            level, text = self._headline
+            return {"level": level, "text": text}
+        if key == _HISTORY:
+            return history((event for known in self._everyone() for event in known.events), now)
+        return told(self._me if key == self._me.node_id else self._others[key], now)
+
+
+@implementer(IPushProducer)
+class Stream:
+    """One watcher. While it does not read, no more is kept than which events it lacks:
+    they are composed when it reads again, and so are never old."""
+
+    def __init__(self, watch: Watch, request: Request) -> None:
+        self._watch = watch
+        self._request = request
+        self._lacking: dict[str, None] = {}
+        self.unread_since: float | None = None
+
+    def begin(self) -> None:
+        request = self._request
+        request.setHeader(b"content-type", b"text/event-stream")
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"x-accel-buffering", b"no")  # for proxies that would hold it back
+        request.notifyFinish().addBoth(lambda _: self._watch.leave(self))
+        request.registerProducer(self, True)
+        request.write(f"retry: {RETRY_AFTER * 1000}\n\n".encode())
+        self._watch.join(self)
+
+    def put(self, *keys: str) -> None:
+        """Send the events of these keys, now or once the watcher reads."""
+        self._lacking.update(dict.fromkeys(keys))
+        self._write()
+
+    def end(self) -> None:
+        """End the connection without waiting for its reader."""
+        self._request.channel.forceAbortClient()
+
+    def _write(self) -> None:
+        while self._lacking and self.unread_since is None:
+            key = next(iter(self._lacking))
+            del self._lacking[key]
+            self._request.write(self._watch.event(key))
+
+    def pauseProducing(self) -> None:
+        if self.unread_since is None:
+            self.unread_since = self._watch.now()
+
+    def resumeProducing(self) -> None:
+        self.unread_since = None
+        self._write()
+
+    def stopProducing(self) -> None:
+        """The connection is going; `notifyFinish` tells."""
+
+
+class StreamResource(Resource):
+    """`GET /watch`, which does not end by itself."""
+
+    isLeaf = True
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def render_GET(self, request: Request) -> Any:
+        if self._watch.is_full:
+            request.setResponseCode(503)
+            request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+            request.setHeader(b"retry-after", b"10")
+            return (
+                f"{MAX_WATCHERS} are watching this node already, and it serves no more at a "
+                "time. Close a page elsewhere, or open that of another node.\n"
+            ).encode()
+        Stream(self._watch, request).begin()
+        return NOT_DONE_YET
+
+    def render_HEAD(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"text/event-stream")
+        return b""
+
+
+@attrs.frozen
+class Page:
+    """The page and the policy under which a browser shows it: its own style and script,
+    recognized by their hashes, this node's stream, and nothing else."""
+
+    html: bytes
+    policy: bytes
+
+    @classmethod
+    def load(cls) -> Page:
+        html = (files("kevy_elect.ops") / "page.html").read_bytes()
+        return cls(
+            html,
+            b"; ".join(
+                (
+                    b"default-src 'none'",
+                    b"style-src " + _hash(html, b"style"),
+                    b"script-src " + _hash(html, b"script"),
+                    b"require-trusted-types-for 'script'",  # text never becomes markup
+                    b"connect-src 'self'",
+                    b"img-src data:",
+                    b"base-uri 'none'",
+                    b"form-action 'none'",
+                    b"frame-ancestors 'none'",
+                )
+            ),
+        )
+
+
+def _hash(html: bytes, element: bytes) -> bytes:
+    found = re.search(b"<" + element + b">(.*?)</" + element + b">", html, re.DOTALL)
+    assert found is not None
+    return b"'sha256-" + base64.b64encode(hashlib.sha256(found[1]).digest()) + b"'"
+
+
+class PageResource(Resource):
+    """`GET /`."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._page = Page.load()
+
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"text/html; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-cache")
+        request.setHeader(b"content-security-policy", self._page.policy)
+        request.setHeader(b"x-content-type-options", b"nosniff")
+        request.setHeader(b"referrer-policy", b"no-referrer")
+        return self._page.html

@@ -1,0 +1,131 @@
+"""SIGHUP: a running node rereads its configuration and takes what it can without a restart."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.offset_command import OffsetCommand
+from kevy_elect.errors import ConfigError
+from kevy_elect.ops.log import LogLines
+from kevy_elect.service.election import ElectionService
+from kevy_elect.settings.resolve import Configuration, MistakesError, grace_problem
+from kevy_elect.settings.table import NAMED, TIMINGS
+
+WHY: Final = "the configuration was reread"
+
+
+class Reload(Service):
+    """While it runs, SIGHUP rereads the configuration.
+
+    Timings, the hook, the offset command and the log level change at once; what else
+    changed is named in the log, and takes a restart. If anything is wrong with it, all
+    stays as it was.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        present: Configuration,
+        read: Callable[[], Configuration],
+        *,
+        election: ElectionService,
+        hook: Hook,
+        offset: OffsetCommand,
+        log_lines: LogLines,
+    ) -> None:
+        """`present` is what the node runs with; `read` reads anew, and raises MistakesError."""
+        self._present = present
+        self._read = read
+        self._election = election
+        self._hook = hook
+        self._offset = offset
+        self._log_lines = log_lines
+        self._before: Any = None
+        self._caught = False
+
+    def startService(self) -> None:
+        super().startService()
+        if threading.current_thread() is threading.main_thread():  # others cannot catch signals
+            reactor: Any = self._election.reactor
+            self._before = signal.signal(
+                signal.SIGHUP, lambda *_: reactor.callFromThread(self.reread)
+            )
+            self._caught = True
+
+    def stopService(self) -> None:
+        """SIGHUP means again what it did before."""
+        super().stopService()
+        if self._caught:
+            signal.signal(signal.SIGHUP, self._before or signal.SIG_DFL)
+            self._caught = False
+
+    def reread(self) -> None:
+        """Read again, and apply what changed if nothing is wrong."""
+        if not self.running:
+            return  # the signal came while the services were stopping
+        try:
+            new = self._read()
+            self._check_running_command(new)
+            changed = self._changed(new)
+            self._apply(new, changed)
+        except MistakesError as error:
+            self._refuse(*map(str, error.mistakes))
+        except ConfigError as error:
+            self._refuse(str(error))
+        except Exception:
+            self.log.failure("{why}, but that failed", why=WHY)
+        else:
+            self._tell(changed)
+
+    def _changed(self, new: Configuration) -> list[str]:
+        """The settings that differ from what this node runs with."""
+        return [name for name in NAMED if new.values[name] != self._present.values[name]]
+
+    def _check_running_command(self, new: Configuration) -> None:
+        """Raise ConfigError unless the command that runs, with its grace, can still be dead
+        before the lease ends: neither changes without a restart."""
+        if "run-primary" in self._present.commands:
+            grace = self._present.values["stop-grace"]
+            problem = grace_problem(grace, new.timings)
+            if problem is not None:
+                raise ConfigError(f"--stop-grace {grace:g} (until a restart): {problem}")
+
+    def _apply(self, new: Configuration, changed: list[str]) -> None:
+        if any(setting.name in changed for setting in TIMINGS):
+            self._election.use_timings(new.timings)
+        if "log-level" in changed:
+            self._log_lines.level = new.values["log-level"]
+        if "on-change" in changed:
+            self._hook.use(new.commands.get("on-change", ()), WHY)
+        if "offset-command" in changed:
+            self._offset.use(new.commands.get("offset-command", ()))
+        applied = {name: new.values[name] for name in changed if NAMED[name].reloadable}
+        self._present = self._present.evolved(applied, new.timings)
+
+    def _refuse(self, *mistakes: str) -> None:
+        for mistake in mistakes:
+            self.log.critical(
+                "{why}, but nothing of it is used: {mistake}", why=WHY, mistake=mistake
+            )
+
+    def _tell(self, changed: list[str]) -> None:
+        applied = [name for name in changed if NAMED[name].reloadable]
+        waiting = [name for name in changed if not NAMED[name].reloadable]
+        if applied:
+            self.log.info("{why}: new {names}", why=WHY, names=", ".join(applied))
+        if waiting:
+            self.log.warn(
+                "{why}: {names} changed too, which needs a restart",
+                why=WHY,
+                names=", ".join(waiting),
+            )
+        if not changed:
+            self.log.info("{why}: nothing has changed", why=WHY)

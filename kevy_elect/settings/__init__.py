@@ -1,0 +1,1 @@
+"""The settings of a node: one table, and what reads it from options, environment and file."""

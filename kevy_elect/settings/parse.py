@@ -1,0 +1,224 @@
+"""One setting's value: from the text of an option or a variable, or from what TOML has."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from twisted.internet.endpoints import serverFromString
+
+from kevy_elect.children.supervised import split_command
+from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
+from kevy_elect.errors import ConfigError
+from kevy_elect.ops.admin import parse_socket
+from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
+
+_PEER_KEYS: Final = ("host", "elect-port", "client-port")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def parse(setting: Setting, value: Any) -> Any:
+    """The value in the type that the node uses. Raises ConfigError, saying what is wrong
+    with the value but not whose it is. Lists of members have `entries` instead."""
+    return _PARSERS[setting.kind](setting, value)
+
+
+def shown(value: Any) -> str:
+    """A value in a message or a table, as it was or could be written, on one line."""
+    if isinstance(value, str) and value and value.isprintable():
+        return value
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+        return text if text.isprintable() else json.dumps(value, default=str)
+    except ValueError:  # a number with more digits than Python writes
+        return "which is far too large"
+
+
+def hyphened(key: str) -> str:
+    """A key of a file as this package names it: with hyphens, where underscores do as well."""
+    return key.replace("_", "-")
+
+
+# Lists of members
+
+
+def entries(value: Any) -> list[tuple[str | None, Any]]:
+    """The entries of a list of members, each with its id where the list is a table by id.
+
+    Raises ConfigError for what is no such list.
+    """
+    if isinstance(value, str):
+        return [(None, part) for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        return [(None, each) for each in value]
+    if isinstance(value, dict):
+        return list(value.items())
+    raise ConfigError("write a table by id, a list of strings, or one string")
+
+
+def peer(node_id: str | None, entry: Any) -> PeerAddr:
+    """One member. Raises ConfigError."""
+    if node_id is not None and isinstance(entry, dict):
+        check_node_id(node_id)
+        return _peer_of_table(node_id, {hyphened(key): value for key, value in entry.items()})
+    return PeerAddr.parse(_entry_text(node_id, entry))
+
+
+def _peer_of_table(node_id: str, table: dict[str, Any]) -> PeerAddr:
+    for key in table:
+        if key not in _PEER_KEYS:
+            hint = did_you_mean(key, _PEER_KEYS) or _misplaced(key)
+            raise ConfigError(
+                f"{node_id}: a peer has {', '.join(_PEER_KEYS)}, but no {shown(key)}{hint}"
+            )
+    for key in ("host", "elect-port"):
+        if key not in table:
+            raise ConfigError(f"{node_id} has no {key}: add it")
+    host = table["host"]
+    if not isinstance(host, str):
+        raise ConfigError(f"{node_id}: host {shown(host)} must be a string in quotes")
+    ports = [table[key] for key in ("elect-port", "client-port") if key in table]
+    for port in ports:
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise ConfigError(
+                f"{node_id}: {shown(port)} is no port: write a number between 1 and 65535"
+            )
+    address = ":".join([join_host_port(host, ports[0]), *map(str, ports[1:])])
+    return PeerAddr.parse(f"{node_id}@{address}")
+
+
+def page(node_id: str | None, entry: Any) -> tuple[str, str]:
+    """A member's id and the `host:port` of its status page. Raises ConfigError."""
+    text = _entry_text(node_id, entry)
+    member, at, address = text.strip().partition("@")
+    if not at:
+        raise ConfigError(f"{text!r} is no page: write id@host:port")
+    check_node_id(member)
+    return member, parse_advertised(address)
+
+
+def _entry_text(node_id: str | None, entry: Any) -> str:
+    if not isinstance(entry, str):
+        hint = "" if node_id is None else _misplaced(hyphened(node_id))
+        raise ConfigError(f"{shown(entry)} is no member: write a string{hint}")
+    if node_id is None:
+        return entry
+    check_node_id(node_id)
+    return f"{node_id}@{entry}"
+
+
+def _misplaced(key: str) -> str:
+    return f"; the setting {key} belongs above the first [table]" if key in NAMED else ""
+
+
+# All other kinds
+
+
+def _text(setting: Setting, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigError("must be a string: put it in quotes")
+    if "\0" in value:
+        raise ConfigError("cannot contain the character NUL: leave it out")
+    return value
+
+
+def _path(setting: Setting, value: Any) -> str:
+    if not _text(setting, value):
+        raise ConfigError(f"is empty: name a {setting.kind.value}")
+    return str(value)
+
+
+def _node_id(setting: Setting, value: Any) -> str:
+    check_node_id(_text(setting, value))
+    return str(value)
+
+
+def _flag(setting: Setting, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+        return value.lower() in _TRUE
+    raise ConfigError("neither true nor false")
+
+
+def _seconds(setting: Setting, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError):
+        raise ConfigError("not a number of seconds, such as 0.5") from None
+    except OverflowError:
+        return math.inf  # whose bounds are checked, in words that fit
+
+
+def _choice(setting: Setting, value: Any) -> str:
+    if value not in setting.choices:
+        raise ConfigError(f"choose one of {', '.join(setting.choices)}{_close(setting, value)}")
+    return str(value)
+
+
+def _close(setting: Setting, value: Any) -> str:
+    return did_you_mean(value, setting.choices) if isinstance(value, str) else ""
+
+
+def _address(setting: Setting, value: Any) -> str:
+    return parse_advertised(_text(setting, value))
+
+
+def _endpoint(setting: Setting, value: Any) -> str:
+    from twisted.internet import reactor
+
+    description = _text(setting, value)
+    try:
+        serverFromString(reactor, description)
+    except Exception as error:  # whatever parser the description names
+        raise ConfigError(
+            f"no endpoint ({' '.join(str(error).split())}); "
+            "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
+        ) from None
+    return description
+
+
+def _socket(setting: Setting, value: Any) -> str:
+    is_unix = parse_socket(_text(setting, value)) is not None
+    return str(value) if is_unix else _endpoint(setting, value)
+
+
+def _command(setting: Setting, value: Any) -> tuple[str, ...]:
+    """The words of a command, before a shell is given any of it."""
+    if isinstance(value, str):
+        return split_command(value, False)
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ConfigError("write one string, or a list of strings")
+    if not value or not value[0]:
+        raise ConfigError("there is no command: name a program, and its arguments after it")
+    if any("\0" in word for word in value):
+        raise ConfigError("a command cannot contain the character NUL: leave it out")
+    return tuple(value)
+
+
+_PARSERS: Final[dict[Kind, Callable[[Setting, Any], Any]]] = {
+    Kind.NODE_ID: _node_id,
+    Kind.ENDPOINT: _endpoint,
+    Kind.SOCKET: _socket,
+    Kind.ADDRESS: _address,
+    Kind.DIRECTORY: _path,
+    Kind.FILE: _path,
+    Kind.COMMAND: _command,
+    Kind.SECONDS: _seconds,
+    Kind.CHOICE: _choice,
+    Kind.FLAG: _flag,
+}
+
+
+def in_options(text: str, fields: Iterable[str]) -> str:
+    """`text` with these fields of ElectConfig named as the command line does."""
+    for name in sorted(fields, key=len, reverse=True):
+        option = f"--{hyphened(name)}"
+        text = text.replace(f" {name}", f" {option}")
+        if text.startswith(name):
+            text = option + text[len(name) :]
+    return text

@@ -1,0 +1,417 @@
+"""A node's whole configuration: command line over environment over file over defaults, checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from kevy_elect.children.primary_command import OnExit, longest_stop_grace
+from kevy_elect.children.supervised import split_command
+from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
+from kevy_elect.errors import ConfigError
+from kevy_elect.ops.admin import parse_socket, socket_in
+from kevy_elect.settings import parse as values
+from kevy_elect.settings import toml_file as config_file
+from kevy_elect.settings.table import (
+    COMMANDS,
+    DEFAULT_STOP_GRACE,
+    NAMED,
+    PREFIX,
+    SETTINGS,
+    TIMINGS,
+    Kind,
+    Setting,
+    did_you_mean,
+)
+
+_FIELDS: Final = tuple(field.name for field in attrs.fields(ElectConfig))
+_SOLE_OPTIONS: Final = ("config",)
+"""What a file cannot set."""
+
+
+class Origin(Enum):
+    """What kind of place a value comes from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    COMMAND_LINE = "command line"
+
+
+@attrs.frozen
+class Source:
+    """Where a value was given."""
+
+    origin: Origin
+    name: str = ""
+    """The file's path, or the environment variable."""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.line is not None:
+            return f"{self.name}:{self.line}"
+        return self.name or self.origin.value
+
+
+_DEFAULT: Final = Source(Origin.DEFAULT)
+_COMMAND_LINE: Final = Source(Origin.COMMAND_LINE)
+
+
+@attrs.frozen
+class Mistake:
+    """One thing that is wrong. `text` names settings as the command line does."""
+
+    text: str
+    setting: str | None
+    source: Source
+
+    def __str__(self) -> str:
+        """With file and line, or the environment variable, in front."""
+        named = self.source.origin in (Origin.FILE, Origin.ENVIRONMENT)
+        return f"{self.source}: {self.text}" if named else self.text
+
+
+class MistakesError(ConfigError):
+    """Everything that is wrong with a configuration, one mistake a line."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("\n".join(map(str, mistakes)))
+        self.mistakes = mistakes
+
+
+@attrs.frozen
+class Configuration:
+    """A configuration in which nothing is wrong."""
+
+    values: dict[str, Any]
+    """Each setting's value by name: seconds as floats, commands in words and with their shell,
+    the pages of `http-peers` by id; None for what is off or left to the election."""
+    sources: dict[str, Source]
+    """Where each setting's value was given."""
+    cluster: Cluster
+    timings: ElectConfig
+
+    @property
+    def commands(self) -> dict[str, tuple[str, ...]]:
+        """The commands that there are, in words, by their setting's name."""
+        return {name: self.values[name] for name in COMMANDS if self.values[name]}
+
+    def evolved(self, changed: Mapping[str, Any], timings: ElectConfig) -> Configuration:
+        """The same but for these values and timings."""
+        return attrs.evolve(self, values={**self.values, **changed}, timings=timings)
+
+
+def read(command_line: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
+    """The configuration that these options (texts by name, "true" for a flag), variables, and
+    the file that either names make together.
+
+    Raises MistakesError, which has all mistakes.
+    """
+    reading = _Reading()
+    reading.gather(command_line, environment)
+    return reading.result()
+
+
+@attrs.frozen
+class _Given:
+    value: Any
+    source: Source
+    key: str = ""
+    """What the file calls it."""
+
+
+class _Reading:
+    """One reading: what was given, what it means, and what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+        self.file: config_file.ConfigFile | None = None
+        self.unread = False
+        """Whether there is a file that says nobody knows what."""
+        self.given: dict[str, _Given] = {}
+        self.values: dict[str, Any] = {}
+        """What was given and makes sense by itself; at last everything."""
+
+    def result(self) -> Configuration:
+        for setting in SETTINGS:
+            if setting.name in self.given and not setting.repeatable:
+                with self._blaming(setting):
+                    given = self.given[setting.name]
+                    self.values[setting.name] = values.parse(setting, given.value)
+        if self.unread:
+            raise MistakesError(_in_order(self.mistakes))
+        cluster, timings = self._cluster(), self._timings()
+        self._pages()
+        self._check_commands()
+        self._check_primary_settings(timings)
+        self._check_admin()
+        if self.mistakes or cluster is None or timings is None:
+            raise MistakesError(_in_order(self.mistakes))
+        self._fill_in(cluster, timings)
+        sources = {name: self._source(name) for name in NAMED}
+        return Configuration(self.values, sources, cluster, timings)
+
+    # What is given, and where
+
+    def gather(self, command_line: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        """Take what was given, from the highest place that gives it."""
+        above = dict(self._of_environment(environment))
+        above |= {name: _Given(text, _COMMAND_LINE) for name, text in command_line.items()}
+        path = above["config"].value if "config" in above else ""
+        self.given = (dict(self._of_file(path)) if path else {}) | above
+
+    def _of_environment(self, environment: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
+        variables = {setting.variable: setting.name for setting in SETTINGS}
+        for variable in sorted(environment):
+            source = Source(Origin.ENVIRONMENT, variable)
+            if variable in variables:
+                if environment[variable]:  # an empty one is not set
+                    yield variables[variable], _Given(environment[variable], source)
+            elif variable.startswith(PREFIX):
+                hint = did_you_mean(variable, variables) or "; see `twistd kevy-elect --help`"
+                self.mistakes.append(Mistake(f"there is no such setting{hint}", None, source))
+
+    def _of_file(self, path: str) -> Iterator[tuple[str, _Given]]:
+        try:
+            self.file = config_file.read(path)
+        except config_file.FileError as error:
+            source = Source(Origin.FILE, path, error.line)
+            self.mistakes.append(Mistake(str(error), "config", source))
+            self.unread = True
+            return
+        for key, value in self.file.values.items():
+            name, source = values.hyphened(key), self._place(key)
+            if name not in NAMED:
+                hint = did_you_mean(name, NAMED) or "; see `twistd kevy-elect --help`"
+                text = f"{values.shown(key)}: there is no such setting{hint}"
+                self.mistakes.append(Mistake(text, key, source))
+            elif name in _SOLE_OPTIONS:
+                text = f"--{name} is not for a file: give it as an option"
+                self.mistakes.append(Mistake(text, name, source))
+            elif name != key and name in self.file.values:
+                text = f"--{name} is given twice, with hyphens and with underscores: leave one out"
+                self.mistakes.append(Mistake(text, name, source))
+            else:
+                yield name, _Given(value, source, key)
+
+    def _place(self, *keys: str) -> Source:
+        assert self.file is not None
+        return Source(Origin.FILE, self.file.path, self.file.line(*keys))
+
+    def _source(self, name: str, *keys: str) -> Source:
+        """Where the setting was given, or in a table of a file the value at `keys` of it."""
+        given = self.given.get(name, _Given(None, _DEFAULT))
+        return self._place(given.key, *keys) if given.key and keys else given.source
+
+    # Mistakes
+
+    def _add(self, name: str, text: str, *keys: str) -> None:
+        self.mistakes.append(Mistake(text, name, self._source(name, *keys)))
+
+    @contextmanager
+    def _blaming(self, setting: Setting, *keys: str) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            self._add(setting.name, f"{self._quoted(setting)}: {error}", *keys)
+
+    def _quoted(self, setting: Setting) -> str:
+        """The setting as it was given, unless the mistake quotes its value itself."""
+        if setting.kind in (Kind.PEERS, Kind.PAGES, Kind.ADDRESS):
+            return setting.option
+        value = self.given[setting.name].value
+        if setting.kind is Kind.COMMAND and isinstance(value, str):
+            return f"{setting.option} {value!r}"
+        return f"{setting.option} {values.shown(value)}"
+
+    def _fine(self, *names: str) -> bool:
+        """Whether none of these settings is wrong by itself."""
+        return all(name in self.values or name not in self.given for name in names)
+
+    # Members
+
+    def _entries(self, setting: Setting) -> list[tuple[str | None, Any]]:
+        if setting.name in self.given:
+            with self._blaming(setting):
+                return values.entries(self.given[setting.name].value)
+        return []
+
+    def _cluster(self) -> Cluster | None:
+        setting, before = NAMED["peers"], len(self.mistakes)
+        found = self._entries(setting)
+        if not found and len(self.mistakes) == before:
+            self._add("peers", "--peers is missing; see --help")
+        members: list[PeerAddr] = []
+        for node_id, entry in found:
+            with self._blaming(setting, *_key(node_id)):
+                member = values.peer(node_id, entry)
+                Cluster((*members, member)[0].node_id, (*members, member))  # all different
+                members.append(member)
+        ids = [member.node_id for member in members]
+        me = self.values.get("node-id")
+        if "node-id" not in self.given:
+            self._add("node-id", "--node-id is missing; see --help")
+        elif len(self.mistakes) == before and me is not None and me not in ids:
+            self._add(
+                "node-id",
+                f"--node-id {me}: not among --peers, which name {', '.join(ids)}. "
+                "Correct it, or add this node: --peers lists every member",
+            )
+        if len(self.mistakes) > before or me is None:
+            return None
+        cluster = Cluster(me, tuple(members))
+        self.values["peers"] = [str(member) for member in members]
+        if "advertise" not in self.given:
+            try:
+                parse_advertised(cluster.me.client_addr)
+            except ConfigError as error:
+                self._add("peers", f"--peers: {error}; give --advertise HOST:PORT", *_key(me))
+        return cluster
+
+    def _pages(self) -> None:
+        setting = NAMED["http-peers"]
+        members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
+        pages: dict[str, str] = {}
+        for node_id, entry in self._entries(setting):
+            with self._blaming(setting, *_key(node_id)):
+                member, address = values.page(node_id, entry)
+                if members and member not in members:
+                    hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
+                    raise ConfigError(f"{member} is not among --peers{hint}")
+                if member in pages:
+                    raise ConfigError(f"{member} is there twice: leave one out")
+                pages[member] = address
+        self.values["http-peers"] = pages
+
+    # Timings
+
+    def _timings(self) -> ElectConfig | None:
+        """The timings. Each that is wrong is left out after it has been blamed, to find the
+        others; a relation to one that was left out says nothing."""
+        given = {each.field: self.values[each.name] for each in TIMINGS if each.name in self.values}
+        wrong = {each.name for each in TIMINGS if not self._fine(each.name)}
+        while True:
+            try:
+                timings = ElectConfig(**given)
+            except ConfigError as error:
+                text = values.in_options(str(error), _FIELDS)
+                named, relation = _named(text), _named(text.partition(":")[0])
+                if not wrong.intersection(relation):
+                    blamed = [name for name in named if name in self.given]
+                    self._add((blamed or named)[0], text)
+                wrong.add(named[0])
+                if given.pop(NAMED[named[0]].field, None) is None:
+                    return None
+            else:
+                return None if wrong else timings
+
+    # Commands
+
+    def _check_commands(self) -> None:
+        texts = [name for name in COMMANDS if self._is_text(name)]
+        if self.values.get("shell") and not texts:
+            options = ", ".join(NAMED[name].option for name in COMMANDS)
+            self._add("shell", f"--shell: no command to run; give {options}")
+        if self.values.get("shell"):
+            for name in texts:
+                if name in self.values:
+                    self.values[name] = split_command(self.given[name].value, True)
+        for name in ("stop-grace", "on-exit"):
+            if name in self.given and "run-primary" not in self.given:
+                self._add(
+                    name,
+                    f"{self._quoted(NAMED[name])}: there is no --run-primary that it could be "
+                    "about; give that too, or leave this out",
+                )
+
+    def _is_text(self, name: str) -> bool:
+        """Whether a command was given as one string, which a shell may run; words are run
+        as they are."""
+        return name in self.given and isinstance(self.given[name].value, str)
+
+    def _check_primary_settings(self, timings: ElectConfig | None) -> None:
+        if "run-primary" not in self.given:
+            return
+        if self.values.get("witness"):
+            self._add(
+                "run-primary",
+                f"{self._quoted(NAMED['run-primary'])}: a --witness is never primary; "
+                "leave one of them out",
+            )
+        if timings is None or not self._fine("stop-grace"):
+            return
+        grace = self.values.get("stop-grace", DEFAULT_STOP_GRACE)
+        shown = f"--stop-grace {grace:g} (the default)"
+        if "stop-grace" in self.given:
+            shown = self._quoted(NAMED["stop-grace"])
+        problem = grace_problem(grace, timings)
+        if problem is not None:
+            self._add("stop-grace", f"{shown}: {problem}")
+
+    def _check_admin(self) -> None:
+        if self.values.get("no-admin"):
+            if "admin" in self.given:
+                quoted = self._quoted(NAMED["admin"])
+                self._add("admin", f"{quoted}: there is --no-admin too; leave one of them out")
+        elif "admin" not in self.given and self.values.get("data-dir"):
+            try:
+                parse_socket(socket_in(self.values["data-dir"]))
+            except ConfigError as error:
+                text = f"--data-dir: {error}, give --admin unix:PATH, or --no-admin"
+                self._add("data-dir", text)
+
+    # What was not given
+
+    def _fill_in(self, cluster: Cluster, timings: ElectConfig) -> None:
+        result: dict[str, Any] = dict.fromkeys(NAMED)
+        result |= {each.name: False for each in SETTINGS if not each.metavar}
+        result |= {each.name: each.default for each in SETTINGS if each.choices}
+        result |= {each.name: getattr(timings, each.field) for each in TIMINGS}
+        result["stop-grace"] = DEFAULT_STOP_GRACE
+        result["data-dir"] = f"kevy-elect-{cluster.node_id}"
+        result |= self.values
+        result["on-exit"] = OnExit(result["on-exit"])
+        if result["config"] is not None:
+            result["config"] = os.path.abspath(result["config"])
+        if result["no-admin"]:
+            result["admin"] = None
+        elif result["admin"] is None:
+            result["admin"] = socket_in(result["data-dir"])
+        self.values = result
+
+
+def _named(text: str) -> list[str]:
+    """The settings that a text names, in its order."""
+    return [name for name in re.findall(r"--([a-z-]+)", text) if name in NAMED]
+
+
+def _in_order(mistakes: list[Mistake]) -> tuple[Mistake, ...]:
+    """Those of the file last, from its top to its bottom."""
+    return tuple(sorted(mistakes, key=lambda mistake: mistake.source.line or 0))
+
+
+def _key(node_id: str | None) -> tuple[str, ...]:
+    return () if node_id is None else (node_id,)
+
+
+def grace_problem(grace: float, timings: ElectConfig) -> str | None:
+    """Why a command cannot have so many seconds from SIGTERM to SIGKILL, if so."""
+    longest = longest_stop_grace(timings)
+    if longest < 0:
+        return (
+            "these timings leave no time to stop --run-primary before the lease ends; "
+            "raise --down-after or lower --hb-interval"
+        )
+    if not 0 <= grace <= longest:
+        return (
+            f"must be between 0 and {longest:g} s with these timings, "
+            "so that the command is dead before the lease ends; "
+            "correct it, raise --down-after or lower --hb-interval"
+        )
+    return None

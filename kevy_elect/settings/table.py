@@ -1,0 +1,262 @@
+"""The settings of a node, in one table: command line, environment, file, help and documentation
+are derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from enum import Enum
+from typing import Final
+
+import attrs
+
+from kevy_elect.children.primary_command import OnExit
+from kevy_elect.config import ElectConfig
+
+PREFIX: Final = "KEVY_ELECT_"
+"""What the names of environment variables begin with."""
+DEFAULT_STOP_GRACE: Final = 1.0
+LOG_FORMATS: Final = ("text", "json")
+LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
+
+
+class Kind(Enum):
+    """What is written as a setting's value."""
+
+    NODE_ID = "node id"
+    PEERS = "members"
+    PAGES = "status pages"
+    ENDPOINT = "endpoint"
+    SOCKET = "socket"
+    ADDRESS = "address"
+    DIRECTORY = "directory"
+    FILE = "file"
+    COMMAND = "command"
+    SECONDS = "seconds"
+    CHOICE = "choice"
+    FLAG = "flag"
+
+
+class Group(Enum):
+    """What a setting is about, as a heading."""
+
+    CLUSTER = "Cluster"
+    SERVICES = "What it serves"
+    COMMANDS = "Commands"
+    TIMINGS = "Timings"
+    LOG = "Log"
+
+
+@attrs.frozen
+class Setting:
+    """One setting: its name, that of its option and, with underscores or hyphens, in a file."""
+
+    name: str
+    kind: Kind
+    group: Group
+    meaning: str
+    metavar: str = ""
+    """What stands for the value; a flag has none."""
+    default: str = ""
+    """In words; empty for what has to be given, and for a flag."""
+    choices: tuple[str, ...] = ()
+    reloadable: bool = False
+    """Whether a running node takes a new value when it rereads its configuration."""
+
+    @property
+    def option(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.field.upper()
+
+    @property
+    def field(self) -> str:
+        """The name as Python has it, for instance in ElectConfig."""
+        return self.name.replace("-", "_")
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the option may be given again, to add to a list."""
+        return self.kind in (Kind.PEERS, Kind.PAGES)
+
+    @property
+    def help(self) -> str:
+        """The meaning and the default."""
+        return f"{self.meaning} [default: {self.default}]" if self.default else self.meaning
+
+
+def _timing(name: str, meaning: str, default: str = "") -> Setting:
+    default = default or f"{getattr(ElectConfig(), name.replace('-', '_')):g}"
+    return Setting(name, Kind.SECONDS, Group.TIMINGS, meaning, "S", default, reloadable=True)
+
+
+SETTINGS: Final = (
+    Setting(
+        "config",
+        Kind.FILE,
+        Group.CLUSTER,
+        "TOML file with settings by these names; options and environment come before it",
+        "FILE",
+        "none",
+    ),
+    Setting(
+        "node-id", Kind.NODE_ID, Group.CLUSTER, "This node's id, one of those in --peers", "ID"
+    ),
+    Setting(
+        "peers",
+        Kind.PEERS,
+        Group.CLUSTER,
+        "Every member, this one too: id@host:elect_port[:client_port],... (repeatable)",
+        "LIST",
+    ),
+    Setting(
+        "listen",
+        Kind.ENDPOINT,
+        Group.CLUSTER,
+        "Endpoint to listen on",
+        "ENDPOINT",
+        "host and port of our own peer",
+    ),
+    Setting(
+        "advertise",
+        Kind.ADDRESS,
+        Group.CLUSTER,
+        "HOST:PORT where clients reach this node when it is primary",
+        "HOST:PORT",
+        "host and client port of our own peer",
+    ),
+    Setting(
+        "data-dir",
+        Kind.DIRECTORY,
+        Group.CLUSTER,
+        "Directory for the ballot",
+        "DIR",
+        "kevy-elect-<id>",
+    ),
+    Setting("witness", Kind.FLAG, Group.CLUSTER, "Vote, but never become primary"),
+    Setting(
+        "no-handover",
+        Kind.FLAG,
+        Group.CLUSTER,
+        "On SIGTERM only stop; do not hand the role over first",
+    ),
+    Setting(
+        "http",
+        Kind.ENDPOINT,
+        Group.SERVICES,
+        "Endpoint for page, status, checks and metrics, such as tcp:8101:interface=127.0.0.1",
+        "ENDPOINT",
+        "off",
+    ),
+    Setting(
+        "http-peers",
+        Kind.PAGES,
+        Group.SERVICES,
+        "Where the --http pages of the members are: id@host:port,... (repeatable)",
+        "LIST",
+        "none",
+    ),
+    Setting(
+        "agent-check",
+        Kind.ENDPOINT,
+        Group.SERVICES,
+        "Endpoint for a load balancer's agent checks, such as tcp:8201",
+        "ENDPOINT",
+        "off",
+    ),
+    Setting(
+        "admin",
+        Kind.SOCKET,
+        Group.SERVICES,
+        "Unix socket for the operator's commands, such as unix:/run/kevy/a.sock:mode=660",
+        "ENDPOINT",
+        "admin.sock in the data directory",
+    ),
+    Setting("no-admin", Kind.FLAG, Group.SERVICES, "Take no operator's commands"),
+    Setting(
+        "run-primary",
+        Kind.COMMAND,
+        Group.COMMANDS,
+        "Command to run while this node is primary",
+        "CMD",
+        "none",
+    ),
+    Setting(
+        "stop-grace",
+        Kind.SECONDS,
+        Group.COMMANDS,
+        "Seconds from its SIGTERM to its SIGKILL",
+        "S",
+        f"{DEFAULT_STOP_GRACE:g}",
+    ),
+    Setting(
+        "on-exit",
+        Kind.CHOICE,
+        Group.COMMANDS,
+        "If it ends by itself: restart it, step-down, or stop the node",
+        "WHAT",
+        OnExit.RESTART.value,
+        tuple(each.value for each in OnExit),
+    ),
+    Setting(
+        "on-change",
+        Kind.COMMAND,
+        Group.COMMANDS,
+        "Command to run at the start and at each change",
+        "CMD",
+        "none",
+        reloadable=True,
+    ),
+    Setting(
+        "offset-command",
+        Kind.COMMAND,
+        Group.COMMANDS,
+        "Command that prints how much data this copy has, run each second",
+        "CMD",
+        "none",
+        reloadable=True,
+    ),
+    Setting("shell", Kind.FLAG, Group.COMMANDS, "Have /bin/sh run the commands", reloadable=True),
+    _timing("hb-interval", "Seconds between two heartbeats to each peer"),
+    _timing("down-after", "Seconds of silence after which a peer is down"),
+    _timing("election-timeout", "Seconds after which a candidate without a quorum gives up"),
+    _timing("election-backoff", "Seconds it then waits at least"),
+    _timing("election-backoff-jitter", "Seconds it waits at most on top of that, at random"),
+    _timing(
+        "lease-margin",
+        "Seconds by which a lease ends before others may take over",
+        "the greater of down-after / 4 and 4 × hb-interval",
+    ),
+    Setting(
+        "log-level",
+        Kind.CHOICE,
+        Group.LOG,
+        f"Log nothing of this node below: {', '.join(LOG_LEVELS)}",
+        "LEVEL",
+        "info",
+        LOG_LEVELS,
+        reloadable=True,
+    ),
+    Setting(
+        "log-format",
+        Kind.CHOICE,
+        Group.LOG,
+        "How the log is written: text, or json for an object a line",
+        "FORMAT",
+        "text",
+        LOG_FORMATS,
+    ),
+)
+"""All settings, in the order in which they are documented."""
+NAMED: Final = {setting.name: setting for setting in SETTINGS}
+TIMINGS: Final = tuple(each for each in SETTINGS if each.group is Group.TIMINGS)
+COMMANDS: Final = tuple(each.name for each in SETTINGS if each.kind is Kind.COMMAND)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: `; did you mean X?`, or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

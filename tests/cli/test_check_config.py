@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.cli import check_config
+from kevy_elect.settings.table import NAMED
+
+FILE = 'node-id = "a"\ndown-after = 6\n[peers]\na = "h:1"\nb = "h:2"\nc = "h:3"\n'
+
+
+class CheckConfigTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = self.mktemp()
+        Path(self.path).write_text(FILE)
+        self.patch(os, "environ", {"KEVY_ELECT_HTTP": "tcp:8101"})
+
+    def check(self, *options: str, status: int = 0) -> tuple[str, str]:
+        """What it prints on stdout and stderr."""
+        self.patch(sys, "stdout", io.StringIO())
+        self.patch(sys, "stderr", io.StringIO())
+        parser = argparse.ArgumentParser()
+        check_config.add_command(parser.add_subparsers())
+        try:
+            args = parser.parse_args(["check-config", f"--config={self.path}", *options])
+            found = args.run(args)
+        except SystemExit as leaving:
+            found = leaving.code
+        self.assertEqual(found, status)
+        return sys.stdout.getvalue(), sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+    def test_each_value_with_its_source(self) -> None:
+        shown, _ = self.check("--on-change", "job 'a b'", "--witness", "--http-peers=b@h:1")
+        rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in shown.splitlines()}
+        self.assertEqual(list(rows), list(NAMED))
+        for name, value, source in (
+            ("node-id", "a", f"{self.path}:1"),
+            ("peers", "a@h:1,b@h:2,c@h:3", f"{self.path}:3"),
+            ("down-after", "6", f"{self.path}:2"),
+            ("http", "tcp:8101", "KEVY_ELECT_HTTP"),
+            ("http-peers", '{"b": "h:1"}', "command line"),
+            ("on-change", '["job", "a b"]', "command line"),
+            ("witness", "true", "command line"),
+            ("lease-margin", "1.5", "default"),
+            ("listen", "host and port of our own peer", "default"),
+            ("agent-check", "off", "default"),
+        ):
+            self.assertTrue(rows[name].startswith(value), rows[name])
+            self.assertTrue(rows[name].endswith(source), rows[name])
+
+    def test_what_is_switched_off_is_off(self) -> None:
+        shown, _ = self.check("--no-admin")
+        self.assertRegex(shown, r"(?m)^admin +off +default$")
+
+    def test_all_mistakes_at_once(self) -> None:
+        shown, complaint = self.check(
+            "--listen=x", "--log-format=xml", "--http-peers=d@h:1", status=1
+        )
+        self.assertEqual(shown, "")
+        self.assertEqual(complaint.count("\n"), 3)
+        for line in complaint.splitlines():
+            self.assertRegex(line, "^kevy-elect: --(listen x|log-format xml|http-peers): ")
+
+    def told(self, *options: str, status: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.check("--json", *options, status=status)[0])
+        return told
+
+    def test_json(self) -> None:
+        told = self.told("--run-primary=job")
+        self.assertEqual((told["ok"], told["mistakes"]), (True, []))
+        self.assertEqual(list(told["settings"]), list(NAMED))
+        place = {"source": "file", "name": self.path, "line": 2}
+        self.assertEqual(told["settings"]["down-after"], {"value": 6.0} | place)
+        nowhere = {"source": "default", "name": None, "line": None}
+        self.assertEqual(told["settings"]["on-exit"], {"value": "restart"} | nowhere)
+        self.assertEqual(told["settings"]["run-primary"]["value"], ["job"])
+
+    def test_json_of_mistakes(self) -> None:
+        with open(self.path, "a") as file:
+            file.write('d = "h:3"\n')
+        told = self.told(status=1)
+        self.assertEqual((told["ok"], told["settings"]), (False, {}))
+        (mistake,) = told["mistakes"]
+        self.assertIn("the same address", mistake.pop("message"))
+        place = {"source": "file", "name": self.path, "line": 7}
+        self.assertEqual(mistake, {"setting": "peers"} | place)
+
+    def test_wrong_usage(self) -> None:
+        _, complaint = self.check("--no-such", status=2)
+        self.assertIn("--no-such", complaint)
+
+    def test_help_has_each_setting(self) -> None:
+        shown, _ = self.check("--help")
+        for setting in NAMED.values():
+            self.assertIn(f"{setting.option} {setting.metavar}".strip(), shown)

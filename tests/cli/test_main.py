@@ -1,0 +1,459 @@
+"""The command `kevy-elect`: what it asks, believes, shows and returns."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.server
+import io
+import json
+import os
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import __version__
+from kevy_elect.cli import demo
+from kevy_elect.cli import tables as screen
+from kevy_elect.cli.main import main
+from kevy_elect.cli.status_client import MAX_PAGE, MAX_TEXT, Answer, Status, ask, ask_all, printable
+from kevy_elect.cli.status_command import View, status_url, verdict
+from kevy_elect.messages import Role
+
+
+def page(**changes: object) -> dict[str, Any]:
+    """What the status page of a healthy primary `a` says, as far as it is read."""
+    return {
+        "node_id": "a",
+        "role": "primary",
+        "epoch": 3,
+        "current_primary": "a",
+        "primary_addr": "127.0.0.1:6001",
+        "lease_expires_in": 3.4,
+        "has_quorum": True,
+        "can_write": True,
+        "down_peers": [],
+        "events": [],
+    } | changes
+
+
+def answer(**changes: object) -> Answer:
+    return Answer("http://h:1/status", Status.parse(json.dumps(page(**changes)).encode()))
+
+
+def replica(node_id: str, primary: str | None = "a", **changes: object) -> Answer:
+    return answer(
+        node_id=node_id,
+        role="replica",
+        current_primary=primary,
+        can_write=False,
+        lease_expires_in=0.0,
+        **changes,
+    )
+
+
+def table(*answers: Answer) -> str:
+    return str(View(answers, None).nodes())
+
+
+SILENT = Answer("http://h:9/status", error="Connection refused")
+
+
+@contextlib.contextmanager
+def served(pages: dict[str, tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
+    """Serve these on loopback; gives the URL before their paths."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, headers, body = pages[self.path]
+            self.send_response(code)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the client may have heard enough
+                self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with listening(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def talking(talk: Callable[[socketserver.StreamRequestHandler], None]) -> Iterator[str]:
+    """Serve what `talk` writes, HTTP or not."""
+
+    class Talk(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                talk(self)
+
+    with listening(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talk)) as port:
+        yield f"http://127.0.0.1:{port}/status"
+
+
+@contextlib.contextmanager
+def listening(server: socketserver.TCPServer) -> Iterator[int]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class StatusUrlTests(SynchronousTestCase):
+    def test_completed(self) -> None:
+        for text, url in {
+            "127.0.0.1:8101": "http://127.0.0.1:8101/status",
+            "localhost:8101": "http://localhost:8101/status",
+            "[::1]:8101": "http://[::1]:8101/status",
+            "http://h:1": "http://h:1/status",
+            "http://h:1/": "http://h:1/status",
+            "https://h/status": "https://h/status",
+            "h:1/behind/a/gateway": "http://h:1/behind/a/gateway",
+        }.items():
+            self.assertEqual(status_url(text), url)
+
+    def test_refused(self) -> None:
+        for text in ("", ":8101", "ftp://h:1/", "file:///etc/passwd", "h:port", "h:0", "[::1:1"):
+            self.assertRaises(argparse.ArgumentTypeError, status_url, text)
+
+
+class StatusTests(SynchronousTestCase):
+    def test_read(self) -> None:
+        status = Status.parse(json.dumps(page(down_peers=["c"])).encode())
+        self.assertEqual((status.role, status.epoch), (Role.PRIMARY, 3))
+        self.assertEqual(status.down_peers, ("c",))
+
+    def test_lease_without_end(self) -> None:
+        self.assertIsNone(
+            Status.parse(json.dumps(page(lease_expires_in=None)).encode()).lease_expires_in
+        )
+
+    def test_not_json(self) -> None:
+        for text in (b"", b"<html>", b"\xff\xfe\xff", b"[" * 100_000, b"9" * 100_000, b"[]", b"3"):
+            self.assertRaises(ValueError, Status.parse, text)
+
+    def test_wrong_types(self) -> None:
+        for name, value in (
+            ("node_id", 1),
+            ("node_id", None),
+            ("role", "king"),
+            ("role", ["primary"]),
+            ("epoch", True),
+            ("epoch", "3"),
+            ("epoch", -1),
+            ("epoch", 2**64),
+            ("current_primary", {}),
+            ("lease_expires_in", "soon"),
+            ("lease_expires_in", float("nan")),
+            ("lease_expires_in", float("inf")),
+            ("lease_expires_in", 10**400),
+            ("has_quorum", 1),
+            ("can_write", None),
+            ("down_peers", "c"),
+            ("down_peers", [1]),
+        ):
+            text = json.dumps(page(**{name: value})).encode()
+            error = self.assertRaises(ValueError, Status.parse, text)
+            self.assertEqual(str(error), f"the page has no valid {name}")
+
+    def test_missing(self) -> None:
+        for name in set(page()) - {"events"}:
+            found = page()
+            del found[name]
+            self.assertRaises(ValueError, Status.parse, json.dumps(found).encode())
+
+    @given(st.binary())
+    def test_any_bytes(self, text: bytes) -> None:
+        self.assertRaises(ValueError, Status.parse, text)
+
+    @given(st.sampled_from(sorted(page())), st.recursive(st.none() | st.text(), st.lists))
+    def test_any_text_is_shown_safely(self, name: str, value: object) -> None:
+        """Whatever passes as a status prints as one line of plain ASCII."""
+        try:
+            found = answer(**{name: value})
+        except ValueError:
+            return
+        lines = table(found).split("\n")
+        self.assertEqual(len(lines), 2)
+        self.assertTrue(all(" " <= character <= "~" for character in "".join(lines)))
+
+
+class PrintableTests(SynchronousTestCase):
+    def test_nothing_for_a_terminal_to_obey(self) -> None:
+        self.assertEqual(
+            printable("a\x1b[2J\r\n\x9b\x7f\u202e\ud800"), "a\\x1b[2J\\r\\n\\x9b\\x7f\\u202e\\ud800"
+        )
+
+    def test_bounded(self) -> None:
+        self.assertEqual(len(printable("x" * 10_000)), MAX_TEXT)
+        self.assertEqual(len(printable("\x1b" * 10_000)), MAX_TEXT)
+        self.assertEqual(printable("x" * MAX_TEXT), "x" * MAX_TEXT)
+
+
+class TableTests(SynchronousTestCase):
+    def test_aligned(self) -> None:
+        shown = table(answer(down_peers=["c", "d"]), replica("node-b", has_quorum=False), SILENT)
+        self.assertEqual(
+            shown.split("\n"),
+            [
+                "NODE    ROLE     EPOCH  PRIMARY  LEASE   QUORUM  DOWN",
+                "a       primary  3      a        3.40 s  yes     c,d",
+                "node-b  replica  3      a        -       no      -",
+                "h:9     error: Connection refused",
+            ],
+        )
+
+    def test_lease_without_end(self) -> None:
+        self.assertIn("no end", table(answer(lease_expires_in=None)))
+
+    def test_only_errors(self) -> None:
+        self.assertIn("h:9   error: Connection refused", table(SILENT))
+
+    def test_who_has_no_url_is_called_as_it_is(self) -> None:
+        for name in ("c", "//[", "this node"):
+            self.assertIn(f"\n{name}  ", table(Answer(name, error="Connection refused")))
+
+
+class VerdictTests(SynchronousTestCase):
+    def test_one_primary(self) -> None:
+        self.assertIsNone(verdict([answer(), replica("b"), replica("c")]))
+
+    def test_the_silent_have_no_say(self) -> None:
+        self.assertIsNone(verdict([answer(), SILENT]))
+
+    def test_problems(self) -> None:
+        for answers, problem in (
+            ([SILENT], "no node answered"),
+            ([answer(can_write=False), replica("b")], "no primary holds its lease"),
+            ([answer(), answer(node_id="b")], "2 nodes claim the lease: a, b"),
+            (
+                [answer(), replica("b", None), replica("c", "b"), replica("d")],
+                "a holds the lease, but is not followed by b, c",
+            ),
+            (
+                [answer(node_id="\x1b[31m"), replica("b")],
+                "\\x1b[31m holds the lease, but is not followed by \\x1b[31m, b",
+            ),
+        ):
+            self.assertEqual(verdict(answers), problem)
+
+
+class AskTests(SynchronousTestCase):
+    def test_each_page(self) -> None:
+        healthy = json.dumps(page()).encode()
+        pages = {
+            "/status": (200, {}, healthy),
+            "/gone": (404, {}, healthy),
+            "/moved": (302, {"Location": "/status"}, b""),
+            "/endless": (200, {}, b" " * (MAX_PAGE + 1)),
+            "/text": (200, {}, b"\x1b[2J"),
+        }
+        with served(pages) as base:
+            answers = ask_all([base + path for path in pages], 5)
+        self.assertEqual(
+            [each.error for each in answers],
+            [
+                None,
+                "HTTP status 404",
+                "HTTP status 302",
+                "the page is longer than 1048576 bytes",
+                "the page is no JSON",
+            ],
+        )
+        self.assertEqual(answers[0].status, answer().status)
+        self.assertEqual([each.told for each in answers], [page(), None, None, None, None])
+
+    def test_what_is_no_status_is_kept_as_it_was_told(self) -> None:
+        with served({"/status": (200, {}, b'{"node_id": 7, "peers": []}')}) as base:
+            found = ask(base + "/status", 5)
+        self.assertEqual(found.error, "the page has no valid node_id")
+        self.assertEqual(found.told, {"node_id": 7, "peers": []})
+
+    def test_no_http(self) -> None:
+        with talking(lambda peer: peer.wfile.write(b"\x1b[2J\r\n" * 9) and None) as url:
+            self.assertEqual(ask(url, 5).error, "the answer is no HTTP")
+
+    def test_refused(self) -> None:
+        with served({}) as base:
+            pass
+        self.assertEqual(ask(base, 5).error, "Connection refused")
+
+    def test_trickle(self) -> None:
+        """A page that sends a byte now and then cannot hold up the others."""
+        done = threading.Event()
+
+        def trickle(peer: socketserver.StreamRequestHandler) -> None:
+            while not done.wait(0.02):
+                peer.wfile.write(b"H")
+
+        started = time.monotonic()
+        with talking(trickle) as slow, served({"/": (404, {}, b"")}) as base:
+            late, other = ask_all([slow, base + "/"], 0.3)
+            took = time.monotonic() - started
+            done.set()
+        self.assertEqual(late.error, "no answer within 0.3 s")
+        self.assertEqual(other.error, "HTTP status 404")
+        self.assertLess(took, 3)
+
+    def test_no_proxy(self) -> None:
+        self.patch(os, "environ", os.environ | {"http_proxy": "http://127.0.0.1:9"})
+        with served({"/status": (200, {}, json.dumps(page()).encode())}) as base:
+            self.assertIsNone(ask(base + "/status", 5).error)
+
+
+class MainTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+
+    def test_healthy(self) -> None:
+        with served({"/status": (200, {}, json.dumps(page()).encode())}) as base:
+            self.assertEqual(main(["status", base]), 0)
+        self.assertIn("primary  3", self.out.getvalue())
+        self.assertEqual(self.err.getvalue(), "")
+
+    def test_problem(self) -> None:
+        lost = json.dumps(page(can_write=False)).encode()
+        with served({"/status": (200, {}, lost)}) as base:
+            self.assertEqual(main(["status", base]), 1)
+        self.assertEqual(self.err.getvalue(), "kevy-elect: no primary holds its lease\n")
+
+    def test_the_same_page_twice(self) -> None:
+        with served({"/status": (200, {}, json.dumps(page()).encode())}) as base:
+            self.assertEqual(main(["status", base, base + "/status"]), 0)
+
+    def test_json(self) -> None:
+        pages = {"/status": (200, {}, json.dumps(page()).encode()), "/bad": (200, {}, b"{")}
+        with served(pages) as base:
+            self.assertEqual(main(["status", "--json", base, base + "/bad"]), 0)
+        shown = json.loads(self.out.getvalue())
+        self.assertEqual((shown["ok"], shown["problem"]), (True, None))
+        first, second = shown["nodes"]
+        self.assertEqual((first["node_id"], first["epoch"], first["error"]), ("a", 3, None))
+        self.assertEqual(second, {"url": base + "/bad", "error": "the page is no JSON"})
+        self.assertEqual(set(first), {"url", "error", *page()} - {"events"})
+
+    def test_usage_errors(self) -> None:
+        for argv in (
+            [],
+            ["status", "ftp://h"],
+            ["status", "h:1", "--timeout", "0"],
+            ["status", "h:1", "--timeout", "nan"],
+            ["status", "h:1", "--timeout", "1e300"],
+            ["demo", "--nodes", "2"],
+            ["demo", "--rounds", "-1"],
+            ["demo", "--down-after", "x"],
+        ):
+            self.assertEqual(self.assertRaises(SystemExit, main, argv).code, 2)
+
+    def test_timings_that_do_not_fit(self) -> None:
+        self.assertEqual(main(["demo", "--down-after", "0.1"]), 2)
+        self.assertIn("down_after (0.1 s) must be at least", self.err.getvalue())
+
+    def test_version(self) -> None:
+        self.assertEqual(self.assertRaises(SystemExit, main, ["--version"]).code, 0)
+        self.assertEqual(self.out.getvalue(), f"kevy-elect {__version__}\n")
+
+
+@attrs.define
+class FakeProcess:
+    """A process that runs until told otherwise."""
+
+    returncode: int | None = None
+    pid: int = 4711
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+class DemoTests(SynchronousTestCase):
+    """The parts of the demo that need no processes."""
+
+    def node(self, process: Any = None, heard: Answer | None = None) -> demo.Node:
+        node = demo.Node("a", "http://h:1/status", Path(self.mktemp()), ["true"], process)
+        if heard is not None:
+            node.hear(heard)
+        return node
+
+    def test_state(self) -> None:
+        self.assertEqual(screen.state(self.node()), ("dead", ""))
+        self.assertEqual(screen.state(self.node(FakeProcess(1), answer())), ("dead", ""))
+        for heard, state in (
+            (None, ("starting", "")),
+            (SILENT, ("starting", "")),
+            (answer(), ("primary", "epoch 3, can write")),
+            (answer(can_write=False), ("primary", "epoch 3, without the lease")),
+            (replica("a", "b"), ("replica", "epoch 3, follows b")),
+            (replica("a", None), ("replica", "epoch 3, knows no primary")),
+            (answer(role="candidate"), ("candidate", "epoch 3")),
+        ):
+            self.assertEqual(screen.state(self.node(FakeProcess(), heard)), state)
+
+    def test_silent_once_it_had_answered(self) -> None:
+        node = self.node(FakeProcess(), answer())
+        node.hear(SILENT)
+        self.assertEqual(screen.state(node), ("silent", "Connection refused"))
+
+    def test_a_line_per_change(self) -> None:
+        out = io.StringIO()
+        lines = screen.Lines(out)
+        node = self.node(FakeProcess())
+        for heard in (SILENT, replica("a", None), replica("a", None), replica("a", "b"), answer()):
+            node.hear(heard)
+            lines.show([node])
+        self.assertEqual(
+            [line.split("  ")[-1] for line in out.getvalue().splitlines()],
+            [
+                "a: starting -> replica, epoch 3, knows no primary",
+                "a: replica, epoch 3, follows b",
+                "a: replica -> primary, epoch 3, can write",
+            ],
+        )
+
+    def test_summary(self) -> None:
+        failovers = [
+            demo.Failover("a", "b", 0.5, 0.6),
+            demo.Failover("b", "a", 0.7, 0.7),
+            demo.Failover("a", "b", 0.6, 0.8),
+        ]
+        self.assertEqual(len(demo.summary(failovers[:1]).split("\n")), 3)
+        ends = [line.split() for line in demo.summary(failovers).split("\n")[-3:]]
+        self.assertEqual(
+            ends,
+            [
+                ["min", "0.50", "s", "0.60", "s"],
+                ["median", "0.60", "s", "0.70", "s"],
+                ["max", "0.70", "s", "0.80", "s"],
+            ],
+        )
+
+    def test_why_a_process_ended(self) -> None:
+        node = self.node(FakeProcess(1))
+        node.directory.mkdir()
+        node.log.write_text("first\nlast \x1b[2J\n")
+        self.assertEqual(
+            demo.why_ended(node),
+            "the process of a ended with status 1; its log ends: last \\x1b[2J",
+        )
+        node.log.write_text("cannot listen: [Errno 98] Address already in use\n")
+        self.assertIn("has been taken meanwhile", demo.why_ended(node))
+        killed = self.node(FakeProcess(-9))
+        killed.directory.mkdir()
+        killed.log.touch()
+        self.assertEqual(demo.why_ended(killed), "the process of a was ended by SIGKILL")

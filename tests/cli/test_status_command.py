@@ -1,0 +1,365 @@
+"""`kevy-elect status --watch`: one look after the other, at pages or at one node."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import importlib.util
+import io
+import json
+import re
+import signal
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import skipIf
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.cli import status_command as report
+from kevy_elect.cli import tables as screen
+from kevy_elect.cli.main import main
+from kevy_elect.cli.status_client import Answer
+from kevy_elect.cli.status_command import MAX_ROWS, RECENT, View
+from kevy_elect.cli.tables import Changes, Grid, PlainBoard, drawn
+from tests.cli.test_main import page as healthy
+
+HOSTILE = "\x1b[2J[red]\u202e"
+needs_rich = skipIf(importlib.util.find_spec("rich") is None, "rich is not installed")
+
+
+def page(**changes: object) -> dict[str, Any]:
+    """What a healthy primary `a` says of itself, its peer and its past included."""
+    more = {
+        "peers": [peer()],
+        "children": [],
+        "witness": False,
+        "paused_for": 0.0,
+        "events": [event()],
+    }
+    return healthy(**(more | changes))
+
+
+def peer(**changes: object) -> dict[str, Any]:
+    return {
+        "node_id": "b",
+        "alive": True,
+        "heard_ago": 0.14,
+        "epoch": 3,
+        "role": "replica",
+        "offset": 7,
+        "link": "connected",
+        "link_age": 12.0,
+        "incoming_age": 11.0,
+    } | changes
+
+
+def event(**changes: object) -> dict[str, Any]:
+    return {
+        "ago": 2.0,
+        "kind": "role",
+        "text": "elected primary of epoch 3 by a, b",
+        "critical": False,
+        "epoch": 3,
+    } | changes
+
+
+def child() -> dict[str, Any]:
+    return {"name": "counter", "state": "running", "pid": 7, "restarts": 0}
+
+
+NAMES = st.sampled_from(sorted({**page(), **peer(), **event(), **child()}))
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
+)
+
+
+@contextlib.contextmanager
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def node(tell: Callable[[], Any], **more: object) -> Iterator[str]:
+    """A node's admin endpoint that tells this as its status."""
+
+    class Admin(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(json.dumps({"ok": True, "status": tell()} | more).encode() + b"\n")
+
+    with serving(Admin) as port:
+        yield f"tcp:127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def status_page(tell: Callable[[], Any]) -> Iterator[str]:
+    """A node's status page."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(tell()).encode())
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with serving(Page) as port:
+        yield f"http://127.0.0.1:{port}/status"
+
+
+class WatchTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", self.out)
+        self.patch(sys, "stderr", self.err)
+        self.waits: list[float] = []
+
+    def watch(self, *arguments: str, looks: int = 2) -> int:
+        """Watch until Ctrl-C after so many looks; the exit status."""
+
+        def sleep(seconds: float) -> None:
+            self.waits.append(seconds)
+            if len(self.waits) >= looks:
+                raise KeyboardInterrupt
+
+        self.patch(report.time, "sleep", sleep)
+        before = signal.getsignal(signal.SIGTERM)
+        status = main(["status", "--watch", *arguments])
+        self.assertIs(signal.getsignal(signal.SIGTERM), before)
+        return status
+
+    def test_one_node_with_its_links_and_events(self) -> None:
+        with node(page) as where:
+            self.assertEqual(self.watch(f"--admin={where}"), 130)
+        shown = self.out.getvalue()
+        self.assertEqual(shown.count("all is well"), 2)
+        self.assertEqual(shown.count("a     primary  3      a        3.40 s  yes     -"), 2)
+        self.assertIn(
+            "b     replica  3      7       0.1 s ago  for 11 s  connected for 12 s", shown
+        )
+        self.assertRegex(shown, r"\d\d:\d\d:\d\d  3 +role  elected primary of epoch 3 by a, b")
+
+    def test_only_the_last_events_are_shown(self) -> None:
+        events = [event(text=f"number {number}") for number in range(RECENT + 1)]
+        with node(lambda: page(events=events)) as where:
+            self.watch(f"--admin={where}", looks=1)
+        self.assertNotIn("number 0\n", self.out.getvalue())
+        self.assertIn(f"number {RECENT}\n", self.out.getvalue())
+
+    def test_all_members_with_the_links_and_events_of_each(self) -> None:
+        mine = page(peers=[peer(), peer(node_id="c")], children=[child()])
+        other = page(
+            node_id="b",
+            role="replica",
+            can_write=False,
+            witness=True,
+            peers=[peer(node_id="a", role="primary", offset=9)],
+            events=[event(ago=9.0, text="first"), event(ago=1.0, text="last")],
+        )
+        with (
+            status_page(lambda: other) as url,
+            node(lambda: mine, http_peers={"b": url, "d": "127.0.0.1:1"}) as where,
+        ):
+            self.assertEqual(self.watch("--all", f"--admin={where}", looks=1), 130)
+        shown = self.out.getvalue()
+        self.assertIn("b     replica  3      a        -       yes     -", shown)
+        self.assertIn("c     error: its page is not in this node's --http-peers", shown)
+        self.assertIn("a     c     replica  3      7  ", shown)
+        self.assertIn("b     a     primary  3      9  ", shown)
+        self.assertIn("\na: child counter: running, process 7\n", shown)
+        self.assertIn("\nb: this node is a witness", shown)
+        self.assertRegex(
+            shown,
+            r"WHEN +NODE  EPOCH  KIND  WHAT AND WHY\n"
+            r"\S+  b     3      role  first\n"
+            r"\S+  a     3      role  elected primary of epoch 3 by a, b\n"
+            r"\S+  b     3      role  last\n",
+        )
+
+    def test_pages_with_the_last_events_of_all(self) -> None:
+        def events(name: str) -> list[dict[str, Any]]:
+            return [event(ago=20.0 - each, text=f"{name}{each}") for each in range(RECENT)]
+
+        with (
+            status_page(lambda: page(events=events("of a, number "))) as a,
+            status_page(lambda: page(node_id="b", events=events("of b, number "))) as b,
+        ):
+            self.watch(a, b, a.replace("127.0.0.1", "localhost"), looks=1)
+        shown = self.out.getvalue()
+        self.assertEqual(
+            re.findall(r"of (\w), number (\d)\n", shown),
+            [(name, str(number)) for number in range(RECENT // 2, RECENT) for name in "ab"],
+        )
+        self.assertEqual(shown.count("connected for 12 s"), 2)
+
+    def test_one_page_needs_no_names(self) -> None:
+        with status_page(page) as url:
+            self.watch(url, looks=1)
+        self.assertIn("\nPEER  ROLE", self.out.getvalue())
+        self.assertIn("\nb     replica  3      7  ", self.out.getvalue())
+        self.assertIn("WHEN      EPOCH  KIND  WHAT AND WHY\n", self.out.getvalue())
+
+    def test_pages_with_what_changed_since_it_began(self) -> None:
+        roles = iter(["replica", "primary"])
+        with status_page(lambda: page(role=next(roles))) as url:
+            self.assertEqual(self.watch(url), 130)
+        shown = self.out.getvalue()
+        self.assertRegex(shown, r"\d\d:\d\d:\d\d  a +replica, epoch 3, follows a\n")
+        self.assertRegex(shown, r"\d\d:\d\d:\d\d  a +replica -> primary, epoch 3, can write\n")
+
+    def test_a_node_may_go_and_come_back(self) -> None:
+        with node(page) as where:
+            pass
+        self.assertEqual(self.watch(f"--admin={where}"), 130)
+        self.assertEqual(self.out.getvalue().count("the node does not answer"), 2)
+        self.assertIn("this node  error: no node answers on", self.out.getvalue())
+
+    def test_a_problem_is_named_and_does_not_end_it(self) -> None:
+        with status_page(lambda: page(can_write=False)) as url:
+            self.assertEqual(self.watch(url), 130)
+        self.assertEqual(self.out.getvalue().count("no primary holds its lease"), 2)
+
+    def test_json_is_one_object_a_line(self) -> None:
+        with node(page) as where:
+            self.watch(f"--admin={where}", "--json")
+        first, second = map(json.loads, self.out.getvalue().splitlines())
+        self.assertEqual(
+            (first["ok"], first["node_id"], first["peers"][0]["offset"]), (True, "a", 7)
+        )
+        self.assertLessEqual(first["at"], second["at"])
+
+    def test_json_of_pages(self) -> None:
+        with status_page(page) as url:
+            self.watch(url, "--json", looks=1)
+        (only,) = map(json.loads, self.out.getvalue().splitlines())
+        self.assertEqual([each["node_id"] for each in only["nodes"]], ["a"])
+
+    def test_the_interval_counts_from_look_to_look(self) -> None:
+        def slow() -> dict[str, Any]:
+            threading.Event().wait(0.1)
+            return page()
+
+        with status_page(slow) as url:
+            self.watch(url, "--interval=5", looks=1)
+            self.watch(url, "--interval=0.05", looks=1)
+        self.assertLess(self.waits[0], 4.95)
+        self.assertEqual(self.waits[1], 0)
+
+    def test_the_interval_is_one_second_unless_said(self) -> None:
+        with status_page(page) as url:
+            self.watch(url, looks=1)
+        self.assertLess(0.5, self.waits[0])
+        self.assertLessEqual(self.waits[0], 1)
+
+    def test_an_interval_of_nothing(self) -> None:
+        self.assertEqual(main(["status", "h:1", "--interval=2"]), 2)
+        self.assertIn("--watch", self.err.getvalue())
+        wrong = ["status", "h:1", "--watch", "--interval=0"]
+        self.assertEqual(self.assertRaises(SystemExit, main, wrong).code, 2)
+
+    def test_a_terminal_without_rich_is_told_what_to_install(self) -> None:
+        self.patch(self.out, "isatty", lambda: True)
+        self.patch(screen.importlib.util, "find_spec", lambda name: None)
+        with status_page(page) as url:
+            self.watch(url)
+        self.assertIn("pip install 'kevy-elect[rich]'", self.err.getvalue())
+        self.assertEqual(self.err.getvalue().count("\n"), 1)
+        self.assertEqual(self.out.getvalue().count("NODE  ROLE"), 2)
+
+    def test_nothing_that_is_told_reaches_the_terminal_raw(self) -> None:
+        hostile = page(
+            node_id=HOSTILE,
+            current_primary=HOSTILE,
+            down_peers=[HOSTILE],
+            peers=[peer(node_id=HOSTILE, role=HOSTILE, link=HOSTILE, epoch=HOSTILE)],
+            events=[event(text=HOSTILE, kind=HOSTILE, epoch=HOSTILE)],
+            children=[{"name": HOSTILE, "state": HOSTILE, "pid": HOSTILE, "restarts": HOSTILE}],
+        )
+        with node(lambda: hostile, http_peers={HOSTILE: HOSTILE}) as where:
+            with (
+                status_page(lambda: hostile) as a,
+                status_page(lambda: page() | {"node_id": 7}) as b,
+            ):
+                for what in (
+                    (f"--admin={where}",),
+                    (f"--admin={where}", "--all"),
+                    (f"--admin={where}", "--json"),
+                    (a,),
+                    (a, b),
+                    (a, b, "--json"),
+                ):
+                    self.waits.clear()
+                    self.watch(*what, looks=1)
+            main(["status", f"--admin={where}"])
+        self.assertIn("\\x1b[2J[red]", self.out.getvalue())
+        told = self.out.getvalue() + self.err.getvalue()
+        self.assertTrue(all(" " <= each <= "~" for each in told.replace("\n", "")))
+
+    @given(ANYTHING)
+    def test_any_answer_is_shown(self, told: object) -> None:
+        names = ("peers", "events", "children", "witness", "paused_for")
+        one, other = (Answer.of(name, dict.fromkeys(names, told)) for name in "ab")
+        for view in (View([one], None, alone=True), View([one, other], None)):
+            shown = [*view.page(), view.links(), *view.remarks(), view.events()]
+            text = "".join(map(str, shown))
+            self.assertTrue(all(" " <= each <= "~" for each in text.replace("\n", "")))
+
+    def test_what_is_nested_too_deeply_is_left_out(self) -> None:
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        view = View([Answer("a", told=page(events=[event(kind=deep), event()]))], None)
+        self.assertEqual(len(view.events().rows), 1)
+
+    def test_rows_are_bounded(self) -> None:
+        told = page(peers=[peer()] * 1000, events=[event()] * 1000)
+        view = View([Answer(name, told=told) for name in "ab"], None)
+        self.assertEqual(len(view.links().rows), 2 * MAX_ROWS)
+        self.assertEqual(len(view.events().rows), RECENT)
+
+
+class ScreenTests(SynchronousTestCase):
+    GRID = Grid(("NODE", "ROLE", "EPOCH"), [("a", "primary", "[red]3"), ("h:9", "error: \\x1b")])
+
+    def test_changes_are_news_once(self) -> None:
+        changes = Changes()
+        self.assertEqual(changes.note("a", ("replica", "epoch 1")), "replica, epoch 1")
+        self.assertIsNone(changes.note("a", ("replica", "epoch 1")))
+        self.assertEqual(changes.note("b", ("replica", "epoch 1")), "replica, epoch 1")
+        self.assertEqual(changes.note("a", ("silent", "")), "replica -> silent")
+
+    def test_plain_pages_follow_each_other(self) -> None:
+        out = io.StringIO()
+        board = PlainBoard(out)
+        board.show(["one", self.GRID])
+        board.show(["two"])
+        self.assertEqual(
+            out.getvalue(),
+            "one\nNODE  ROLE     EPOCH\na     primary  [red]3\nh:9   error: \\x1b\n\ntwo\n\n",
+        )
+
+    @needs_rich
+    def test_on_a_terminal_nothing_is_markup_and_an_error_has_its_own_line(self) -> None:
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+        console.print(drawn(["[bold]x", self.GRID]))
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        self.assertIn("[bold]x", shown)
+        self.assertIn("[red]3", shown)
+        self.assertIn("h:9: error: \\x1b", shown)
+        self.assertIn("silent", shown)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.ops.admin import (
+    COMMANDS,
+    MAX_OPERATORS,
+    MAX_REQUEST,
+    Admin,
+    parse_socket,
+    socket_in,
+)
+from tests.service.test_election import ServiceTests
+
+
+class SocketTests(SynchronousTestCase):
+    def test_a_unix_socket_is_private_unless_told_otherwise(self) -> None:
+        self.assertEqual(parse_socket("unix:/run/a.sock"), ("/run/a.sock", 0o600))
+        self.assertEqual(parse_socket("unix:a.sock:mode=660"), ("a.sock", 0o660))
+        self.assertEqual(parse_socket("unix:address=a.sock"), ("a.sock", 0o600))
+
+    def test_a_colon_in_a_path_is_no_end_of_it(self) -> None:
+        self.assertEqual(parse_socket(socket_in("/data:1")), ("/data:1/admin.sock", 0o600))
+
+    def test_other_endpoints_are_none(self) -> None:
+        self.assertIsNone(parse_socket("tcp:7000:interface=127.0.0.1"))
+
+    def test_what_cannot_be_a_socket_is_refused_by_name(self) -> None:
+        for description in ("unix:", "unix:/a:mode=999", "unix:/a:lockfile=0", "unix:" + "x" * 200):
+            error = self.assertRaises(ConfigError, parse_socket, description)
+            self.assertIn(description.removeprefix("unix:")[:20], str(error))
+
+
+class AdminTests(ServiceTests):
+    """A node's operators, on a real socket."""
+
+    async def begin(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.make("a")
+        self.start("a")
+        self.node = self.nodes["a"]
+        await self.poll(self.node.can_write)
+        self.admin = self.listen()
+
+    def listen(self) -> Admin:
+        # The path of a test's directory is too long for a socket.
+        self.path = os.path.join(os.path.relpath(self.directory), "s")
+        admin = Admin(self.node, f"unix:{self.path}")
+        admin.startService()
+        self.addCleanup(lambda: admin.stopService() if admin.running else None)
+        return admin
+
+    def say(self, said: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(self.path)
+            connection.sendall(said)
+            with connection.makefile("rb") as answer:
+                return answer.read()
+
+    def is_cut_off(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(self.path)
+            return connection.recv(1) == b""
+
+    async def ask(self, request: object) -> Any:
+        answer = await deferToThread(self.say, json.dumps(request).encode() + b"\n")
+        return json.loads(answer.splitlines()[-1])
+
+    async def test_each_command_says_whether_it_is_done(self) -> None:
+        await self.begin()
+        told = await self.ask({"command": "status"})
+        self.assertEqual((told["ok"], told["status"]["node_id"]), (True, "a"))
+        self.assertTrue((await self.ask({"command": "offset", "offset": 2**64 - 1}))["ok"])
+        self.assertEqual(self.node.repl_offset, 2**64 - 1)
+        for request, complaint in (
+            ({"command": "pause", "seconds": 5}, "is primary"),
+            ({"command": "switchover"}, "no other member"),
+            ({"command": "switchover", "target": "z"}, "no other member"),
+            ({"command": "switchover", "timeout": -1}, "timeout"),
+            ({"command": "step-down", "rest": 1e9}, "rest"),
+            ({"command": "offset", "offset": 2**64}, "unsigned 64-bit"),
+        ):
+            told = await self.ask(request)
+            self.assertFalse(told["ok"])
+            self.assertIn(complaint, told["error"])
+        self.assertTrue(self.node.can_write())
+        self.assertTrue((await self.ask({"command": "step-down", "rest": 0.5}))["ok"])
+        self.assertFalse(self.node.can_write())
+        self.assertTrue((await self.ask({"command": "pause", "seconds": 5}))["ok"])
+        self.assertGreater(self.node.paused_for(), 4)
+        self.assertTrue((await self.ask({"command": "resume"}))["ok"])
+        self.assertEqual(self.node.paused_for(), 0)
+
+    async def test_nonsense_is_answered_in_words_and_changes_nothing(self) -> None:
+        await self.begin()
+        before = self.node.state_snapshot().epoch
+        for said in (
+            b"GET / HTTP/1.0\r\n",
+            b"[]\n",
+            b"[" * 4000 + b"\n",
+            b'{"command": "fly"}\n',
+            b'{"command": ["status"]}\n',
+            b'{"command": "offset"}\n',
+            b'{"command": "offset", "offset": true}\n',
+            b'{"command": "offset", "offset": "1"}\n',
+            b'{"command": "pause", "seconds": NaN}\n',
+            b'{"command": "step-down", "rest": NaN}\n',
+            b'{"command": "switchover", "timeout": NaN}\n',
+            b'{"command": "resume", "why": "x"}\n',
+            *(
+                b'{"command": "%s", "%s": 1%s}\n' % (command, argument, b"0" * 400)
+                for command, argument in (
+                    (b"pause", b"seconds"),
+                    (b"step-down", b"rest"),
+                    (b"switchover", b"timeout"),
+                )
+            ),
+            b"\xff\xfe\n",
+        ):
+            told = json.loads(await deferToThread(self.say, said))
+            self.assertFalse(told["ok"], said)
+            self.assertTrue(told["error"])
+        self.assertEqual((self.node.state_snapshot().epoch, self.crashes), (before, []))
+        self.assertTrue(self.node.can_write())
+
+    async def test_what_an_operator_sends_makes_no_line_of_its_own_in_the_log(self) -> None:
+        await self.begin()
+        self.warnings.clear()
+        lines: list[str] = []
+        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        await self.ask({"command": "switchover", "target": "x\n2030 kevy: a: elected primary"})
+        self.assertEqual([line for line in lines if "\n" in line], [])
+        self.assertTrue(any("2030 kevy" in line for line in lines))
+
+    async def test_a_request_without_end_is_cut_off(self) -> None:
+        await self.begin()
+        self.assertEqual(await deferToThread(self.say, b"x" * (MAX_REQUEST + 100)), b"")
+
+    async def test_only_the_first_request_of_a_connection_counts(self) -> None:
+        await self.begin()
+        request = b'{"command": "resume"}\n'
+        answer = await deferToThread(self.say, request * 3)
+        self.assertEqual(len(answer.splitlines()), 1)
+
+    async def test_so_many_operators_at_a_time(self) -> None:
+        await self.begin()
+        held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_OPERATORS)]
+        for each in held:
+            each.connect(self.path)
+        await self.poll(lambda: len(self.admin.connections) == MAX_OPERATORS)
+        refused = await deferToThread(self.is_cut_off)
+        self.assertTrue(refused)
+        for each in held:
+            each.close()
+        await self.poll(lambda: not self.admin.connections)
+
+    async def test_stopping_ends_who_waits_and_removes_the_socket(self) -> None:
+        await self.begin()
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.connect(self.path)
+        await self.poll(lambda: self.admin.connections)
+        await self.admin.stopService()
+        self.assertFalse(os.path.exists(self.path))
+        waiting.close()
+
+    async def test_a_socket_in_use_is_left_to_its_owner(self) -> None:
+        await self.begin()
+        second = Admin(self.node, f"unix:{self.path}")
+        self.assertRaises(CannotListenError, second.startService)
+        self.assertTrue((await self.ask({"command": "status"}))["ok"])
+
+    async def test_a_socket_that_a_killed_process_left_is_replaced(self) -> None:
+        await self.begin()
+        await self.admin.stopService()
+        left = socket.socket(socket.AF_UNIX)
+        left.bind(self.path)
+        left.close()
+        self.listen()
+        self.assertTrue((await self.ask({"command": "status"}))["ok"])
+
+    async def test_another_endpoint_is_possible_and_warned_of(self) -> None:
+        await self.begin()
+        admin = Admin(self.node, "tcp:0:interface=127.0.0.1")
+        admin.startService()
+        self.assertTrue(any("whoever reaches it" in each for each in self.warnings))
+        await admin.stopService()
+
+    async def test_who_leaves_in_the_middle_does_not_stop_what_was_begun(self) -> None:
+        await self.begin()
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.path)
+            connection.sendall(b'{"command": "step-down", "rest": 60}\n')
+        await self.poll(lambda: not self.node.can_write())
+        await deferLater(self.reactor, 0.05)
+        self.assertEqual(self.crashes, [])
+
+    def test_every_command_is_tested_here(self) -> None:
+        self.assertEqual(
+            set(COMMANDS), {"status", "step-down", "switchover", "pause", "resume", "offset"}
+        )

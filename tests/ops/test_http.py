@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import __version__
+from kevy_elect.ballot import MemoryBallot
+from kevy_elect.children.primary_only import PrimaryOnly
+from kevy_elect.config import ElectConfig
+from kevy_elect.messages import Offer
+from kevy_elect.ops.http import MAX_READERS, site
+from kevy_elect.service.election import ElectionService
+from kevy_elect.status import status
+from tests.support.transports import QUICK, cluster, heartbeat, rng
+
+
+class StatusTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.reactor.advance(100)
+        self.service = self.make()
+
+    def make(self, ids: str = "abc", config: ElectConfig = QUICK) -> ElectionService:
+        service = ElectionService(
+            cluster(ids=ids),
+            ballot=MemoryBallot(),
+            config=config,
+            reactor=self.reactor,
+            clock=self.reactor.seconds,
+            rng=rng(),
+        )
+        service.startService()
+        return service
+
+    def get(self, path: bytes = b"/status", method: bytes = b"GET") -> tuple[int, bytes]:
+        transport = self.connect(site(self.service), method + b" " + path + b" HTTP/1.0\r\n\r\n")
+        assert transport is not None
+        head, _, body = transport.value().partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def connect(self, factory: Any, said: bytes = b"") -> StringTransport | None:
+        factory.wrappedFactory.timeOut = None
+        channel, transport = factory.buildProtocol(None), StringTransport()
+        if channel is None:
+            return None
+        channel.makeConnection(transport)
+        channel.dataReceived(said)
+        return transport
+
+    def test_so_many_may_ask_at_a_time(self) -> None:
+        factory = site(self.service)
+        connected = [self.connect(factory) is not None for _ in range(100)]
+        self.assertEqual(connected, [True] * MAX_READERS + [False] * (100 - MAX_READERS))
+
+    def test_what_is_sent_along_is_thrown_away(self) -> None:
+        head = b"GET /status HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+        transport = self.connect(site(self.service), head + b"x" * 1_000_000)
+        assert transport is not None
+        self.assertTrue(transport.value().startswith(b"HTTP/1.1 200"))
+
+    def test_status_tells_what_this_node_knows_about_itself(self) -> None:
+        code, body = self.get()
+        told = json.loads(body)
+        self.assertEqual(code, 200)
+        self.assertEqual(
+            [told[key] for key in ("node_id", "members", "role", "epoch", "version")],
+            ["a", ["a", "b", "c"], "replica", 1, __version__],
+        )
+        self.assertEqual(told["down_peers"], ["b", "c"])
+        self.assertEqual(told["settings"]["down_after"], QUICK.down_after)
+
+    def test_status_tells_what_was_heard_of_each_peer(self) -> None:
+        self.service.message_received("b", heartbeat("b", epoch=7))
+        self.service.set_repl_offset(5)
+        told = status(self.service)
+        b, c = told["peers"]
+        self.assertEqual((b["node_id"], b["alive"], b["heard_ago"], b["epoch"]), ("b", True, 0, 7))
+        self.assertEqual((c["alive"], c["heard_ago"], c["link"]), (False, None, "connecting"))
+        self.assertGreater(c["queued"], 0)
+        self.assertEqual((c["link_age"], c["incoming_age"], c["acknowledging"]), (0, None, False))
+
+    def test_status_tells_what_happened_and_when(self) -> None:
+        self.service = self.make("a")
+        self.reactor.advance(0.025)
+        kinds = {event["kind"]: event for event in status(self.service)["events"]}
+        self.assertIn("elected primary of epoch 2", kinds["role"]["text"])
+        self.assertAlmostEqual(kinds["role"]["ago"], 0.025)
+        self.assertEqual((kinds["role"]["epoch"], kinds["role"]["critical"]), (2, False))
+
+    def test_status_tells_what_runs_only_on_the_primary(self) -> None:
+        child = Service()
+        child.setName("worker")
+        self.service = self.make(config=ElectConfig(hb_interval=0.05, down_after=2.0))
+        PrimaryOnly(self.service, child, stop_grace=0.1).startService()
+        (told,) = status(self.service)["children"]
+        self.assertEqual((told["name"], told["state"], told["pid"]), ("worker", "stopped", None))
+
+    def test_status_tells_how_long_this_node_will_not_stand(self) -> None:
+        self.assertEqual(status(self.service)["paused_for"], 0)
+        self.service.pause(60)
+        self.reactor.advance(0.01)
+        self.assertAlmostEqual(status(self.service)["paused_for"], 59.99)
+
+    def test_a_rule_that_refused_a_vote_is_named(self) -> None:
+        self.service.message_received("c", Offer(2, "c", 0))
+        (refused,) = (each for each in status(self.service)["events"] if each["kind"] == "refused")
+        self.assertEqual(refused["label"], "R4.3")
+
+    def test_an_endless_lease_is_null(self) -> None:
+        self.service = self.make("a")
+        _, body = self.get()
+        self.assertIsNone(json.loads(body)["lease_expires_in"])
+        self.assertTrue(json.loads(body)["can_write"])
+
+    def test_nothing_can_be_changed(self) -> None:
+        for method in (b"POST", b"PUT", b"DELETE"):
+            self.assertIn(self.get(method=method)[0], (405, 501))
+
+    def test_other_paths_are_not_found(self) -> None:
+        self.assertEqual(self.get(b"/elsewhere")[0], 404)

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.ballot import MemoryBallot
+from kevy_elect.elector import Elector
+from kevy_elect.messages import Accept, Announce, Offer, Role
+from kevy_elect.ops.page_model import (
+    EVENTS,
+    LONGEST,
+    Happening,
+    Known,
+    epochs,
+    headline,
+    history,
+    shown,
+)
+from tests.support.transports import QUICK, heartbeat, rng
+
+
+def page(node_id: str = "b", **more: Any) -> dict[str, Any]:
+    """A status as a replica of c in epoch 3 would tell it."""
+    return {
+        "node_id": node_id,
+        "role": "replica",
+        "epoch": 3,
+        "current_primary": "c",
+        "primary_addr": "127.0.0.1:6103",
+        "has_quorum": True,
+        "can_write": False,
+        "lease_expires_in": 0.0,
+        "down_peers": [],
+        "events": [],
+    } | more
+
+
+def writer(node_id: str, **more: Any) -> dict[str, Any]:
+    lead = {"role": "primary", "current_primary": node_id, "can_write": True}
+    return page(node_id, **lead, lease_expires_in=0.4) | more
+
+
+class StatusOfAnotherTests(SynchronousTestCase):
+    """What another node says is taken as far as it makes sense, and no further."""
+
+    def take(self, found: Any, node_id: str = "b") -> Known:
+        known = Known(node_id, "http://192.0.2.2:8101")
+        known.take(json.dumps(found).encode(), asked=10.0, now=10.1)
+        return known
+
+    def test_it_is_as_old_as_the_question(self) -> None:
+        known = self.take(page(version="0.1.0", paused_for=3.5))
+        self.assertEqual(known.at, 10.0)
+        assert known.status is not None
+        self.assertEqual(known.status["epoch"], "3")
+        self.assertEqual((known.status["version"], known.status["paused_for"]), ("0.1.0", 3.5))
+
+    def test_another_node_than_expected_is_an_error(self) -> None:
+        with self.assertRaisesRegex(ValueError, "'x' answers there: correct the address"):
+            self.take(page("x"))
+
+    def test_what_no_status_lacks_must_be_right(self) -> None:
+        for name, wrong in (
+            ("role", "king"),
+            ("epoch", -1),
+            ("epoch", True),
+            ("can_write", 1),
+            ("down_peers", "c"),
+            ("lease_expires_in", -1),
+        ):
+            with self.assertRaisesRegex(ValueError, f"no valid {name}"):
+                self.take(page(**{name: wrong}))
+
+    def test_what_is_wrong_besides_is_left_out(self) -> None:
+        known = self.take(
+            page(
+                paused_for=math.nan,
+                children=[{"name": "web", "state": ["running"], "pid": 1e999}, "nonsense"],
+                peers={"a": 1},
+                settings=[],
+                events=[{"ago": -1, "kind": "role", "text": "x"}, {"ago": 1}, None, 7],
+            )
+        )
+        assert known.status is not None
+        self.assertIsNone(known.status["paused_for"])
+        self.assertEqual(
+            known.status["children"],
+            [{"name": "web", "state": None, "restarts": None, "pid": None}],
+        )
+        self.assertIsNone(known.status["peers"])
+        self.assertIsNone(known.status["settings"])
+        self.assertEqual(known.events, [])
+
+    def test_it_is_bounded(self) -> None:
+        event = {"ago": 1, "kind": "role", "text": "x" * 10_000}
+        known = self.take(
+            page(version="v" * 10_000, peers=[{"node_id": "a"}] * 10_000, events=[event] * 10_000)
+        )
+        assert known.status is not None
+        self.assertEqual(len(known.status["version"]), LONGEST)
+        self.assertEqual(len(known.status["peers"]), 64)
+        self.assertEqual(len(known.events), EVENTS)
+        self.assertEqual(len(known.events[0].text), LONGEST)
+        self.assertNotIn("surprise", shown(page() | {"surprise": 1}))
+
+    def test_numbers_of_64_bits_stay_exact(self) -> None:
+        known = self.take(page(epoch=2**64 - 1))
+        assert known.status is not None
+        self.assertEqual(known.status["epoch"], "18446744073709551615")
+
+    def test_events_keep_their_times_from_answer_to_answer(self) -> None:
+        known = self.take(page(events=[{"ago": 1.0, "kind": "role", "text": "x"}]))
+        (first,) = known.events
+        for now, ago, at in ((11.0, 1.8, first.at), (100.0, 1.0, 99.0)):
+            again = page(events=[{"ago": ago, "kind": "role", "text": "x"}])
+            known.take(json.dumps(again).encode(), asked=now, now=now)
+            self.assertEqual([event.at for event in known.events], [at])
+
+
+class HeadlineTests(SynchronousTestCase):
+    """Who may write, in a sentence that holds for what is known, however old that is."""
+
+    def say(self, mine: dict[str, Any], *others: dict[str, Any], now: float = 10.1) -> str:
+        me, *rest = (self.known(found) for found in (mine, *others))
+        self.level, text = headline(me, rest, now)
+        return text
+
+    def known(self, found: dict[str, Any]) -> Known:
+        known = Known(found["node_id"], "http://192.0.2.1")
+        known.say(shown(found), 10.0, 10.0)
+        return known
+
+    def test_all_is_well(self) -> None:
+        text = self.say(page("a"), page("b"), writer("c"))
+        self.assertEqual((self.level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
+
+    def test_a_lease_does_not_outlast_what_was_told_of_it(self) -> None:
+        text = self.say(page("a"), writer("c"), now=10.5)
+        self.assertIn("whether c still holds its lease is not known here", text)
+        self.assertEqual(self.level, "warning")
+
+    def test_who_follows_another_is_named(self) -> None:
+        text = self.say(page("a"), page("b", current_primary=None), writer("c"))
+        self.assertIn("b does not follow it.", text)
+        self.assertEqual(self.level, "warning")
+
+    def test_who_was_asked_before_the_election_is_not_accused(self) -> None:
+        me, b, leader = (self.known(one) for one in (page("a"), page("b"), page("c")))
+        for known in (me, b):
+            known.say(shown(page(known.node_id, current_primary="x")), 10.0, 10.0)
+        leader.say(shown(writer("c")), 10.1, 10.1)
+        self.assertEqual(headline(me, [b, leader], 10.2)[0], "ok")
+        b.say(shown(page("b", current_primary="x")), 10.15, 10.2)
+        level, text = headline(me, [b, leader], 10.2)
+        self.assertEqual(level, "warning")
+        self.assertIn("b does not follow it.", text)
+        self.assertNotIn("a does", text)
+
+    def test_who_does_not_hear_a_node_that_runs_is_named(self) -> None:
+        text = self.say(page("a", down_peers=["b"]), page("b", down_peers=["a"]), writer("c"))
+        self.assertIn("a does not hear b. b does not hear a.", text)
+        self.assertEqual(self.level, "warning")
+
+    def test_who_cannot_be_reached_is_named(self) -> None:
+        me, lost, leader = (self.known(one) for one in (page("a"), page("b"), writer("c")))
+        lost.error = "connection refused"
+        level, text = headline(me, [lost, leader], 10.1)
+        self.assertEqual(level, "warning")
+        self.assertIn("b cannot be reached.", text)
+
+    def test_without_the_others_word_the_lease_is_not_known(self) -> None:
+        level, text = headline(self.known(page("a")), [Known("b"), Known("c")], 10.1)
+        self.assertEqual(level, "ok")
+        self.assertEqual(text, "a follows c; whether c holds its lease is not known here.")
+
+    def test_a_primary_without_its_lease_is_an_alarm(self) -> None:
+        leaseless = writer("c", can_write=False, has_quorum=False, lease_expires_in=0.0)
+        self.assertIn("without its lease: nobody may write", self.say(page("a"), leaseless))
+        self.assertEqual(self.level, "alarm")
+
+    def test_a_primary_that_gives_up_its_role_writes_nothing(self) -> None:
+        self.assertIn("but writes nothing", self.say(page("a"), writer("c", can_write=False)))
+        self.assertEqual(self.level, "warning")
+
+    def test_no_primary_is_an_alarm(self) -> None:
+        alone = page("a", current_primary=None, has_quorum=False, down_peers=["b", "c"])
+        self.assertEqual(self.say(alone), "Nobody is primary: nobody may write. a sees no quorum.")
+        self.assertEqual(self.level, "alarm")
+
+    def test_a_primary_that_is_down_is_none(self) -> None:
+        self.assertIn("Nobody is primary", self.say(page("a", down_peers=["c"])))
+
+    def test_a_primary_that_says_it_is_none_is_none(self) -> None:
+        self.assertIn("Nobody is primary", self.say(page("a"), page("c", current_primary=None)))
+
+    def test_a_candidacy_is_told(self) -> None:
+        candidate = page("b", role="candidate", current_primary=None)
+        self.assertIn(
+            "Nobody is primary; b does run for it.",
+            self.say(page("a", current_primary=None), candidate),
+        )
+
+    def test_a_node_that_does_not_run_says_so(self) -> None:
+        self.assertIn("does not run", self.say(page("a", epoch=0)))
+
+    def test_two_writers_at_one_time_are_an_alarm(self) -> None:
+        me, one, other = (self.known(each) for each in (page("a"), writer("b"), writer("c")))
+        for now in (11.0, 12.0):
+            one.say(shown(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
+            other.say(shown(writer("c", lease_expires_in=5.0)), now + 0.5, now + 0.5)
+        level, text = headline(me, [one, other], 12.6)
+        self.assertEqual(level, "alarm")
+        self.assertIn("b (epoch 2) and c (epoch 3) both say that they may write", text)
+
+    def test_one_writer_after_the_other_is_no_alarm(self) -> None:
+        """A role handed over: what the former primary said last is older than its end."""
+        me, former, heir = (self.known(each) for each in (page("a"), page("b"), page("c")))
+        for now in (11.0, 12.0):
+            former.say(shown(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
+        heir.say(shown(writer("c", lease_expires_in=5.0)), 12.5, 12.5)
+        level, text = headline(me, [former, heir], 12.6)
+        self.assertEqual((level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
+
+
+class HistoryTests(SynchronousTestCase):
+    """The epochs, read from what real electors note."""
+
+    def note(self, elector: Elector) -> list[Happening]:
+        return [
+            Happening(
+                elector.node_id,
+                event.at,
+                event.kind,
+                event.text,
+                event.critical,
+                str(event.epoch),
+                event.label,
+            )
+            for event in elector.events
+        ]
+
+    def elector(self, node_id: str) -> Elector:
+        made = Elector(
+            node_id, "abc", f"127.0.0.1:{node_id}", config=QUICK, ballot=MemoryBallot(), rng=rng()
+        )
+        made.tick(0.0)
+        return made
+
+    def elected(self) -> Elector:
+        """Node a, primary of epoch 2 by the vote of b, at 0.02."""
+        a = self.elector("a")
+        for peer in "bc":
+            a.on_message(peer, heartbeat(peer), 0.01)
+        a.tick(0.01)
+        a.on_message("b", Accept(2, "b"), 0.02)
+        self.assertIs(a.role, Role.PRIMARY)
+        return a
+
+    def test_an_epoch_has_its_primary_its_time_and_its_reason(self) -> None:
+        newest = epochs(self.note(self.elected()))[0]
+        self.assertEqual((newest.number, newest.primary, newest.elected_at), ("2", "a", 0.02))
+        self.assertEqual(newest.why, "there is no primary")
+
+    def test_an_epoch_without_primary_tells_who_ran_in_vain(self) -> None:
+        found = self.note(self.elected())
+        newest = epochs(event for event in found if event.kind == "candidacy")[0]
+        self.assertIsNone(newest.primary)
+        self.assertEqual(newest.why, "a ran: there is no primary")
+
+    def test_a_follower_knows_who_won_but_not_why(self) -> None:
+        c = self.elector("c")
+        c.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.05)
+        newest = epochs(self.note(c))[0]
+        self.assertEqual((newest.number, newest.primary, newest.why), ("2", "a", None))
+
+    def test_the_winners_own_word_goes_before_a_followers(self) -> None:
+        c = self.elector("c")
+        c.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.015)  # by another clock
+        newest = epochs(self.note(c) + self.note(self.elected()))[0]
+        self.assertEqual((newest.elected_at, newest.why), (0.02, "there is no primary"))
+
+    def test_a_refused_vote_is_there_with_its_rule_and_reason(self) -> None:
+        a = self.elected()
+        a.on_message("c", Offer(3, "c", 0), 0.03)
+        told = history(self.note(a), 1.03)
+        refused = [
+            event for each in told["epochs"] for event in each["events"] if event["label"] == "R4.1"
+        ]
+        self.assertEqual([event["kind"] for event in refused], ["refused"])
+        self.assertIn("refused OFFER 3 of c", refused[0]["text"])
+        self.assertAlmostEqual(refused[0]["ago"], 1.0)
+
+    def test_the_newest_come_first_and_the_oldest_are_left_out(self) -> None:
+        events = [
+            Happening("a", float(at), "vote", f"voted for b in epoch {at}", epoch=str(at))
+            for at in range(1000)
+        ]
+        found = epochs(events)
+        self.assertEqual([each.number for each in found], [str(999 - i) for i in range(EVENTS)])
+
+    def test_events_that_name_no_epoch_are_kept_apart(self) -> None:
+        told = history([Happening("a", 1.0, "quorum", "lost the lease")], 2.0)
+        self.assertIsNone(told["epochs"][0]["epoch"])

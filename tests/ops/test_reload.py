@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.config import ElectConfig
+from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.reload import Reload
+from kevy_elect.settings.resolve import Configuration, read
+
+FILE = """\
+node-id = "a"
+peers = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103"
+"""
+
+
+class Reactor:
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+        self.callFromThread = self.calls.append
+
+
+class Election:
+    """Takes timings, unless it is told to fail."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.used: list[ElectConfig] = []
+        self.use_timings: Callable[[ElectConfig], object] = self.used.append
+
+
+class Hook:
+    def __init__(self) -> None:
+        self.used: list[tuple[str, ...]] = []
+
+    def use(self, command: tuple[str, ...], reason: str) -> None:
+        self.used.append(command)
+
+
+class Offset:
+    command: tuple[str, ...] = ()
+
+    def use(self, command: Sequence[str]) -> None:
+        self.command = tuple(command)
+
+
+class ReloadCase(SynchronousTestCase):
+    """A service with fakes around it, and a file to reread."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.election, self.hook, self.offset = Election(), Hook(), Offset()
+        self.lines = LogLines("info", "text", "a")
+        self.logged: list[tuple[Any, str]] = []
+        globalLogPublisher.addObserver(self.log)
+        self.addCleanup(globalLogPublisher.removeObserver, self.log)
+
+    def log(self, event: Any) -> None:
+        if event["log_namespace"].startswith("kevy_elect.ops.reload"):
+            self.logged.append((event["log_level"], formatEvent(event)))
+
+    def read(self) -> Configuration:
+        return read({"config": str(self.path)}, {})
+
+    def start(self, text: str = "") -> Reload:
+        self.path.write_text(FILE + text)
+        anything: Any = (self.election, self.hook, self.offset)
+        election, hook, offset = anything
+        service = Reload(
+            self.read(),
+            self.read,
+            election=election,
+            hook=hook,
+            offset=offset,
+            log_lines=self.lines,
+        )
+        service.startService()
+        self.addCleanup(lambda: service.stopService() if service.running else None)
+        return service
+
+    def reread(self, service: Reload, text: str) -> None:
+        self.path.write_text(FILE + text)
+        self.logged.clear()
+        service.reread()
+
+    def applied(self) -> tuple[object, ...]:
+        """All that may have been changed."""
+        return self.election.used, self.hook.used, self.offset.command, self.lines.level
+
+
+class ReloadTests(ReloadCase):
+    def test_new_timings_hooks_and_level_are_taken(self) -> None:
+        service = self.start()
+        self.reread(
+            service,
+            'down-after = 6\non-change = "hook"\noffset-command = ["o"]\nlog-level = "warn"',
+        )
+        self.assertEqual([config.down_after for config in self.election.used], [6])
+        self.assertEqual(self.hook.used, [("hook",)])
+        self.assertEqual((self.offset.command, self.lines.level), (("o",), "warn"))
+        names = "on-change, offset-command, down-after, lease-margin, log-level"
+        self.assertEqual(
+            self.logged, [(LogLevel.info, f"the configuration was reread: new {names}")]
+        )
+
+    def test_only_what_changed_is_touched(self) -> None:
+        service = self.start('down-after = 6\non-change = "hook"')
+        self.reread(service, 'down-after = 6\non-change = "hook"\n# nothing else')
+        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.logged[0][1], "the configuration was reread: nothing has changed")
+
+    def test_what_is_no_longer_there_is_no_longer_used(self) -> None:
+        service = self.start('down-after = 6\non-change = "hook"')
+        self.reread(service, "")
+        self.assertEqual(self.hook.used, [()])
+        self.assertEqual([config.down_after for config in self.election.used], [5])
+
+    def test_a_change_is_from_what_was_taken_last(self) -> None:
+        service = self.start()
+        for text in ("down-after = 6", "down-after = 6", ""):
+            self.reread(service, text)
+        self.assertEqual([config.down_after for config in self.election.used], [6, 5])
+
+    def test_a_shell_makes_another_command(self) -> None:
+        service = self.start('on-change = "hook"')
+        self.reread(service, 'on-change = "hook"\nshell = true')
+        self.assertEqual(self.hook.used, [("/bin/sh", "-c", "hook")])
+
+    def test_what_takes_a_restart_is_named_each_time(self) -> None:
+        service = self.start()
+        for _ in range(2):
+            self.reread(service, 'http = "tcp:8101"\nwitness = true')
+            self.assertEqual(
+                self.logged,
+                [
+                    (
+                        LogLevel.warn,
+                        "the configuration was reread: witness, http changed too, "
+                        "which needs a restart",
+                    )
+                ],
+            )
+        self.assertEqual(self.applied(), ([], [], (), "info"))
+
+    def test_mistakes_leave_all_as_it_was_and_are_critical(self) -> None:
+        service = self.start()
+        self.reread(service, 'down-after = 6\nlog-level = "warn"\nlisten = 1\nhook = "x"')
+        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual([level for level, _ in self.logged], [LogLevel.critical] * 2)
+        self.assertIn(f"nothing of it is used: {self.path}:5: --listen 1", self.logged[0][1])
+        self.assertIn(f"{self.path}:6: hook: there is no such setting", self.logged[1][1])
+        self.reread(service, "down-after = 6")
+        self.assertEqual([config.down_after for config in self.election.used], [6])
+
+    def test_a_file_that_is_gone_leaves_all_as_it_was(self) -> None:
+        service = self.start()
+        self.path.unlink()
+        service.reread()
+        self.assertIn("cannot be read", self.logged[-1][1])
+        self.assertEqual(self.logged[-1][0], LogLevel.critical)
+
+    def test_timings_that_the_command_that_runs_has_no_time_for(self) -> None:
+        service = self.start('run-primary = "job"\nstop-grace = 1')
+        self.reread(service, "down-after = 4")
+        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertIn("--stop-grace 1 (until a restart): must be between 0", self.logged[0][1])
+
+    def test_a_failure_is_logged_and_the_next_signal_is_heard(self) -> None:
+        service = self.start()
+        self.election.use_timings = self.fail
+        self.reread(service, "down-after = 6")
+        self.assertEqual(len(self.flushLoggedErrors(self.failureException)), 1)
+        self.election.use_timings = self.election.used.append
+        self.reread(service, "down-after = 6")
+        self.assertEqual([config.down_after for config in self.election.used], [6])
+
+
+class SignalTests(ReloadCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGHUP, self.before)
+
+    def test_sighup_has_the_reactor_reread(self) -> None:
+        service = self.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.assertEqual(self.election.reactor.calls, [service.reread])
+
+    def test_stopping_gives_the_signal_back(self) -> None:
+        service = self.start()
+        service.stopService()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+        service.reread()  # one that was on its way
+        self.assertEqual(self.logged, [])
+
+    def test_another_thread_leaves_the_signal_alone(self) -> None:
+        thread = threading.Thread(target=self.start)
+        thread.start()
+        thread.join()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)

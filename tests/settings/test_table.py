@@ -1,0 +1,96 @@
+"""The table of settings, and everything that repeats it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.children.primary_command import OnExit
+from kevy_elect.config import ElectConfig
+from kevy_elect.settings.resolve import read
+from kevy_elect.settings.table import NAMED, SETTINGS, TIMINGS, Kind, did_you_mean
+from kevy_elect.tap import Options
+from tests.support import ROOT
+
+
+class TableTests(SynchronousTestCase):
+    def test_names_are_distinct_and_become_variables(self) -> None:
+        self.assertEqual(len(NAMED), len(SETTINGS))
+        self.assertEqual(NAMED["down-after"].variable, "KEVY_ELECT_DOWN_AFTER")
+
+    def test_only_flags_have_no_value(self) -> None:
+        for setting in SETTINGS:
+            self.assertEqual(setting.metavar == "", setting.kind is Kind.FLAG, setting.name)
+            self.assertEqual(bool(setting.choices), setting.kind is Kind.CHOICE, setting.name)
+        self.assertEqual(NAMED["on-exit"].choices, tuple(each.value for each in OnExit))
+
+    def test_timings_are_those_of_the_election_with_their_defaults(self) -> None:
+        fields = {field.name for field in attrs.fields(ElectConfig)}
+        for setting in TIMINGS:
+            self.assertIn(setting.field, fields)
+            if setting.name != "lease-margin":
+                self.assertEqual(float(setting.default), getattr(ElectConfig(), setting.field))
+
+    def test_the_command_line_has_each(self) -> None:
+        options = Options()
+        words = {option.rstrip("="): option for option in options.longOpt}
+        for setting in SETTINGS:
+            self.assertEqual(words.pop(setting.name).endswith("="), bool(setting.metavar))
+            self.assertIn(setting.meaning, options.docs[setting.name])
+        self.assertEqual(set(words), {"help", "version"})
+
+    def readme(self) -> str:
+        """Its section about options."""
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        return readme.partition("\n## Options\n")[2].partition("\n## ")[0]
+
+    def test_the_file_in_the_readme_is_one(self) -> None:
+        (text,) = re.findall(r"^```toml\n(.*?)^```$", self.readme(), re.DOTALL | re.MULTILINE)
+        path = Path(self.mktemp())
+        path.write_text(text, encoding="utf-8")
+        found = read({"config": str(path)}, {})
+        self.assertEqual(found.cluster.ids, ("a", "b", "c"))
+
+    def test_the_readme_has_each_with_its_default(self) -> None:
+        rows = re.findall(r"^\| `--([^`]+)` \|([^|]*)\|", self.readme(), flags=re.MULTILINE)
+        table = [
+            (" ".join(filter(None, (each.name, each.metavar))), _without_off(each.default))
+            for each in SETTINGS
+        ]
+        found = [
+            (option, _without_off(default.replace("`", "").strip())) for option, default in rows
+        ]
+        self.assertEqual(found, table)
+
+    def test_the_example_has_each_and_what_it_says_may_be_said(self) -> None:
+        text = (ROOT / "examples/kevy-elect.toml").read_text(encoding="utf-8")
+        assigned = re.compile(r"^# ([a-z-]+ = .*)$", flags=re.MULTILINE)
+        path = Path(self.mktemp())
+        path.write_text(assigned.sub(r"\1", text), encoding="utf-8")
+        found = read({"config": str(path), "node-id": "a"}, {})
+        for setting in SETTINGS[2:]:
+            self.assertEqual(found.sources[setting.name].name, str(path), setting.name)
+        for setting in SETTINGS:
+            if setting.reloadable and setting not in TIMINGS:
+                self.assertRegex(text, rf"(?m)^# {setting.name} = .*\(reload\)")
+        path.write_text(text, encoding="utf-8")
+        plain = read({"config": str(path), "node-id": "a"}, {})
+        self.assertEqual(
+            {name for name, source in plain.sources.items() if source.name == str(path)},
+            {"peers", "http-peers"},
+        )
+
+
+def _without_off(default: str) -> str:
+    return "" if default in ("off", "none") else default
+
+
+class DidYouMeanTests(SynchronousTestCase):
+    def test_what_is_near_is_named(self) -> None:
+        self.assertEqual(did_you_mean("dwon-after", NAMED), "; did you mean down-after?")
+
+    def test_what_is_not_is_not(self) -> None:
+        self.assertEqual(did_you_mean("colour", NAMED), "")

@@ -1,0 +1,95 @@
+"""`python -m tests.soak.chaos`: real nodes under faults, judged by what they wrote.
+
+Exit status 0 if nothing was violated; 1 if something was, with the directory of logs
+kept and named; 2 if no run is possible here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.soak.chaos import sandbox
+from tests.soak.chaos.campaign import Campaign
+from tests.soak.chaos.cluster import Cluster
+from tests.soak.chaos.journal import read
+from tests.soak.chaos.judge import judge
+from tests.soak.chaos.network import Network
+from tests.soak.chaos.report import Report, make_report
+
+LONG_RUN: Final = 5.0
+"""Minutes from which on there is time for the long cut, and for faults of full length."""
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    if options.probe:
+        sandbox.furnish()
+        Network(["probe"], random.Random(0))
+        return 0
+    if not options.inside:
+        obstacle = sandbox.obstacle()
+        if obstacle is not None:
+            print(obstacle, file=sys.stderr)
+            return 2
+        sandbox.enter(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    sandbox.furnish()
+    directory = Path(options.directory or tempfile.mkdtemp(prefix="kevy-elect-chaos-")).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    report = _run(options, directory)
+    (directory / "report.json").write_text(report.to_json() + "\n")
+    print(report.to_text(), flush=True)
+    if report.violations or options.directory:
+        print(f"\nlogs, journal and report.json are in {directory}", flush=True)
+    else:
+        shutil.rmtree(directory)
+    return 1 if report.violations else 0
+
+
+def _run(options: argparse.Namespace, directory: Path) -> Report:
+    rng = random.Random(options.seed)
+    begun = time.monotonic()
+    # The network's own source: how many packets pass must not change the schedule.
+    cluster = Cluster(options.nodes, directory, options.stall, random.Random(options.seed))
+    campaign = Campaign(cluster, rng, long=options.minutes >= LONG_RUN, stall=options.stall)
+    print(f"seed {options.seed}, {options.nodes} nodes, logs in {directory}", flush=True)
+    try:
+        campaign.run(60 * options.minutes, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print("interrupted; judging what there is", flush=True)
+    campaign.inspect()
+    cluster.kill()
+    cluster.keep_ballots()
+    return make_report(
+        campaign,
+        judge(read(cluster.journal)),
+        seed=options.seed,
+        minutes=(time.monotonic() - begun) / 60,
+        refusals=[node.settings.refusals for node in cluster],
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long [%(default)s]")
+    parser.add_argument("--seed", type=int, default=1, help="of the schedule [%(default)s]")
+    parser.add_argument("--nodes", type=int, default=3, help="[%(default)s]")
+    parser.add_argument(
+        "--stall", type=float, default=10.0, help="seconds that names stall [%(default)s]"
+    )
+    parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

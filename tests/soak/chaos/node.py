@@ -1,0 +1,92 @@
+"""One node of a chaos run, from outside: its process, its clock, and its disk taken away."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from pathlib import Path
+from typing import Final
+
+from tests.soak.chaos.orders import Orders
+from tests.soak.chaos.process import TWISTD, Process
+from tests.soak.chaos.sandbox import run
+from tests.soak.chaos.settings import MemberSettings
+
+DISK_SIZE: Final = "64k"
+_TAC: Final = Path(__file__).with_name("node.tac")
+
+
+class Node(Process):
+    """A process that takes orders, with a small disk of its own."""
+
+    def __init__(self, settings: MemberSettings, log: Path) -> None:
+        super().__init__(
+            settings.node,
+            (*TWISTD, "-n", "--pidfile=", "-y", str(_TAC)),
+            environment=settings.to_environment(),
+            status=settings.status,
+            log=log,
+        )
+        self.settings = settings
+        self.orders = Orders(settings.orders)
+        self.clock_steps = 0
+        self._read_only = False
+        settings.data.mkdir(parents=True)
+        run("mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", self.name, str(settings.data))
+
+    # The process
+
+    def start(self) -> None:
+        """Start it if it does not run."""
+        if not self.runs():
+            self.clock_steps = 0
+        super().start()
+
+    def step_clock(self, hours: int) -> None:
+        """One hour forward or back, by the sign."""
+        self.signal(signal.SIGUSR1 if hours > 0 else signal.SIGUSR2)
+        self.clock_steps += 1 if hours > 0 else -1
+
+    # The disk
+
+    def fill_disk(self) -> None:
+        if self._read_only:
+            return
+        with open(self._filler, "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+    def protect_disk(self) -> None:
+        """Read-only from now on for whoever opens something: a mount on top of the mount,
+        because the one below has files that are open for writing."""
+        run("mount", "-o", "bind,ro", str(self.settings.data), str(self.settings.data))
+        self._read_only = True
+
+    def free_disk(self) -> None:
+        if self._read_only:
+            run("umount", "--lazy", str(self.settings.data))
+            self._read_only = False
+        self._filler.unlink(missing_ok=True)
+
+    @property
+    def _filler(self) -> Path:
+        return self.settings.data / "filler"
+
+    # All of it
+
+    def heal(self) -> None:
+        """As a machine should be: disk free, process running, clock right."""
+        self.orders.withdraw()
+        self.free_disk()
+        # A node whose timers follow the wall clock is restarted rather than set back: what it
+        # waits for, dialling a peer again above all, would take it another hour.
+        if self.clock_steps > 0 and not self.settings.monotonic:
+            self.kill()
+        super().heal()
+        # Only now: a stopped process may take the later one of two signals first.
+        while self.runs() and self.clock_steps:
+            self.step_clock(-self.clock_steps)

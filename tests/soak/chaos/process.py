@@ -1,0 +1,109 @@
+"""One node's process, from outside: started, signalled and asked."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support import ROOT
+
+TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+
+class Process:
+    """A program in the network namespace of its name, which tells its status at a socket."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        status: Path,
+        log: Path,
+    ) -> None:
+        """It runs where its `status` socket is, with `environment` added to ours."""
+        self.name = name
+        self.log = log
+        self.starts = 0
+        self.deaths: list[int] = []
+        """Exit statuses, -9 for one that was killed."""
+        self._command = ("nsenter", f"--net=/run/netns/{name}", *command)
+        self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+        self._status = status
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """None if it does not run."""
+        return self._process.pid if self._process is not None and self.runs() else None
+
+    def start(self) -> None:
+        """Start it if it does not run."""
+        if self.runs():
+            return
+        self._status.unlink(missing_ok=True)
+        self.starts += 1
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._status.parent,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def runs(self) -> bool:
+        """Whether the process lives, be it stopped or not."""
+        if self._process is None:
+            return False
+        status = self._process.poll()
+        if status is None:
+            return True
+        self.deaths.append(status)
+        self._process = None
+        return False
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.runs():
+            assert self._process is not None
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+        self.runs()
+
+    def heal(self) -> None:
+        """As a process should be: running."""
+        self.wake()
+
+    def wake(self) -> None:
+        """Have it run: go on, or start. To be repeated, because an order that was just taken
+        when it was withdrawn is still being carried out."""
+        self.signal(signal.SIGCONT)
+        self.start()
+
+    def status(self) -> dict[str, Any] | None:
+        """What it tells, None if it does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
+                connection.connect(str(self._status))
+                connection.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+                answer = http.client.HTTPResponse(connection)
+                answer.begin()
+                told: dict[str, Any] = json.load(answer)
+                return told
+        except (OSError, ValueError, http.client.HTTPException):
+            return None

@@ -1,0 +1,112 @@
+"""`python -m tests.soak.counter`: a counter that only the primary increments, under faults.
+
+Exit status 0 if nothing was violated; 1 if something was, with the directory of logs
+kept and named; 2 if no run is possible here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.soak.chaos import sandbox
+from tests.soak.counter.campaign import Campaign
+from tests.soak.counter.cluster import Cluster, Kind
+from tests.soak.counter.faults import FAULTS, possible
+from tests.soak.counter.journal import read
+from tests.soak.counter.judge import judge
+from tests.soak.counter.report import Report, make_report
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    if not options.inside:
+        obstacle = sandbox.obstacle()
+        if obstacle is not None:
+            print(obstacle, file=sys.stderr)
+            return 2
+        sandbox.enter(arguments, module="tests.soak.counter")
+    sandbox.collect_orphans()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    sandbox.furnish()
+    given = options.directory
+    directory = Path(given or tempfile.mkdtemp(prefix="kevy-elect-counter-")).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        print(f"{directory}: not empty; name a directory for this run alone", file=sys.stderr)
+        return 2
+    report = _run(options, directory)
+    (directory / "report.json").write_text(report.to_json() + "\n")
+    print(report.to_text(), flush=True)
+    if report.violations or given:
+        print(f"\nlogs, journal and report.json are in {directory}", flush=True)
+    else:
+        shutil.rmtree(directory)
+    return 1 if report.violations else 0
+
+
+def _run(options: argparse.Namespace, directory: Path) -> Report:
+    begun = time.monotonic()
+    # The network's own source: how many packets pass must not change the schedule.
+    cluster = Cluster(directory, options.kind, random.Random(options.seed))
+    campaign = Campaign(cluster, random.Random(options.seed))
+    print(f"{options.kind.value}, seed {options.seed}, logs in {directory}", flush=True)
+    try:
+        kinds = [
+            fault
+            for fault in possible(options.kind)
+            if options.only is None or fault.kind in options.only
+        ]
+        campaign.run(options.faults, kinds, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print("interrupted; judging what there is", flush=True)
+    campaign.inspect()
+    cluster.kill()
+    verdict = judge(
+        read(directory / "journal"), cluster.counter.read(), asks=options.kind is not Kind.COMMAND
+    )
+    return make_report(
+        campaign, verdict, seed=options.seed, minutes=(time.monotonic() - begun) / 60
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.counter", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200, help="how many [%(default)s]")
+    parser.add_argument("--seed", type=int, default=1, help="of the schedule [%(default)s]")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--tac",
+        dest="kind",
+        action="store_const",
+        const=Kind.TAC,
+        default=Kind.COMMAND,
+        help="nodes with PrimaryOnly instead of --run-primary",
+    )
+    kind.add_argument(
+        "--unchecked",
+        dest="kind",
+        action="store_const",
+        const=Kind.UNCHECKED,
+        help="the same without a check of late writes, to see some",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="KIND",
+        action="append",
+        choices=list(FAULTS),
+        help="only such faults; may be repeated. KIND is one of %(choices)s",
+    )
+    parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

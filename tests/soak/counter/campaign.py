@@ -1,0 +1,126 @@
+"""Harm, heal, wait until the counter moves again; what is seen on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from tests.soak.chaos.campaign import suspicious
+from tests.soak.counter.cluster import Cluster, Member
+from tests.soak.counter.faults import Fault, Trouble, schedule
+
+SETTLED_WITHIN: Final = 20.0
+"""Seconds from the healing to one primary that all follow and whose child increments. Far more
+than an election takes, because a busy machine is no violation; a child that was killed several
+times is not started again for 5 s."""
+OVERRAN: Final = "others may be primary from now on"
+"""What a node logs that ends itself, because it was stopped for longer than its lease."""
+
+
+@attrs.frozen
+class Round:
+    """One trouble; times are seconds of the monotonic clock."""
+
+    kind: str
+    description: str
+    primary: str
+    """Before it."""
+    quorum: bool
+    """Whether two nodes could hear each other all the time."""
+    begun: float
+    healed: float
+    agreed: float | None
+    moved: float | None
+    """When the counter was seen moving after the agreement. None if that took too long."""
+
+
+class Campaign:
+    def __init__(self, cluster: Cluster, rng: random.Random) -> None:
+        self.cluster = cluster
+        self.rounds: list[Round] = []
+        self.violations: list[str] = []
+        self.faults = 0
+        self._rng = rng
+
+    def run(self, faults: int, kinds: Sequence[Fault], tell: Callable[[str], None]) -> None:
+        """Begin, and make trouble until there were so many `faults` of these `kinds`, or the
+        cluster does not recover."""
+        self.cluster.heal()
+        recovered = self._settle("the start")[1] is not None
+        for trouble in schedule(self._rng, faults, kinds):
+            if not recovered:
+                return
+            time.sleep(trouble.calm)
+            recovered = self._go_through(trouble)
+            tell(_in_words(self.faults, self.rounds[-1]))
+
+    def _go_through(self, trouble: Trouble) -> bool:
+        """Whether the cluster recovered."""
+        cluster, begun = self.cluster, time.monotonic()
+        primary = cluster.primary
+        lost, words = set(), []
+        for harmed in trouble.harms:
+            time.sleep(harmed.after)
+            member = harmed.member(cluster)
+            harmed.fault.harm(cluster, member, self._rng)
+            words.append(f"{harmed.fault.kind} at {member.name}")
+            if harmed.fault.whole:
+                lost.add(member.name)
+        self.faults += len(trouble.harms)
+        time.sleep(trouble.duration)
+        cluster.heal()
+        healed = time.monotonic()
+        description = " + ".join(words)
+        agreed, moved = self._settle(f"fault {self.faults} ({description})")
+        quorum = len(cluster.names) - len(lost) > len(cluster.names) // 2
+        self.rounds.append(
+            Round(trouble.kind, description, primary, quorum, begun, healed, agreed, moved)
+        )
+        return moved is not None
+
+    def _settle(self, what: str) -> tuple[float | None, float | None]:
+        """When all agreed, and when the counter moved after that."""
+        deadline = time.monotonic() + SETTLED_WITHIN
+        agreed = self.cluster.settle(deadline).agreed
+        moved = agreed and self.cluster.moves(deadline)
+        if moved is None:
+            place = self.cluster.directory / f"unsettled-{len(self.violations) + 1}.json"
+            place.write_text(json.dumps(self.cluster.statuses(), indent=1))
+            missing = "agreement" if agreed is None else "the counter moving"
+            self.violations.append(
+                f"{what}: {missing} was not back within {SETTLED_WITHIN:.0f} s; see {place.name}"
+            )
+        return agreed, moved
+
+    def inspect(self) -> None:
+        """Look for what must not have happened, whatever the journal says."""
+        for member in self.cluster:
+            self.violations += _ends(member)
+            self.violations += [f"{member.log.name}: {line}" for line in suspicious(member.log)]
+
+
+def overran(member: Member) -> int:
+    """How often it ended itself because it was held up for longer than its lease."""
+    return member.log.read_text(errors="replace").count(OVERRAN)
+
+
+def _ends(member: Member) -> Iterator[str]:
+    """The ends that nobody brought about."""
+    allowed = {-9: len(member.deaths), 1: overran(member), 0: member.endings, -15: member.endings}
+    for status in set(member.deaths):
+        number = member.deaths.count(status)
+        if number > allowed.get(status, 0):
+            yield f"{member.name} ended by itself, with status {status}, {number} times"
+
+
+def _in_words(number: int, played: Round) -> str:
+    if played.moved is None:
+        health = "no counting in time"
+    else:
+        health = f"counting after {played.moved - played.healed:.2f} s"
+    return f"{number:4}  {played.description}, {played.healed - played.begun:.2f} s; {health}"

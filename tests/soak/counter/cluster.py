@@ -1,0 +1,210 @@
+"""Three nodes around one counter, and the processes below each of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from kevy_elect.children import supervisor as keeper
+from tests.soak.chaos.cluster import PORT, Group
+from tests.soak.chaos.network import Network
+from tests.soak.chaos.orders import Orders
+from tests.soak.chaos.process import TWISTD, Process
+from tests.soak.chaos.sandbox import WORLD
+from tests.soak.counter.counter import Counter
+from tests.soak.counter.member import STOP_GRACE, TIMINGS, Settings
+from tests.support import ROOT
+
+NAMES: Final = ("n1", "n2", "n3")
+TAC: Final = Path(__file__).with_name("node.tac")
+SWITCHED_WITHIN: Final = 15.0
+"""Seconds in which `switchover` must have ended, one way or the other."""
+_OPTIONS: Final = (
+    "hb_interval",
+    "down_after",
+    "election_timeout",
+    "election_backoff",
+    "election_backoff_jitter",
+)
+
+
+class Kind(Enum):
+    """How a node increments the counter while it is primary."""
+
+    COMMAND = "--run-primary"
+    TAC = "PrimaryOnly"
+    UNCHECKED = "PrimaryOnly, unchecked"
+    """As TAC, but late writes are not refused: how many there are."""
+
+
+class Member(Process):
+    """A node, with the keeper and the command below it, if it has them."""
+
+    def __init__(self, settings: Settings, kind: Kind, log: Path) -> None:
+        command = _command(settings) if kind is Kind.COMMAND else ("-y", str(TAC))
+        super().__init__(
+            settings.node,
+            (*TWISTD, "-n", "--pidfile=", *command),
+            environment=settings.to_environment(),
+            status=settings.data.with_name("status"),
+            log=log,
+        )
+        self.data = settings.data
+        self.orders = Orders(settings.orders)
+        self.endings = 0
+        """How often it was told to end in good order."""
+        self._stopped: list[int] = []
+        self.data.mkdir(parents=True)
+
+    @property
+    def keepers(self) -> list[int]:
+        return [pid for pid in self._below() if _is_keeper(pid)]
+
+    @property
+    def workers(self) -> list[int]:
+        """The command and what it has started."""
+        return [pid for pid in self._below() if not _is_keeper(pid)]
+
+    def _below(self) -> list[int]:
+        """All that the node has started and they have, parents first."""
+        found: list[int] = []
+        below = [] if self.pid is None else _children(self.pid)
+        while below:
+            found += below
+            below = [pid for each in below for pid in _children(each)]
+        return found
+
+    def end(self) -> None:
+        """Have it end in good order; `wake` starts it again."""
+        if self.runs():
+            self.endings += 1
+            self.signal(signal.SIGTERM)
+
+    def stop(self, pids: Sequence[int]) -> None:
+        """Have these processes stand still, until the healing."""
+        self._stopped += pids
+        for pid in pids:
+            _send(pid, signal.SIGSTOP)
+
+    def heal(self) -> None:
+        for pid in self._stopped:
+            _send(pid, signal.SIGCONT)
+        self._stopped.clear()
+        self.orders.withdraw()
+        super().heal()
+
+
+def kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        _send(pid, signal.SIGKILL)
+
+
+class Cluster(Group[Member]):
+    def __init__(self, directory: Path, kind: Kind, rng: random.Random) -> None:
+        network = Network(NAMES, rng)
+        peers = [f"{name}@{network.addresses[name]}:{PORT}" for name in NAMES]
+        self.kind = kind
+        self.switchovers: list[int] = []
+        """Exit statuses."""
+        self._asking: list[subprocess.Popen[bytes]] = []
+        self.counter = Counter(directory)
+        members = [
+            Member(
+                Settings(
+                    node=name,
+                    peers=peers,
+                    data=WORLD / "counter" / name / "data",
+                    orders=WORLD / "counter" / name / "orders",
+                    status=f"unix:{WORLD}/counter/{name}/status:lockfile=0",
+                    directory=directory,
+                    checked=kind is not Kind.UNCHECKED,
+                ),
+                kind,
+                directory / f"{name}.log",
+            )
+            for name in NAMES
+        ]
+        super().__init__(directory, network, members)
+
+    def switch_over(self, target: str | None) -> None:
+        """Begin to hand the role over, to `target` or whomever the primary likes."""
+        words = [target] if target is not None else []
+        with open(self.directory / "switchover.log", "ab") as log:
+            command = [sys.executable, "-m", "kevy_elect", "switchover", "--timeout=5s", *words]
+            self._asking.append(
+                subprocess.Popen(
+                    [*command, f"--data-dir={self[self.primary].data}"],
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+
+    def heal(self) -> None:
+        super().heal()
+        for asking in self._asking:
+            try:
+                self.switchovers.append(asking.wait(SWITCHED_WITHIN))
+            except subprocess.TimeoutExpired:
+                asking.kill()
+                self.switchovers.append(asking.wait())
+        self._asking.clear()
+
+    def moves(self, deadline: float) -> float | None:
+        """When the counter moved, None if it does not until `deadline`."""
+        before = self.counter.read()
+        while self.counter.read() == before:
+            if time.monotonic() > deadline:
+                return None
+            for member in self:
+                member.wake()
+            time.sleep(0.005)
+        return time.monotonic()
+
+
+def _command(settings: Settings) -> tuple[str, ...]:
+    timings = attrs.asdict(TIMINGS)
+    work = (sys.executable, "-S", "-m", "tests.soak.counter.work", str(settings.directory))
+    return (
+        "kevy-elect",
+        f"--node-id={settings.node}",
+        f"--peers={','.join(settings.peers)}",
+        f"--data-dir={settings.data}",
+        f"--http={settings.status}",
+        f"--run-primary={shlex.join(work)}",
+        f"--stop-grace={STOP_GRACE}",
+        *(f"--{name.replace('_', '-')}={timings[name]}" for name in _OPTIONS),
+    )
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _is_keeper(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return keeper.__file__.encode() in words
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

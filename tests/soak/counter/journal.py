@@ -1,0 +1,74 @@
+"""What those who increment tell of themselves: one line a step, in a file that all share."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.soak.counter.counter import NOTHING, Count
+
+START: Final = "start"
+COMPANY: Final = "company"
+"""At its start, a process of an earlier run was still there."""
+TURN: Final = "turn"
+"""It has read the counter and is about to increment it."""
+DONE: Final = "done"
+"""The increment is on the disk, and acknowledged with this line."""
+BUSY: Final = "busy"
+"""It did not increment, because another process was in the middle of that."""
+REFUSED: Final = "refused"
+"""It did not increment, because the counter had a newer epoch: the check."""
+STOP: Final = "stop"
+
+
+class Line(NamedTuple):
+    """The times are nanoseconds of the machine's monotonic clock.
+
+    Who asks whether it may increment does so at `asked` or later, and had been told yes by
+    `answered`. Where nobody is asked, and in lines that tell of no question, they are the same.
+    """
+
+    node: str
+    life: str
+    """One run of the child; begins with its process id."""
+    epoch: int
+    word: str
+    asked: int
+    answered: int
+    counter: Count
+    """What it read, or with DONE what it wrote."""
+
+
+class Journal:
+    """One life's lines."""
+
+    def __init__(self, path: Path, node: str, epoch: int) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._who = f"{node} {os.getpid()}@{time.monotonic_ns()}"
+        self.epoch = epoch
+
+    def tell(self, word: str, count: Count = NOTHING, asked: int = 0, answered: int = 0) -> None:
+        """One system call, so that lines of several processes do not mix. Of now, without
+        `asked`."""
+        asked = asked or time.monotonic_ns()
+        line = f"{self._who} {self.epoch} {word} {asked} {answered or asked} {count[0]} {count[1]}"
+        os.write(self._fd, f"{line}\n".encode("ascii"))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read(path: Path) -> list[Line]:
+    """All lines, in the order in which they reached the file. Raises ValueError for others."""
+    if not path.exists():
+        return []
+    with open(path, encoding="ascii") as lines:
+        return [_parse(line) for line in lines]
+
+
+def _parse(line: str) -> Line:
+    node, life, epoch, word, asked, answered, *count = line.split()
+    there = Count(*map(int, count))
+    return Line(node, life, int(epoch), word, int(asked), int(answered), there)

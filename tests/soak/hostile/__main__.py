@@ -1,0 +1,74 @@
+"""`python -m tests.soak.hostile`: attack real nodes and measure what it costs them.
+
+Exit status 0 if no two nodes could write at once, no primary was unseated or lost its lease
+more than once, and all was as before within 10 s after each case; else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import attrs
+
+from tests.soak.hostile.cases import CASES, Case
+from tests.soak.hostile.cluster import Cluster
+from tests.soak.hostile.measure import Result, measure
+from tests.soak.hostile.report import HEADER, row
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    _raise_descriptor_limit()
+    directory = Path(tempfile.mkdtemp(prefix="kevy-elect-hostile-"))
+    chosen = [CASES[name] for name in options.case or CASES]
+    results = []
+    print(f"load {os.getloadavg()[0]:.1f}, logs in {directory}\n\n{HEADER}", flush=True)
+    for result in run(chosen, directory, quick=options.quick, seed=options.seed):
+        results.append(result)
+        print(row(result), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([attrs.asdict(each) for each in results], indent=1))
+    failed = [each.case for each in results if each.failures]
+    if failed:
+        print(f"\nharmed by {', '.join(failed)}; logs and journals are in {directory}")
+        return 1
+    shutil.rmtree(directory)
+    return 0
+
+
+def run(cases: Iterable[Case], directory: Path, *, quick: bool, seed: int) -> Iterator[Result]:
+    """Each case against a cluster of its own."""
+    for case in cases:
+        place = directory / case.name
+        place.mkdir(parents=True)
+        with Cluster(place) as cluster:
+            result = measure(case, cluster, quick, seed)
+        yield result
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.hostile", description=__doc__)
+    parser.add_argument("--case", action="append", choices=list(CASES), help="only this one")
+    parser.add_argument("--quick", action="store_true", help="small versions of a second each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--seed", type=int, default=1, help="of the frames [%(default)s]")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,192 @@
+"""Nodes in processes of their own on loopback, seen from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from tests.soak.hostile.member import MemberSettings
+from tests.support import ROOT
+from tests.support.transports import free_ports
+
+_TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+_TAC: Final = Path(__file__).with_name("node.tac")
+START_DEADLINE: Final = 20.0
+POLL: Final = 0.05
+PRIORITY: Final = -15
+
+
+class Node:
+    """One node's process."""
+
+    def __init__(self, settings: MemberSettings, port: int, directory: Path) -> None:
+        self.name = settings.node
+        self.settings = settings
+        self.port = port
+        self.directory = directory
+        self.log = directory / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                [*_TWISTD, "-n", "--pidfile=", "-y", str(_TAC)],
+                cwd=self.directory,
+                env={
+                    **os.environ,
+                    **self.settings.to_environment(),
+                    "PYTHONPATH": str(ROOT),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._prefer()
+
+    def _prefer(self) -> None:
+        """Give the process priority, if allowed: attackers would have machines of their own."""
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, PRIORITY)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process at once, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def limit_descriptors(self, soft: int) -> int:
+        """Allow the process so many file descriptors; the limit that it had."""
+        before, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        return before
+
+    def descriptors(self) -> int:
+        """How many file descriptors are open; 0 without a process."""
+        try:
+            return 0 if self._process is None else len(os.listdir(f"/proc/{self.pid}/fd"))
+        except OSError:
+            return 0
+
+    def memory(self) -> int:
+        """Kilobytes resident; 0 without a process."""
+        try:
+            told = "" if self._process is None else Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        rows = (line.split() for line in told.splitlines())
+        return next((int(row[1]) for row in rows if row and row[0] == "VmRSS:"), 0)
+
+    def status(self) -> dict[str, Any] | None:
+        """What it tells over HTTP, None if it does not answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.http, timeout=2)
+        try:
+            connection.request("GET", "/status", headers={"Connection": "close"})
+            told: dict[str, Any] = json.load(connection.getresponse())
+            return told
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+
+class Cluster:
+    """Three nodes, killed on the way out."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.journal = directory / "journal"
+        self.refusals = directory / "refusals"
+        names = ("a", "b", "c")
+        ports = free_ports(2 * len(names))
+        election, pages = ports[: len(names)], ports[len(names) :]
+        peers = [f"{n}@127.0.0.1:{port}" for n, port in zip(names, election, strict=True)]
+        self.nodes = {
+            name: Node(
+                MemberSettings(
+                    node=name,
+                    peers=peers,
+                    http=page,
+                    data=directory / f"{name}.data",
+                    journal=self.journal,
+                    refusals=self.refusals,
+                ),
+                port,
+                directory,
+            )
+            for name, port, page in zip(names, election, pages, strict=True)
+        }
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def __enter__(self) -> Cluster:
+        try:
+            for node in self:
+                node.start()
+            if self.wait_until_agreed(START_DEADLINE) is None:
+                raise RuntimeError(f"no agreement at the start; see {self.directory}")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        for node in self:
+            node.kill()
+
+    def agreement(self) -> tuple[str, int] | None:
+        """Primary and epoch, if all follow one that may write and all links are up."""
+        told = [node.status() for node in self]
+        answers = [each for each in told if each is not None]
+        if len(answers) < len(told):
+            return None
+        writers = [(each["node_id"], each["epoch"]) for each in answers if each["can_write"]]
+        followed = {each["current_primary"] for each in answers}
+        linked = all(
+            peer["link"] == "connected" and peer["alive"]
+            for each in answers
+            for peer in each["peers"]
+        )
+        if not linked or len(writers) != 1 or followed != {writers[0][0]}:
+            return None
+        return writers[0]
+
+    def wait_until_agreed(self, seconds: float) -> tuple[str, int] | None:
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.agreement()
+            if found is not None or time.monotonic() > deadline:
+                return found
+            time.sleep(POLL)

@@ -1,0 +1,180 @@
+"""What an attack costs, taken from outside: /proc, the logs, and what the nodes wrote."""
+
+from __future__ import annotations
+
+import collections
+import random
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from tests.soak.chaos.journal import read
+from tests.soak.chaos.judge import judge
+from tests.soak.chaos.outages import longest_gap
+from tests.soak.hostile.cases import Case, Scene
+from tests.soak.hostile.cluster import POLL, Cluster
+
+SAMPLE_EVERY: Final = 0.05
+BACK_WITHIN: Final = 10.0
+BEARABLE_LOSSES: Final = 1
+"""A process that the machine, or a case, stops for a moment loses the lease of itself."""
+_NANO: Final = 1e-9
+_DETAILS: Final = re.compile(r"b'.*'|b\".*\"|'[^']*'|\"[^\"]*\"|\d+(\.\d+)*(:\d+)?")
+_ELECTED: Final = re.compile("elected primary of epoch")
+_LOST: Final = re.compile("lost the lease")
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """The figures of one case. Of those of several nodes, the worst."""
+
+    case: str
+    title: str
+    did: str
+    seconds: float
+    elections: int
+    epochs: int
+    """By how much the highest epoch that somebody wrote in grew."""
+    leases_lost: int
+    """Refusals after a write, and what a primary noted of its own; the greater."""
+    calm_gap: float
+    """The longest time between two writes before the attack, in seconds."""
+    gap: float
+    """And during it."""
+    memory: int
+    """Kilobytes that a node grew by."""
+    descriptors: tuple[int, int, int]
+    """Before, at most, after: of the node that had most."""
+    log_lines: int
+    log_rate: float
+    """Lines a second of the cause that most were about, in one node."""
+    log_cause: str
+    back_after: float | None
+    """Seconds until all was as before, None if it was not."""
+    failures: list[str]
+    """What must not be: two writers, an election without need, leases lost, no way back."""
+
+
+class Sampler:
+    """Looks at memory and descriptors of all nodes until stopped."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.memory: dict[str, int] = collections.defaultdict(int)
+        self.descriptors: dict[str, int] = collections.defaultdict(int)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_EVERY):
+            for node in self._cluster:
+                name = node.name
+                self.memory[name] = max(self.memory[name], node.memory())
+                self.descriptors[name] = max(self.descriptors[name], node.descriptors())
+
+
+def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
+    """Watch the calm, attack, and wait until all is as before."""
+    agreed = cluster.wait_until_agreed(BACK_WITHIN)
+    if agreed is None:
+        raise RuntimeError(f"no agreement before {case.name}; see {cluster.directory}")
+    primary, epoch = agreed
+    calm_from = time.monotonic()
+    with Sampler(cluster) as calm:
+        time.sleep(0.3 if quick else 2.0)
+    begin = time.monotonic()
+    logs = {node.name: _size(node.log) for node in cluster}
+    refused = _size(cluster.refusals)
+    with Sampler(cluster) as sampler:
+        did = case.attack(Scene(cluster, primary, epoch, quick, random.Random(seed)))
+        end = time.monotonic()
+        back = _wait_until_back(cluster, calm.descriptors, end)
+    after = max(node.descriptors() for node in cluster)
+    finished = time.monotonic()
+    lines = {node.name: _lines(node.log, logs[node.name]) for node in cluster}
+    everything = [line for told in lines.values() for line in told]
+    writes = read(cluster.journal)
+    verdict = judge(writes)
+    times = sorted(write.asked * _NANO for write in writes)
+    noted = sum(1 for line in everything if _LOST.search(line))
+    elections = sum(1 for line in everything if _ELECTED.search(line))
+    leases_lost = max(noted, len(_lines(cluster.refusals, refused)))
+    cause, count = _commonest(lines.values())
+    return Result(
+        case=case.name,
+        title=case.title,
+        did=did,
+        seconds=end - begin,
+        elections=elections,
+        epochs=verdict.highest_epoch - epoch,
+        leases_lost=leases_lost,
+        calm_gap=longest_gap(times, calm_from, begin),
+        gap=longest_gap(times, begin, finished),
+        memory=max(sampler.memory[node.name] - calm.memory[node.name] for node in cluster),
+        descriptors=(
+            max(calm.descriptors.values()),
+            max(sampler.descriptors.values()),
+            after,
+        ),
+        log_lines=len(everything),
+        log_rate=count / max(1.0, end - begin),
+        log_cause=cause,
+        back_after=back,
+        failures=[*verdict.violations, *_harm(case, elections, leases_lost, back)],
+    )
+
+
+def _harm(case: Case, elections: int, leases_lost: int, back: float | None) -> Iterator[str]:
+    if case.unpreventable:
+        return
+    if elections:
+        yield f"{elections} elections"
+    if leases_lost > BEARABLE_LOSSES:
+        yield f"{leases_lost} leases lost"
+    if back is None:
+        yield f"not as before after {BACK_WITHIN:.0f} s"
+
+
+def _wait_until_back(cluster: Cluster, before: dict[str, int], end: float) -> float | None:
+    """Seconds from `end` until all agree and no node has more descriptors than before."""
+    while time.monotonic() < end + BACK_WITHIN:
+        agreed = cluster.agreement()
+        time.sleep(POLL)  # the status pages' own connections are gone then
+        if agreed and all(node.descriptors() <= before[node.name] for node in cluster):
+            return time.monotonic() - end
+    return None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _lines(path: Path, begin: int) -> list[str]:
+    if not path.exists():
+        return []
+    with open(path, "rb") as log:
+        log.seek(begin)
+        return log.read().decode(errors="replace").splitlines()
+
+
+def _commonest(logs: Iterable[list[str]]) -> tuple[str, int]:
+    """The text, without times and other details, that one node repeated most often."""
+    found = ("", 0)
+    for lines in logs:
+        texts = collections.Counter(_DETAILS.sub("…", line)[26:126] for line in lines)
+        for text, count in texts.most_common(1):
+            found = max(found, (text, count), key=lambda each: each[1])
+    return found

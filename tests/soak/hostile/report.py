@@ -1,0 +1,38 @@
+"""One line a case, as docs/reliability.md has them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.soak.hostile.measure import Result
+
+_COLUMNS: Final = (
+    "case",
+    "did",
+    "elections",
+    "leases lost",
+    "longest gap before / then (ms)",
+    "memory (MB)",
+    "descriptors before / most / after",
+    "log lines, worst a second",
+    "back after (s)",
+)
+HEADER: Final = "\n".join(
+    ("| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)),
+)
+
+
+def row(result: Result) -> str:
+    before, most, after = result.descriptors
+    cells = (
+        f"`{result.case}`: {result.title}",
+        f"{result.did} ({result.seconds:.0f} s)",
+        f"{result.elections} (epoch +{result.epochs:,})",
+        str(result.leases_lost),
+        f"{1000 * result.calm_gap:.0f} / {1000 * result.gap:.0f}",
+        f"+{result.memory / 1024:.1f}",
+        f"{before} / {most} / {after}",
+        f"{result.log_lines:,}, {result.log_rate:.1f}",
+        "never" if result.back_after is None else f"{result.back_after:.1f}",
+    )
+    return "| " + " | ".join(cells) + " |" + "".join(f"\nWRONG: {each}" for each in result.failures)

@@ -1,0 +1,373 @@
+"""docs/operating.md: its transcript is of the same commands, and what it promises holds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.config import ElectConfig, quorum
+from kevy_elect.elector import Elector
+from kevy_elect.testing import SimulatedCluster, Violation
+from kevy_elect.testing.checkers import (
+    Checker,
+    EpochsRise,
+    OnePrimaryPerEpoch,
+    OneVotePerEpoch,
+    OneWriter,
+)
+from tests.soak.operating.page import Command, commands, prompted, typed
+from tests.soak.operating.trial import Trial, Typed
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+QUICK = ElectConfig(
+    hb_interval=0.05,
+    down_after=0.5,
+    election_timeout=0.5,
+    election_backoff=0.1,
+    election_backoff_jitter=0.4,
+)
+SLOW = attrs.evolve(QUICK, down_after=1.0, lease_margin=0.25, ack_margin=0.02)
+LONG = 4.0
+"""Seconds in which anything that is to happen has happened, at these timings."""
+
+
+class PageTests(SynchronousTestCase):
+    """What of a page is a command, and when its output agrees."""
+
+    def test_prompts_say_where(self) -> None:
+        page = "## One\n```console\nab# date\nw$ echo\n```\n"
+        self.assertEqual(
+            commands(page),
+            [Command(3, "One", "ab", "date"), Command(4, "One", "w", "echo")],
+        )
+        self.assertEqual(typed(commands(page)), [("a", "date"), ("b", "date"), ("w", "echo")])
+
+    def test_other_blocks_and_text_are_none(self) -> None:
+        self.assertEqual(commands("a# date\n```sh\na# date\n```\n`b# date`\n"), [])
+
+    def test_a_command_goes_on(self) -> None:
+        (command,) = commands("```console\na# cat <<END\n> x\n>\n> END\n```\n")
+        self.assertEqual(command.text, "cat <<END\nx\n\nEND")
+        again = f"```console\n{prompted('a', command.text)}\n```\n"
+        self.assertEqual(commands(again)[0].text, command.text)
+
+    def test_a_block_of_output_only_is_refused(self) -> None:
+        self.assertRaises(ValueError, commands, "```console\nno prompt\n```\n")
+
+    def test_output_agrees_line_by_line(self) -> None:
+        command = Command(1, "", "a", "x", ("one …s", "two"))
+        self.assertTrue(command.agrees("one 0.1 s\ntwo\n"))
+        self.assertFalse(command.agrees("one 0.1 s\n"))
+        self.assertFalse(command.agrees("one 0.1 s\ntwo\nthree\n"))
+        self.assertFalse(command.agrees("one\n0.1 s\ntwo\n"))
+
+    def test_a_line_of_anything_stands_for_any_lines(self) -> None:
+        command = Command(1, "", "a", "x", ("…", "two", "…"))
+        for told in ("two\n", "one\ntwo\n", "one\n\ntwo\nthree\nfour\n"):
+            self.assertTrue(command.agrees(told))
+        self.assertFalse(command.agrees("one\n"))
+
+    def test_output_that_is_not_shown_may_be_anything(self) -> None:
+        self.assertTrue(Command(1, "", "a", "x").agrees("what\never\n"))
+
+
+class TranscriptTests(SynchronousTestCase):
+    def test_it_is_of_the_commands_that_the_page_has(self) -> None:
+        page = commands((DOCS / "operating.md").read_text(encoding="utf-8"))
+        transcript = commands((DOCS / "operating-transcript.md").read_text(encoding="utf-8"))
+        self.assertEqual(typed(transcript), typed(page), "run python -m tests.soak.operating")
+
+    def test_it_is_of_a_trial_in_which_nothing_was_lost(self) -> None:
+        text = (DOCS / "operating-transcript.md").read_text(encoding="utf-8")
+        self.assertIn("\n- Violations: 0.\n", text)
+
+
+class CountingTests(SynchronousTestCase):
+    """A trial in which nothing was counted proves nothing."""
+
+    def idle(self, *acknowledged: float) -> list[str]:
+        trial = Trial(site=None, tell=lambda text: None)  # type: ignore[arg-type]
+        for number, section in enumerate(("One", "Two", "Three")):
+            trial.typed.append(Typed(section, "a", "x", "", number, number + 1))
+        return trial.idle(acknowledged)
+
+    def test_all_sections_after_the_first_increment_need_some(self) -> None:
+        self.assertEqual(self.idle(1.5, 2.5), [])
+        self.assertEqual(self.idle(0.5, 2.5), ["nobody counted during 'Two'"])
+        self.assertEqual(self.idle(), ["nobody counted"])
+
+
+class Changing:
+    """A simulated cluster in which each node goes by its own list of members."""
+
+    def __init__(
+        self, seed: int, lists: dict[str, Sequence[str]], checkers: Sequence[Checker] | None = None
+    ) -> None:
+        """`lists` are those at the start; a node without a list does not run yet."""
+        names = [f"n{number}" for number in range(1, 6)]
+        self.lists = lists = {name: lists.get(name, [name]) for name in names}
+        self._listed = {name for name in names if len(lists[name]) > 1}
+
+        class Listed(Elector):
+            def __init__(self, node_id: str, peer_ids: object, *args: str, **rest: object) -> None:
+                super().__init__(node_id, lists[node_id], *args, **rest)  # type: ignore[arg-type]
+
+        self.cluster = SimulatedCluster(
+            seed,
+            len(names),
+            QUICK,
+            checkers=checkers
+            or [OnePrimaryPerEpoch(), OneVotePerEpoch(), OneWriter(), EpochsRise()],
+            elector=Listed,
+        )
+        self.cluster.tracing = False
+        for name in names:
+            if name not in self._listed:
+                self.cluster.crash(name)
+        self.separate()
+
+    def separate(self) -> None:
+        """Nodes that are not in each other's list hear nothing of each other."""
+        for one, other in combinations(self.lists, 2):
+            if one not in self.lists[other] or other not in self.lists[one]:
+                self.cluster.cut(one, other)
+
+    def relist(self, name: str, members: Sequence[str]) -> None:
+        """Restart a node, or start it, with another list."""
+        if self.cluster.nodes[name].running:
+            self.cluster.resume(name)
+            self.cluster.crash(name)
+        self.lists[name] = members
+        self._listed.add(name)
+        self.mend()
+        self.cluster.restart(name)
+
+    def remove(self, name: str) -> None:
+        self.cluster.resume(name)
+        if self.cluster.nodes[name].running:
+            self.cluster.crash(name)
+        self._listed.discard(name)
+
+    def mend(self) -> None:
+        self.cluster.heal()
+        self.separate()
+
+    def part(self, *groups: Iterable[str]) -> None:
+        self.cluster.partition(*groups)
+        self.separate()
+
+    def harm(self, rng: random.Random) -> None:
+        """Something goes wrong, or is right again, for a while."""
+        running = sorted(self._listed)
+        victim = rng.choice(running)
+        match rng.choice(("part", "crash", "pause", "mend", "calm")):
+            case "part":
+                side = [name for name in running if rng.random() < 0.5]
+                self.part(side, [name for name in running if name not in side])
+            case "crash" if self.cluster.nodes[victim].running:
+                self.cluster.resume(victim)
+                self.cluster.crash(victim)
+                self.cluster.advance(rng.uniform(0, 1))
+                self.cluster.restart(victim)
+            case "pause" if self.cluster.nodes[victim].running:
+                self.cluster.pause(victim)
+                self.cluster.advance(rng.uniform(0, 1))
+                self.cluster.resume(victim)
+            case "mend":
+                self.mend()
+        self.cluster.advance(rng.uniform(0, 1))
+
+
+def members(*numbers: int) -> list[str]:
+    return [f"n{number}" for number in numbers]
+
+
+class MembersTests(SynchronousTestCase):
+    """Change the members."""
+
+    STEPS = (members(1, 2, 3, 4), members(1, 2, 3, 4, 5), members(1, 2, 4, 5))
+
+    def test_majorities_of_neighbouring_sizes_share_a_member(self) -> None:
+        for size in range(1, 100):
+            self.assertGreater(quorum(size) + quorum(size + 1), size + 1)
+
+    def test_one_member_at_a_time_is_safe_whatever_fails_meanwhile(self) -> None:
+        for seed in range(8):
+            rng = random.Random(seed)
+            trio = members(1, 2, 3)
+            changing = Changing(seed, dict.fromkeys(trio, trio))
+            changing.cluster.advance(2)
+            for step in self.STEPS:
+                for name in rng.sample(step, len(step)):
+                    changing.relist(name, step)
+                    changing.harm(rng)
+                for name in set(changing.lists) - set(step):
+                    changing.remove(name)
+                changing.mend()
+                changing.cluster.advance(LONG)
+                self.assertEqual(len(changing.cluster.writers()), 1)
+
+    def test_two_more_at_once_can_make_two_writers_even_in_one_epoch(self) -> None:
+        trio, five = members(1, 2, 3), members(1, 2, 3, 4, 5)
+        changing = Changing(1, dict.fromkeys(trio, trio))
+        changing.cluster.advance(2)
+        self.assertEqual(changing.cluster.writers(), ["n1"])
+        for name in ("n3", "n4", "n5"):
+            changing.relist(name, five)
+        changing.part(["n1", "n2"], ["n3", "n4", "n5"])
+        changing.cluster.hand_over("n2")
+        self.assertRaises(Violation, changing.cluster.advance, LONG)
+        self.assertEqual(len(changing.cluster.writers()), 2)
+        broken = {violation.promise for violation in changing.cluster.violations}
+        self.assertEqual(broken, {OneWriter.promise, OnePrimaryPerEpoch.promise})
+
+    def test_an_exchange_at_once_can_make_two_writers(self) -> None:
+        old, new = members(1, 2, 3), members(1, 2, 4)
+        changing = Changing(1, dict.fromkeys(old, old))
+        changing.cluster.advance(2)
+        for name in ("n2", "n4"):
+            changing.relist(name, new)
+        changing.part(["n1", "n3"], ["n2", "n4"])
+        self.assertRaises(Violation, changing.cluster.advance, LONG)
+        self.assertEqual(len(changing.cluster.writers()), 2)
+
+    def test_one_that_was_left_behind_two_steps_ago_can_make_two_writers(self) -> None:
+        trio, five = members(1, 2, 3), members(1, 2, 3, 4, 5)
+        changing = Changing(1, dict.fromkeys(five, five))
+        changing.cluster.advance(2)
+        for name in ("n1", "n2"):
+            changing.relist(name, trio)
+        changing.part(["n1", "n2"], ["n3", "n4", "n5"])
+        self.assertRaises(Violation, changing.cluster.advance, LONG)
+
+
+class LostBallotTests(SynchronousTestCase):
+    """A data directory is lost or damaged: n3's, which had voted for n2 in epoch 3."""
+
+    def lose(self) -> SimulatedCluster:
+        """n2 was primary of epoch 3 and is down; n1 never heard of that, and is in epoch 2."""
+        cluster = SimulatedCluster(1, 3, QUICK, checkers=[OnePrimaryPerEpoch(), OneWriter()])
+        self.assertEqual(cluster.settle(), "n1")
+        cluster.crash("n1")
+        cluster.advance(LONG)
+        self.assertEqual((cluster.writers(), cluster.nodes["n2"].elector.epoch), (["n2"], 3))
+        cluster.crash("n2")
+        cluster.crash("n3")
+        return cluster
+
+    def restart_with(self, cluster: SimulatedCluster, epoch: int) -> None:
+        cluster.nodes["n3"].disk._saved = epoch, None
+        cluster.restart("n1")
+        cluster.restart("n3")
+
+    def test_without_it_an_epoch_can_get_a_second_primary(self) -> None:
+        cluster = self.lose()
+        self.restart_with(cluster, 0)
+        with self.assertRaises(Violation) as caught:
+            cluster.advance(LONG)
+        self.assertEqual(caught.exception.promise, OnePrimaryPerEpoch.promise)
+
+    def test_so_it_can_with_the_epoch_of_those_that_run_only(self) -> None:
+        cluster = self.lose()
+        self.restart_with(cluster, 2)
+        self.assertRaises(Violation, cluster.advance, LONG)
+
+    def test_the_highest_epoch_of_all_others_keeps_epochs_apart(self) -> None:
+        cluster = self.lose()
+        self.restart_with(cluster, cluster.nodes["n2"].disk.load()[0])
+        cluster.advance(LONG)
+        self.assertEqual(len(cluster.writers()), 1)
+        self.assertGreater(max(node.elector.epoch for node in cluster.running()), 3)
+
+    def test_a_far_higher_epoch_does_too_and_a_switchover_brings_all_there(self) -> None:
+        cluster = self.lose()
+        self.restart_with(cluster, 1_000_002)
+        cluster.restart("n2")
+        leader = cluster.settle()
+        cluster.hand_over("n2" if leader != "n2" else "n3")
+        cluster.advance(LONG)
+        cluster.settle()
+        (epoch,) = {node.elector.epoch for node in cluster.running()}
+        self.assertGreater(epoch, 1_000_002)
+
+    def test_a_far_higher_epoch_takes_no_role_away(self) -> None:
+        cluster = SimulatedCluster(1, 3, QUICK)
+        self.assertEqual(cluster.settle(), "n1")
+        cluster.crash("n3")
+        cluster.nodes["n3"].disk._saved = 1_000_002, None
+        cluster.restart("n3")
+        for _ in range(40):
+            cluster.advance(LONG / 40)
+            self.assertEqual(cluster.writers(), ["n1"])
+
+    def test_even_without_it_no_two_write_at_once(self) -> None:
+        """n3 backs n1, forgets it, and is asked by n2, which has heard nothing of n1 for long."""
+        for seed in range(10):
+            cluster = SimulatedCluster(seed, 3, QUICK, checkers=[OneWriter()])
+            self.assertEqual(cluster.settle(), "n1")
+            cluster.cut("n1", "n2")
+            cluster.advance(LONG)
+            self.assertEqual(cluster.writers(), ["n1"])
+            cluster.crash("n3")
+            cluster.nodes["n3"].disk._saved = 0, None
+            cluster.isolate("n1")
+            cluster.restart("n3")
+            cluster.advance(LONG)
+            self.assertIn(cluster.writers(), (["n2"], ["n3"]))
+
+
+class TimingsTests(SynchronousTestCase):
+    """Change the timings: n1 is primary, and down_after grows."""
+
+    def reload(self, cluster: SimulatedCluster, *names: str) -> None:
+        for name in names:
+            cluster.nodes[name].elector.use_timings(SLOW)
+
+    def lose_primary(self, cluster: SimulatedCluster) -> None:
+        """n1 goes and comes back, with the old timings."""
+        cluster.crash("n1")
+        cluster.advance(LONG)
+        cluster.restart("n1")
+        cluster.advance(LONG)
+
+    def cut_off_twice(self, cluster: SimulatedCluster) -> None:
+        """n2 is left by n3 first, and by n1, on which its lease then hangs, later."""
+        cluster.cut("n2", "n3")
+        cluster.advance(LONG)
+        cluster.cut("n2", "n1")
+        cluster.advance(LONG)
+
+    def test_a_failover_in_between_can_make_two_writers(self) -> None:
+        cluster = SimulatedCluster(1, 3, QUICK)
+        self.assertEqual(cluster.settle(), "n1")
+        self.reload(cluster, "n2", "n3")
+        self.lose_primary(cluster)
+        self.assertEqual(cluster.writers(), ["n2"])
+        with self.assertRaises(Violation) as caught:
+            self.cut_off_twice(cluster)
+        self.assertEqual(caught.exception.promise, OneWriter.promise)
+
+    def test_replicas_that_stand_aside_meanwhile_cannot(self) -> None:
+        cluster = SimulatedCluster(1, 3, QUICK)
+        self.assertEqual(cluster.settle(), "n1")
+        for name in ("n2", "n3"):
+            node = cluster.nodes[name]
+            node.elector.stand_aside(node.clock(), 100.0)
+        self.reload(cluster, "n2", "n3")
+        self.lose_primary(cluster)
+        self.assertEqual(cluster.writers(), ["n1"])
+        self.cut_off_twice(cluster)
+
+    def test_once_all_have_it_they_need_not(self) -> None:
+        cluster = SimulatedCluster(1, 3, QUICK)
+        self.assertEqual(cluster.settle(), "n1")
+        self.reload(cluster, "n2", "n3")
+        self.lose_primary(cluster)
+        self.reload(cluster, "n1")
+        cluster.advance(LONG)
+        self.cut_off_twice(cluster)

@@ -1,0 +1,136 @@
+"""A cluster of real twistd processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.support.transports import free_ports
+
+DEADLINE = 20.0
+TIMINGS = ("--hb-interval=0.05", "--down-after=0.5", "--election-timeout=0.5")
+BACKOFF = ("--election-backoff=0.1", "--election-backoff-jitter=0.3")
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twist; Twist.main()")
+
+
+class Node:
+    """One node's process, its directory and its log."""
+
+    def __init__(self, node_id: str, peers: str, http: int, directory: Path) -> None:
+        self.node_id = node_id
+        self.peers = peers
+        self.http = http
+        self.directory = directory
+        self.data = directory / f"data-{node_id}"
+        self.log = directory / f"{node_id}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(
+        self, *more: str, runner: Sequence[str] = (*TWISTD, "-n", "--pidfile=")
+    ) -> list[str]:
+        return [
+            *runner,
+            "kevy-elect",
+            f"--node-id={self.node_id}",
+            f"--peers={self.peers}",
+            f"--data-dir={self.data}",
+            f"--http=tcp:{self.http}:interface=127.0.0.1",
+            *TIMINGS,
+            *BACKOFF,
+            *more,
+        ]
+
+    def start(self, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                command or self.command(),
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self.process
+
+    def kill(self, signal_number: int = signal.SIGKILL) -> int:
+        """Send the signal and wait for the end; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal_number)
+        return self.process.wait(DEADLINE)
+
+    async def status(self) -> dict[str, Any] | None:
+        """What the node tells over HTTP, None if it does not answer."""
+        told: dict[str, Any] | None = await deferToThread(self._ask)
+        return told
+
+    def _ask(self) -> Any:
+        try:
+            with urlopen(f"http://127.0.0.1:{self.http}/status", timeout=1) as answer:
+                return json.load(answer)
+        except OSError:
+            return None
+
+
+class Cluster:
+    def __init__(self, directory: Path, ids: str = "abc") -> None:
+        ports = free_ports(2 * len(ids))
+        peers = ",".join(f"{n}@127.0.0.1:{p}" for n, p in zip(ids, ports, strict=False))
+        self.nodes = {
+            n: Node(n, peers, http, directory)
+            for n, http in zip(ids, ports[len(ids) :], strict=True)
+        }
+
+    def __getitem__(self, node_id: str) -> Node:
+        return self.nodes[node_id]
+
+    def start(self) -> None:
+        for node in self.nodes.values():
+            node.start()
+
+    async def agreed(
+        self, ids: str = "abc", other_than: str | None = None
+    ) -> dict[str, Any] | None:
+        """The status of the primary with a lease that all of `ids` follow."""
+        told = [await self[node_id].status() for node_id in ids]
+        if any(each is None for each in told):
+            return None
+        primaries = {each["current_primary"] for each in told if each}
+        writers = [each for each in told if each and each["can_write"]]
+        if len(primaries) != 1 or len(writers) != 1 or other_than in primaries:
+            return None
+        return writers[0] if writers[0]["node_id"] in primaries else None
+
+    async def settled(self, ids: str = "abc", other_than: str | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = await poll(lambda: self.agreed(ids, other_than))
+        return found
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"== {node.log.name}\n{node.log.read_text()}"
+            for node in self.nodes.values()
+            if node.log.exists()
+        )
+
+
+async def poll(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """The first true answer; fails after DEADLINE seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        answer = await ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail("waited in vain")
+        await deferLater(reactor, 0.02)
