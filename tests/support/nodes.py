@@ -424,3 +424,24 @@ class Net:
             if node.role is Role.PRIMARY:
                 known = self.primaries.setdefault(node.epoch, node.node_id)
                 assert known == node.node_id, f"two primaries of epoch {node.epoch}"
+
+
+def everything(node_id: str, epoch: int) -> list[Message]:
+    """One of each message that this node may send."""
+    return [
+        primary(node_id, epoch, 9),
+        replica(node_id, epoch, 9),
+        candidate(node_id, epoch, 9),
+        offer(node_id, epoch, 9),
+        accept(node_id, epoch),
+        announce(node_id, epoch),
+    ]
+
+
+def orphan(node_id: str = "b", members: str = "abc", *, epoch: int = 3, offset: int = 0) -> Node:
+    """A follower of `a` whose primary has just said that it is a replica of a later epoch: it
+    knows none now, and waits for down_after (R5)."""
+    node = follower(node_id, members, epoch=epoch, offset=offset)
+    node.hear(replica("a", epoch + 1))
+    assert node.primary is None
+    return node

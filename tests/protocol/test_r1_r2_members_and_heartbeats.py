@@ -1,0 +1,141 @@
+"""R1 and R2 of docs/protocol.md: who is heard, and what is repeated.
+
+The node under test is `b` of a, b and c where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.errors import FrameError
+from kevy_elect.messages import U64_MAX, Announce, Heartbeat, Outbound, Role
+from tests.support.nodes import (
+    CONFIG,
+    EVERYBODY,
+    TICK,
+    Node,
+    address,
+    announce,
+    announces,
+    candidate,
+    elected,
+    everything,
+    follower,
+    heartbeats,
+    offer,
+    offers,
+    primary,
+    replica,
+    running,
+)
+
+DOWN = CONFIG.down_after
+HB = CONFIG.hb_interval
+INFERRED = DOWN - CONFIG.lease_margin
+"""What is heard keeps the lease of R8 for so long."""
+LEAP = 2**32
+
+
+class R1MembersOnly(SynchronousTestCase):
+    """R1: strangers, and epochs that cannot be, change nothing at all."""
+
+    def states(self) -> list[Node]:
+        return [Node(), follower(), running("b"), elected("b")]
+
+    def test_strangers_change_nothing(self) -> None:
+        for node in self.states():
+            for stranger in ("x", "b", "*", "A", ""):
+                for epoch in (1, 3, 4, LEAP + 100, U64_MAX):
+                    for message in everything(stranger, epoch):
+                        before = node.state()
+                        self.assertEqual(node.hear(message), [])
+                        self.assertEqual(node.state(), before, message)
+
+    def test_a_stranger_is_not_heard_after_a_pause_either(self) -> None:
+        node = elected("b")
+        node.sleep(10)
+        before = node.state()
+        node.hear(*everything("x", 3))
+        self.assertEqual(node.state(), before)
+
+    def test_a_message_with_another_id_than_its_sender_changes_nothing(self) -> None:
+        for node in self.states():
+            for message in everything("c", 4):
+                before = node.state()
+                self.assertEqual(node.elector.on_message("a", message, node.now), [])
+                self.assertEqual(node.state(), before)
+
+    def test_an_epoch_too_far_ahead_is_an_error_and_changes_nothing(self) -> None:
+        for node in self.states():
+            for epoch in (node.epoch + LEAP + 1, U64_MAX):
+                for message in everything("c", epoch):
+                    node.now += TICK
+                    before = node.state()
+                    error = self.assertRaises(FrameError, node.hear, message)
+                    self.assertEqual(error.kind, "bad_epoch")
+                    self.assertEqual(node.state(), before)
+
+    def test_the_highest_epoch_that_is_believed(self) -> None:
+        node = follower()
+        node.hear(announce("c", 3 + LEAP))
+        self.assertEqual((node.primary, node.epoch), ("c", 3 + LEAP))
+
+
+class R2Heartbeats(SynchronousTestCase):
+    """R2: what is said, how often, and again."""
+
+    def test_the_first_tick_sends_one(self) -> None:
+        node = Node(start=False, epoch=7, offset=42)
+        expected = Outbound(EVERYBODY, Heartbeat(7, "b", Role.REPLICA, 42))
+        self.assertEqual(node.tick(), [expected])
+
+    def test_every_hb_interval(self) -> None:
+        node = follower()
+        out = node.live(40 * HB, primary("a", 3), replica("c", 3))
+        self.assertEqual(out, [Outbound(EVERYBODY, replica("b", 3))] * 40)
+
+    def test_not_more_often_however_often_it_runs(self) -> None:
+        node = follower()
+        for _ in range(10):
+            self.assertEqual(node.tick(), [])
+
+    def test_late_ticks_do_not_stretch_the_interval(self) -> None:
+        node = follower()
+        for _ in range(60):
+            node.now += 0.75 * HB
+            node.hear(primary("a", 3))
+            node.tick()
+        self.assertEqual(len(heartbeats(node.sent)), 45)
+
+    def test_nothing_is_made_up_for_after_a_pause(self) -> None:
+        node = follower()
+        node.sleep(60)
+        self.assertEqual(len(heartbeats(node.tick())), 1)
+
+    def test_the_current_epoch_role_and_offset(self) -> None:
+        node = elected("b", epoch=5)
+        node.elector.set_repl_offset(77)
+        out = node.live(HB, replica("a", 5), replica("c", 5))
+        self.assertEqual(out, [Outbound(EVERYBODY, Heartbeat(5, "b", Role.PRIMARY, 77))])
+
+    def test_a_candidate_repeats_its_offer_with_each_heartbeat(self) -> None:
+        node = running("b")
+        out = node.live(4 * HB, replica("a", 2), replica("c", 2))
+        self.assertEqual(heartbeats(out), [Outbound(EVERYBODY, candidate("b", 3))] * 4)
+        self.assertEqual(offers(out), [Outbound(EVERYBODY, offer("b", 3))] * 4)
+
+    def test_a_primary_repeats_its_announce_every_announce_interval(self) -> None:
+        node = elected("b")
+        expected = Outbound(EVERYBODY, Announce(3, "b", address("b")))
+        out = node.live(8 * CONFIG.announce_interval, replica("a", 3), replica("c", 3))
+        self.assertEqual(announces(out), [expected] * 8)
+
+    def test_a_primary_without_its_lease_goes_on_announcing(self) -> None:
+        node = elected("b")
+        node.live(INFERRED)
+        self.assertFalse(node.can_write())
+        self.assertEqual(len(announces(node.live(CONFIG.announce_interval))), 1)
+
+    def test_a_replica_neither_offers_nor_announces(self) -> None:
+        out = follower().live(2 * DOWN, primary("a", 3), replica("c", 3))
+        self.assertEqual(out, heartbeats(out))
