@@ -19,10 +19,11 @@ from twisted.python import usage
 from kevy_elect import __version__
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
-from kevy_elect.children.primary_command import Command, OnExit, whole_grace
+from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import BallotError, ElectError
+from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
 from kevy_elect.ops.agent_check import AgentCheckFactory
 from kevy_elect.ops.log import LogLines

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import __version__
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
-from kevy_elect.children.primary_command import OnExit, whole_grace
 from kevy_elect.children.primary_only import PrimaryOnly
+from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.settings.table import COMMANDS
 from kevy_elect.tap import Node, Options, makeService
 

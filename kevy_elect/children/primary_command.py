@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -15,7 +13,6 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.children.primary_only import longest_grace
 from kevy_elect.children.supervised import (
     STDERR,
     CommandError,
@@ -24,7 +21,7 @@ from kevy_elect.children.supervised import (
     election_environment,
     printable,
 )
-from kevy_elect.config import ElectConfig
+from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.reactor import end_with
 
@@ -32,33 +29,8 @@ FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
 STEADY_AFTER: Final = 10.0
 """Seconds; who ran that long is restarted as quickly as the first time."""
-LEAST_KILL_TIME: Final = 0.15
-"""Seconds that SIGKILL has, at least, to take effect before the lease is over."""
-
 LAST_RESORT: Final = 0.05
 """Seconds after which the group is killed from here if its keeper did not."""
-
-
-class OnExit(Enum):
-    """What to do when the command ends although this node is primary."""
-
-    RESTART = "restart"
-    STEP_DOWN = "step-down"
-    STOP = "stop"
-
-
-def whole_grace(stop_grace: float) -> float:
-    """The grace, in seconds, that `PrimaryOnly` must give a command which gets `stop_grace`
-    seconds between SIGTERM and SIGKILL: SIGKILL takes time too, with much memory more of it."""
-    return stop_grace + max(LEAST_KILL_TIME, stop_grace / 4)
-
-
-def longest_stop_grace(config: ElectConfig) -> float:
-    """The longest time between SIGTERM and SIGKILL, in seconds, for which these timings leave
-    enough lease, rounded down to milliseconds; below 0 if there is none."""
-    longest = longest_grace(config)
-    exactly = min(longest - LEAST_KILL_TIME, longest / 1.25)
-    return math.floor(exactly * 1000 - 1e-6) / 1000  # never more, whatever floats lose
 
 
 class Backoff:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
 
 from twisted.application.internet import TimerService
 from twisted.application.service import IService, IServiceCollection, Service
@@ -15,13 +14,11 @@ from twisted.python.failure import Failure
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
+from kevy_elect.grace import LEAST_LEASE, longest_grace
 from kevy_elect.messages import Role
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import ChildStatus
 from kevy_elect.service.reactor import exit_now
-
-LEAST_LEASE: Final = 10
-"""Heartbeats of lease that a grace must leave: with less, every hiccup would stop the children."""
 
 
 class PrimaryOnly(Service):
@@ -261,12 +258,6 @@ def _runs(child: IService) -> bool:
 
 def _name(child: IService) -> str:
     return child.name or type(child).__name__
-
-
-def longest_grace(config: ElectConfig) -> float:
-    """The longest `stop_grace`, in seconds, that these timings allow; 0 or less if none."""
-    lease = config.down_after - max(config.lease_margin, config.ack_margin)
-    return lease - LEAST_LEASE * config.hb_interval
 
 
 def _check_grace(stop_grace: float, config: ElectConfig) -> None:

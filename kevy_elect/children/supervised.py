@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 from collections import deque
@@ -17,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from kevy_elect.children import supervisor as keeper
-from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.errors import ElectError
 from kevy_elect.service.observers import ElectorSnapshot
 
 MAX_LINE: Final = 4096
@@ -35,22 +34,6 @@ NOT_STARTED: Final = 127
 
 class CommandError(ElectError):
     """A command that cannot be executed."""
-
-
-def split_command(text: str, shell: bool) -> tuple[str, ...]:
-    """The words of a command, or with `shell` what has /bin/sh run it.
-
-    Raises ConfigError if it is empty or a quote is left open.
-    """
-    try:
-        words = tuple(shlex.split(text))
-    except ValueError as error:
-        raise ConfigError(f"{str(error).lower()}: close the quote, or escape it") from None
-    if not words or not words[0]:
-        raise ConfigError("there is no command: name a program, and its arguments after it")
-    if "\0" in text:
-        raise ConfigError("a command cannot contain the character NUL: leave it out")
-    return ("/bin/sh", "-c", text) if shell else words
 
 
 def election_environment(node_id: str, snapshot: ElectorSnapshot) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from kevy_elect.cli.status_client import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError
-from kevy_elect.ops.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
+from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +17,7 @@ from typing import Any, Final
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -29,13 +28,9 @@ from twisted.python.failure import Failure
 from kevy_elect.errors import ConfigError, ElectError
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
+from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, parse_socket
 from kevy_elect.status import status
 
-SOCKET: Final = "admin.sock"
-"""Its name in the data directory."""
-MODE: Final = 0o600
-LONGEST_PATH: Final = 107
-"""Bytes that a Unix socket's path may have on Linux."""
 MAX_REQUEST: Final = 4096
 """Bytes of one request."""
 MAX_OPERATORS: Final = 16
@@ -44,10 +39,6 @@ MAX_SECONDS: Final = 1e9
 """Of any argument; each command has a bound of its own besides."""
 IDLE: Final = 10.0
 """Seconds within which a request has to be there."""
-DEFAULT_REST: Final = 30.0
-"""Seconds for which a node that stepped down does not stand."""
-DEFAULT_PATIENCE: Final = 10.0
-"""Seconds for which a switchover waits for children and data."""
 
 Say = Callable[[Step], object]
 Answer = dict[str, Any]
@@ -272,35 +263,6 @@ class Admin(Service):
     def note(self, text: str) -> None:
         """Log what an operator asked for, or what came of it."""
         self.log.info("{node}: operator: {text}", node=self.election.cluster.node_id, text=text)
-
-
-def socket_in(data_dir: str | os.PathLike[str]) -> str:
-    """The description of the usual endpoint of a node with this data directory."""
-    return f"unix:{quoteStringArgument(os.path.join(data_dir, SOCKET))}"
-
-
-def parse_socket(description: str) -> tuple[str, int] | None:
-    """Path and mode of the Unix socket that `description` means, None if it means none.
-
-    Raises ConfigError for one that cannot be.
-    """
-    kind, _, rest = description.partition(":")
-    if kind != "unix":
-        return None
-    path, *more = (part.replace("\\:", ":") for part in re.split(r"(?<!\\):", rest))
-    path = path.removeprefix("address=")
-    mode = MODE
-    for part in more:
-        if not re.fullmatch("mode=[0-7]{3,4}", part):
-            raise ConfigError(f"{description!r}: write unix:PATH or unix:PATH:mode=660")
-        mode = int(part.removeprefix("mode="), 8)
-    length = len(os.fsencode(path))
-    if not 0 < length <= LONGEST_PATH:
-        raise ConfigError(
-            f"the path of the socket {path!r} has {length} bytes, and may have "
-            f"{LONGEST_PATH}: choose a shorter one"
-        )
-    return path, mode
 
 
 def _remove_stale(path: str) -> None:

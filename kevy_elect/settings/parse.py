@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from twisted.internet.endpoints import serverFromString
-
-from kevy_elect.children.supervised import split_command
 from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
 from kevy_elect.errors import ConfigError
-from kevy_elect.ops.admin import parse_socket
+from kevy_elect.settings.admin import parse_socket
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
@@ -169,7 +167,9 @@ def _address(setting: Setting, value: Any) -> str:
 
 
 def _endpoint(setting: Setting, value: Any) -> str:
+    # Here, since a client that only names settings needs no Twisted.
     from twisted.internet import reactor
+    from twisted.internet.endpoints import serverFromString
 
     description = _text(setting, value)
     try:
@@ -198,6 +198,22 @@ def _command(setting: Setting, value: Any) -> tuple[str, ...]:
     if any("\0" in word for word in value):
         raise ConfigError("a command cannot contain the character NUL: leave it out")
     return tuple(value)
+
+
+def split_command(text: str, shell: bool) -> tuple[str, ...]:
+    """The words of a command, or with `shell` what has /bin/sh run it.
+
+    Raises ConfigError if it is empty or a quote is left open.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise ConfigError(f"{str(error).lower()}: close the quote, or escape it") from None
+    if not words or not words[0]:
+        raise ConfigError("there is no command: name a program, and its arguments after it")
+    if "\0" in text:
+        raise ConfigError("a command cannot contain the character NUL: leave it out")
+    return ("/bin/sh", "-c", text) if shell else words
 
 
 _PARSERS: Final[dict[Kind, Callable[[Setting, Any], Any]]] = {

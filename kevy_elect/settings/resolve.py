@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import attrs
 
-from kevy_elect.children.primary_command import OnExit, longest_stop_grace
-from kevy_elect.children.supervised import split_command
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, parse_advertised
 from kevy_elect.errors import ConfigError
-from kevy_elect.ops.admin import parse_socket, socket_in
+from kevy_elect.grace import OnExit, longest_stop_grace
 from kevy_elect.settings import parse as values
 from kevy_elect.settings import toml_file as config_file
+from kevy_elect.settings.admin import parse_socket, socket_in
 from kevy_elect.settings.table import (
     COMMANDS,
     DEFAULT_STOP_GRACE,
@@ -321,7 +320,7 @@ class _Reading:
         if self.values.get("shell"):
             for name in texts:
                 if name in self.values:
-                    self.values[name] = split_command(self.given[name].value, True)
+                    self.values[name] = values.split_command(self.given[name].value, True)
         for name in ("stop-grace", "on-exit"):
             if name in self.given and "run-primary" not in self.given:
                 self._add(

@@ -10,8 +10,8 @@ from typing import Final
 
 import attrs
 
-from kevy_elect.children.primary_command import OnExit
 from kevy_elect.config import ElectConfig
+from kevy_elect.grace import OnExit
 
 PREFIX: Final = "KEVY_ELECT_"
 """What the names of environment variables begin with."""

@@ -14,13 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect.children import supervisor as keeper
-from kevy_elect.children.primary_command import (
-    Backoff,
-    Command,
-    OnExit,
-    longest_stop_grace,
-    whole_grace,
-)
+from kevy_elect.children.primary_command import Backoff, Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.children.supervised import (
     LINES_PER_TURN,
@@ -31,10 +25,10 @@ from kevy_elect.children.supervised import (
     describe_status,
     election_environment,
     printable,
-    split_command,
 )
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
+from kevy_elect.grace import OnExit, longest_stop_grace, whole_grace
 from kevy_elect.messages import Role
 from kevy_elect.service.observers import ElectorSnapshot, Observers
 from tests.support.transports import cluster
@@ -117,17 +111,6 @@ def is_gone(pid: int) -> bool:
 
 
 class WordsTests(SynchronousTestCase):
-    def test_a_command_is_split_as_a_shell_would_but_not_run_by_one(self) -> None:
-        self.assertEqual(split_command("a 'b c' $HOME", False), ("a", "b c", "$HOME"))
-
-    def test_a_shell_gets_it_whole(self) -> None:
-        self.assertEqual(split_command("a | b", True), ("/bin/sh", "-c", "a | b"))
-
-    def test_what_is_no_command_is_refused(self) -> None:
-        for text in ("", "  ", "'open", "a \\", "''", "a \0"):
-            for shell in (False, True):
-                self.assertRaises(ConfigError, split_command, text, shell)
-
     def test_a_status_in_words(self) -> None:
         self.assertEqual(describe_status(3), "exited with status 3")
         self.assertEqual(describe_status(137), "ended by SIGKILL")

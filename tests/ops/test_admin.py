@@ -10,36 +10,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.errors import ConfigError
-from kevy_elect.ops.admin import (
-    COMMANDS,
-    MAX_OPERATORS,
-    MAX_REQUEST,
-    Admin,
-    parse_socket,
-    socket_in,
-)
+from kevy_elect.ops.admin import COMMANDS, MAX_OPERATORS, MAX_REQUEST, Admin
 from tests.service.test_election import ServiceTests
-
-
-class SocketTests(SynchronousTestCase):
-    def test_a_unix_socket_is_private_unless_told_otherwise(self) -> None:
-        self.assertEqual(parse_socket("unix:/run/a.sock"), ("/run/a.sock", 0o600))
-        self.assertEqual(parse_socket("unix:a.sock:mode=660"), ("a.sock", 0o660))
-        self.assertEqual(parse_socket("unix:address=a.sock"), ("a.sock", 0o600))
-
-    def test_a_colon_in_a_path_is_no_end_of_it(self) -> None:
-        self.assertEqual(parse_socket(socket_in("/data:1")), ("/data:1/admin.sock", 0o600))
-
-    def test_other_endpoints_are_none(self) -> None:
-        self.assertIsNone(parse_socket("tcp:7000:interface=127.0.0.1"))
-
-    def test_what_cannot_be_a_socket_is_refused_by_name(self) -> None:
-        for description in ("unix:", "unix:/a:mode=999", "unix:/a:lockfile=0", "unix:" + "x" * 200):
-            error = self.assertRaises(ConfigError, parse_socket, description)
-            self.assertIn(description.removeprefix("unix:")[:20], str(error))
 
 
 class AdminTests(ServiceTests):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.children.primary_command import OnExit
+from kevy_elect.grace import OnExit
 from kevy_elect.settings.resolve import Configuration, MistakesError, Origin, Source, read
 from kevy_elect.settings.table import NAMED
 

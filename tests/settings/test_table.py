@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.children.primary_command import OnExit
 from kevy_elect.config import ElectConfig
+from kevy_elect.grace import OnExit
 from kevy_elect.settings.resolve import read
 from kevy_elect.settings.table import NAMED, SETTINGS, TIMINGS, Kind, did_you_mean
 from kevy_elect.tap import Options

@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.ops.admin import Admin, socket_in
+from kevy_elect.ops.admin import Admin
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect.settings.admin import socket_in
 from tests.soak.chaos.orders import STOP_BEFORE_WRITE, Orders
 from tests.soak.counter.counter import Count, Counter
 from tests.soak.counter.journal import BUSY, DONE, REFUSED, START, STOP, TURN, Journal

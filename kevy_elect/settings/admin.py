@@ -1,0 +1,64 @@
+"""What a node and its operator's client know in common: where the admin socket is, and what
+a command means that leaves something out."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from kevy_elect.errors import ConfigError
+
+SOCKET: Final = "admin.sock"
+"""The socket's name in the data directory."""
+MODE: Final = 0o600
+"""The socket's mode, unless its description says another."""
+LONGEST_PATH: Final = 107
+"""Bytes that a Unix socket's path may have on Linux."""
+DEFAULT_REST: Final = 30.0
+"""Seconds for which a node that stepped down does not stand."""
+DEFAULT_PATIENCE: Final = 10.0
+"""Seconds for which a switchover waits for children and data."""
+
+
+def socket_in(data_dir: str | os.PathLike[str]) -> str:
+    """The description of the usual endpoint of a node with this data directory."""
+    path = os.path.join(data_dir, SOCKET)
+    return "unix:" + re.sub(r"([\\:])", r"\\\1", path)
+
+
+def parse_socket(description: str) -> tuple[str, int] | None:
+    """Path and mode of the Unix socket that `description` means, None if it means none.
+
+    Raises ConfigError for one that cannot be.
+    """
+    kind, _, rest = description.partition(":")
+    if kind != "unix":
+        return None
+    path, *more = _parts(rest)
+    path = path.removeprefix("address=")
+    mode = MODE
+    for part in more:
+        if not re.fullmatch("mode=[0-7]{3,4}", part):
+            raise ConfigError(f"{description!r}: write unix:PATH or unix:PATH:mode=660")
+        mode = int(part.removeprefix("mode="), 8)
+    length = len(os.fsencode(path))
+    if not 0 < length <= LONGEST_PATH:
+        raise ConfigError(
+            f"the path of the socket {path!r} has {length} bytes, and may have "
+            f"{LONGEST_PATH}: choose a shorter one"
+        )
+    return path, mode
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between the colons of `text`. A backslash takes away the meaning of the
+    character after it, as in every endpoint of Twisted."""
+    parts = [""]
+    characters = iter(text)
+    for each in characters:
+        if each == ":":
+            parts.append("")
+        else:
+            parts[-1] += next(characters, each) if each == "\\" else each
+    return parts
