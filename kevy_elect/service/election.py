@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import (
     CancelledError,
@@ -34,34 +33,16 @@ from kevy_elect.peers import NEVER
 from kevy_elect.service.fence import ChildStatus, Fence, after
 from kevy_elect.service.handover import Handover, Outcome, Step
 from kevy_elect.service.instruments import Probes
-from kevy_elect.service.observers import Change, ElectorSnapshot, Observer, Observers
+from kevy_elect.service.observers import (
+    Change,
+    ElectorSnapshot,
+    Observer,
+    Observers,
+    PeerStatus,
+)
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
 from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.link import PeerLink
-
-
-@attrs.frozen
-class PeerStatus:
-    """One peer as this node sees it: what was heard of it, and the link to it."""
-
-    node_id: str
-    alive: bool
-    heard_ago: float | None
-    """Seconds; None if never."""
-    epoch: int
-    role: Role
-    offset: int
-    acknowledging: bool
-    """Whether it answers heartbeats, so that its backing is known exactly (section 4)."""
-    link: str
-    """The connection that this node dials: `connecting`, `connected` or `waiting`."""
-    link_age: float
-    """Seconds since that began."""
-    incoming_age: float | None
-    """Seconds since the connection on which it is heard was accepted; None without one."""
-    queued: int
-    dropped: int
-
 
 LONGEST_PAUSE: Final = 1000 * 86400.0
 
@@ -314,22 +295,22 @@ class ElectionService(Service):
 
     def switch_over(
         self,
-        heir: str | None = None,
+        target: str | None = None,
         *,
         patience: float = 10.0,
         tell: Callable[[Step], object] = lambda step: None,
     ) -> Deferred[Outcome]:
-        """Hand the role over to `heir`, or else to the best candidate.
+        """Hand the role over to the member `target`, or else to the best one there is.
 
-        Fires when another is primary, or this node has taken the role back since the heir
+        Fires when another is primary, or this node has taken the role back since the target
         did not have all data within `patience` seconds. `tell(step)` hears of each step.
         Raises HandoverError, with nothing changed, if this node is not the primary with
-        its lease, the heir cannot be one, or another handover is under way. It goes by the
-        reactor's time: see `use_monotonic_time`.
+        its lease, the target cannot take the role, or another handover is under way. It goes
+        by the reactor's time: see `use_monotonic_time`.
         """
         if self._handing_over is not None:
             raise HandoverError("a handover is under way already")
-        return self._hand_over(Handover(self, heir, patience=patience, tell=tell))
+        return self._hand_over(Handover(self, target, patience=patience, tell=tell))
 
     def _hand_over(self, handover: Handover) -> Deferred[Outcome]:
         ended: Deferred[None] = Deferred()
@@ -374,9 +355,9 @@ class ElectionService(Service):
         self._resigned_at = self._clock()
         self._order(lambda elector, now: elector.step_down(now, rest, why))
 
-    def hand_over(self, heir: str, within: float, rest: float) -> None:
-        """Step down in favour of `heir`, likewise without waiting; see `Elector.hand_over`."""
-        self._order(lambda elector, now: elector.hand_over(heir, now, within, rest))
+    def hand_over(self, target: str, within: float, rest: float) -> None:
+        """Step down in favour of `target`, likewise without waiting; see `Elector.hand_over`."""
+        self._order(lambda elector, now: elector.hand_over(target, now, within, rest))
 
     async def refresh_offset(self) -> None:
         """Have the offset source say how much data there is now, if there is one."""

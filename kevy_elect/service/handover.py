@@ -7,21 +7,60 @@ taken as soon as the one before is done, and each has a bound.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import HandoverError
 from kevy_elect.messages import Role
 from kevy_elect.peers import is_better
-
-if TYPE_CHECKING:
-    from kevy_elect.service.election import ElectionService, PeerStatus
+from kevy_elect.service.fence import Fence
+from kevy_elect.service.observers import ElectorSnapshot, Observer, PeerStatus
 
 HEARTBEATS_TO_RUN: Final = 5
-"""Heartbeats within which an heir that need not wait for better ones runs, if it can."""
+"""Heartbeats within which a target that need not wait for better ones runs, if it can."""
+
+
+class Primary(Protocol):
+    """The node that hands its role over, as far as a handover uses it."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    @property
+    def config(self) -> ElectConfig: ...
+
+    @property
+    def fence(self) -> Fence: ...
+
+    @property
+    def reactor(self) -> Any: ...
+
+    @property
+    def is_electing(self) -> bool: ...
+
+    @property
+    def repl_offset(self) -> int: ...
+
+    def now(self) -> float: ...
+
+    def state_snapshot(self) -> ElectorSnapshot: ...
+
+    def peer_status(self) -> list[PeerStatus]: ...
+
+    def add_observer(self, observer: Observer) -> Callable[[], None]: ...
+
+    async def refresh_offset(self) -> None:
+        """Take in how much data this node has by now."""
+
+    def resign(self, rest: float, why: str) -> None:
+        """Step down, for all to hear, and do not run for `rest` seconds."""
+
+    def hand_over(self, target: str, within: float, rest: float) -> None:
+        """Step down in favour of `target`; see `Elector.hand_over`."""
 
 
 @attrs.frozen
@@ -37,7 +76,7 @@ class Outcome:
     """What came of a handover that began."""
 
     done: bool
-    """Whether the one that was meant is primary now."""
+    """Whether the role went where it was meant to go."""
     text: str
     primary: str | None
     epoch: int
@@ -46,25 +85,24 @@ class Outcome:
 
 
 class Handover:
-    """One handover of `election`'s role, to `heir` or else to the best candidate.
+    """One handover of `election`'s role, to `target` or else to the best member there is.
 
-    The heir is waited for until its offset has reached this node's, at most `patience`
-    seconds, the stop of the children included. After that this node takes the role
-    back; or, if it is `leaving`, leaves it to whom the others elect. `tell(step)`
-    hears of each step when it is done.
+    It waits until the target's offset has reached this node's, for `patience` seconds at most,
+    the stop of the children included. After that this node takes the role back; or, if it is
+    `leaving`, the others elect whom they like. `tell(step)` hears of each step when it is done.
     """
 
     def __init__(
         self,
-        election: ElectionService,
-        heir: str | None = None,
+        election: Primary,
+        target: str | None = None,
         *,
         patience: float,
         leaving: bool = False,
         tell: Callable[[Step], object] = lambda step: None,
     ) -> None:
         """Raises HandoverError, with nothing changed, if this node is not the primary that may
-        write, or the heir cannot be one."""
+        write, or `target` cannot take the role."""
         snapshot = election.state_snapshot()
         self._me = election.cluster.node_id
         if not snapshot.can_write:
@@ -72,8 +110,8 @@ class Handover:
             primary = f"{who} is" if who and who != self._me else "ask the primary, if there is one"
             raise HandoverError(f"{self._me} is not the primary with its lease: {primary}")
         self._election = election
-        self._heir = self._best() if heir is None else self._check(heir)
-        self._named = heir is not None
+        self._target = self._best() if target is None else self._check(target)
+        self._named = target is not None
         self._epoch = snapshot.epoch
         self._leaving = leaving
         self._tell = tell
@@ -86,7 +124,7 @@ class Handover:
             self._say(f"fenced: {self._me} writes nothing from here on")
             obstacle = await self._stop_children()
             if obstacle is None:
-                obstacle = await self._wait_for_heir()
+                obstacle = await self._wait_for_target()
                 if obstacle is None:
                     return await self._step_down()
                 if self._leaving:
@@ -97,7 +135,7 @@ class Handover:
         return self._over(f"{obstacle}; {self._me} {then}")
 
     def leave(self, patience: float) -> None:
-        """Have the role left in any case, after `patience` seconds at most."""
+        """Leave the role in any case, after `patience` seconds at most."""
         self._leaving = True
         self._deadline = min(self._deadline, self._election.now() + patience)
 
@@ -114,7 +152,7 @@ class Handover:
             self._say("its children are down")
         return None
 
-    async def _wait_for_heir(self) -> str | None:
+    async def _wait_for_target(self) -> str | None:
         election = self._election
         answered = _ending(election.refresh_offset())
         if not await self._until(lambda: bool(answered)):
@@ -124,37 +162,37 @@ class Handover:
             self._say(f"its offset stays {offset}, maybe too low: {answered[0].value}")
 
         def arrived() -> bool:
-            heir = self._peer(self._heir)
-            gone = not _is_there(heir) or not self._leads()
-            return gone or heir.offset >= election.repl_offset
+            target = self._peer(self._target)
+            gone = not _is_there(target) or not self._leads()
+            return gone or target.offset >= election.repl_offset
 
         in_time = await self._until(arrived)
-        heir = self._peer(self._heir)
+        target = self._peer(self._target)
         if not self._leads():
             return "the lease or the role was lost meanwhile"
-        if not _is_there(heir):
-            return f"{heir.node_id} is gone"
+        if not _is_there(target):
+            return f"{target.node_id} is gone"
         if not in_time:
             return (
-                f"{heir.node_id} has reached only {heir.offset} of {election.repl_offset} "
+                f"{target.node_id} has reached only {target.offset} of {election.repl_offset} "
                 f"after {self._elapsed():.1f} s"
             )
-        self._say(f"{heir.node_id} has all of this node's data, offset {election.repl_offset}")
+        self._say(f"{target.node_id} has all of this node's data, offset {election.repl_offset}")
         return None
 
     async def _step_down(self) -> Outcome:
-        """Tell the heir, and wait for the one that is elected."""
+        """Tell the target, and wait until somebody is elected."""
         election, config = self._election, self._election.config
         steps = len(election.cluster.peers) * config.candidate_step
         ahead = sum(
-            is_better((peer.node_id, peer.offset), (self._heir, self._peer(self._heir).offset))
+            is_better((peer.node_id, peer.offset), (self._target, self._peer(self._target).offset))
             for peer in election.peer_status()
             if peer.alive
         )
         within = HEARTBEATS_TO_RUN * config.hb_interval + ahead * config.candidate_step
         within = min(within, config.down_after / 2)
-        election.hand_over(self._heir, within, rest=0.0 if self._named else steps)
-        self._say(f"stepped down; {self._heir} alone knows so far")
+        election.hand_over(self._target, within, rest=0.0 if self._named else steps)
+        self._say(f"stepped down; {self._target} alone knows so far")
         self._deadline = election.now() + within + steps + config.election_timeout
 
         def voted() -> bool:
@@ -172,14 +210,14 @@ class Handover:
         if primary is None:
             return self._over(f"nobody was elected within {self._elapsed():.1f} s")
         who = f"{primary} is primary of epoch {election.state_snapshot().epoch}"
-        if primary != self._heir:
+        if primary != self._target:
             moved = primary != self._me and not self._named
-            text = f"{self._heir} did not run, or was not elected; {who}"
+            text = f"{self._target} did not run, or was not elected; {who}"
             return self._over(text, done=moved)
         return self._over(who, done=True)
 
     async def _resign(self, obstacle: str) -> Outcome:
-        """Step down for all to hear: whoever they elect then."""
+        """Step down for all to hear, and let them elect whom they like."""
         election = self._election
         election.resign(election.config.down_after, obstacle)
         self._deadline = election.now() + 2 * election.config.hb_interval
@@ -194,15 +232,15 @@ class Handover:
             raise HandoverError(f"no other member is there that {self._me} could hand over to")
         return min(there, key=lambda peer: (-peer.offset, peer.node_id)).node_id
 
-    def _check(self, heir: str) -> str:
+    def _check(self, target: str) -> str:
         ids = [peer.node_id for peer in self._election.cluster.peers]
-        if heir == self._me:
-            raise HandoverError(f"{heir} is the primary already")
-        if heir not in ids:
-            raise HandoverError(f"{heir!r} is no other member; there are {', '.join(ids)}")
-        if not _is_there(self._peer(heir)):
-            raise HandoverError(f"{heir} is not there: start it, or choose another")
-        return heir
+        if target == self._me:
+            raise HandoverError(f"{target} is the primary already")
+        if target not in ids:
+            raise HandoverError(f"{target!r} is no other member; there are {', '.join(ids)}")
+        if not _is_there(self._peer(target)):
+            raise HandoverError(f"{target} is not there: start it, or choose another")
+        return target
 
     def _peer(self, node_id: str) -> PeerStatus:
         return next(p for p in self._election.peer_status() if p.node_id == node_id)
@@ -262,6 +300,6 @@ def _ending(work: Coroutine[Any, Any, None]) -> list[Failure | None]:
 
 
 def _is_there(peer: PeerStatus) -> bool:
-    """Whether it was heard lately and hears us. Who is DOWN is the election's to say, and takes
-    longer; a member whose connection is gone is no good heir before that."""
+    """Whether it was heard lately and hears us. DOWN comes later: a member whose connection is
+    gone is no good target before that."""
     return peer.alive and peer.link == "connected"

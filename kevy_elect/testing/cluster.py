@@ -363,15 +363,15 @@ class SimulatedCluster:
         if node.running:
             node.elector.set_repl_offset(offset)
 
-    def hand_over(self, heir: str) -> None:
-        """Have the writable primary hand over to `heir`; harmless if there is none but the heir."""
-        self._fault(f"hand over to {heir}")
+    def hand_over(self, target: str) -> None:
+        """Have the writable primary hand over to `target`; harmless if there is no other one."""
+        self._fault(f"hand over to {target}")
         for node in self.running():
-            if node.can_write() and not node.paused and node.node_id != heir:
+            if node.can_write() and not node.paused and node.node_id != target:
                 for checker in self.checkers:
                     checker.resigned(node)
                 now, within = node.clock(), self.config.down_after / 2
-                node.elector.hand_over(heir, now, within, rest=0.0)
+                node.elector.hand_over(target, now, within, rest=0.0)
                 self._dispatch(node, node.elector.tick(now), now)
                 self._ran(node)
 

@@ -217,11 +217,11 @@ class HeadlineTests(SynchronousTestCase):
 
     def test_one_writer_after_the_other_is_no_alarm(self) -> None:
         """A role handed over: what the former primary said last is older than its end."""
-        me, former, heir = (self.known(each) for each in (page("a"), page("b"), page("c")))
+        me, former, target = (self.known(each) for each in (page("a"), page("b"), page("c")))
         for now in (11.0, 12.0):
             former.say(shown(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
-        heir.say(shown(writer("c", lease_expires_in=5.0)), 12.5, 12.5)
-        level, text = headline(me, [former, heir], 12.6)
+        target.say(shown(writer("c", lease_expires_in=5.0)), 12.5, 12.5)
+        level, text = headline(me, [former, target], 12.6)
         self.assertEqual((level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
 
 

@@ -35,8 +35,8 @@ ROOMY = ElectConfig(hb_interval=0.05, down_after=1.2, election_timeout=0.5)
 """With a lease that has room for a grace."""
 
 
-def time_until_writing(net: Net, heir: str) -> float:
-    return net.run_until(lambda: net.writers() == [heir], within=DOWN)
+def time_until_writing(net: Net, target: str) -> float:
+    return net.run_until(lambda: net.writers() == [target], within=DOWN)
 
 
 class FenceRules(SynchronousTestCase):
@@ -68,14 +68,14 @@ class FenceRules(SynchronousTestCase):
 
 
 class HandingOver(SynchronousTestCase):
-    def test_r7_only_the_heir_is_told_until_its_offer_is_there(self) -> None:
+    def test_r7_only_the_target_is_told_until_its_offer_is_there(self) -> None:
         node = elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
         told = heartbeats(node.live(WITHIN - TICK, replica("b", 3), replica("c", 3)))
         self.assertEqual({out.to for out in told}, {"b"})
         self.assertEqual({out.message for out in told}, {replica("a", 3)})
 
-    def test_the_others_are_told_in_the_epoch_that_is_given_up_once_the_heir_runs(self) -> None:
+    def test_the_others_are_told_in_the_epoch_that_is_given_up_once_the_target_runs(self) -> None:
         node = elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
         node.tick()
@@ -84,7 +84,7 @@ class HandingOver(SynchronousTestCase):
         self.assertEqual(answer[0].message, replica("a", 3))
         self.assertEqual(node.epoch, 4)
 
-    def test_an_heir_that_does_not_run_is_waited_for_no_longer_than_said(self) -> None:
+    def test_a_target_that_does_not_run_is_waited_for_no_longer_than_said(self) -> None:
         node = elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=10.0)
         node.live(WITHIN, replica("b", 3), replica("c", 3))
@@ -101,11 +101,11 @@ class HandingOver(SynchronousTestCase):
     def test_it_rests_no_longer_than_until_another_leads(self) -> None:
         net = Net()
         first = net.elect()
-        heir = min(set("abc") - {first})
+        target = min(set("abc") - {first})
         net.run(DOWN)
-        net[first].elector.hand_over(heir, net.now, WITHIN, rest=1000.0)
-        time_until_writing(net, heir)
-        net.stop(heir)
+        net[first].elector.hand_over(target, net.now, WITHIN, rest=1000.0)
+        time_until_writing(net, target)
+        net.stop(target)
         net.run_until(lambda: net.writers() == [first], within=4 * DOWN)
 
     def test_the_best_candidate_is_elected_in_a_few_messages_whoever_voted_lately(self) -> None:
@@ -113,13 +113,13 @@ class HandingOver(SynchronousTestCase):
             net = Net(members)
             leader = net.elect()
             net.run(DOWN)
-            for heir in (min(set(members) - {leader}), leader):
+            for target in (min(set(members) - {leader}), leader):
                 net.run_until(net.is_settled, within=DOWN)
                 net.run(CONFIG.hb_interval)
                 holder = net.writers()[0]
-                net[holder].elector.hand_over(heir, net.now, WITHIN, rest=0.0)
-                took = time_until_writing(net, heir)
-                steps = CONFIG.candidate_step * (sorted(set(members) - {holder}).index(heir))
+                net[holder].elector.hand_over(target, net.now, WITHIN, rest=0.0)
+                took = time_until_writing(net, target)
+                steps = CONFIG.candidate_step * (sorted(set(members) - {holder}).index(target))
                 self.assertLess(took - steps, 8 * Net.DELAY + TICK)
 
     def test_an_offer_that_is_refused_is_not_repeated_at_each_vote_of_the_one_that_resigned(
@@ -128,21 +128,21 @@ class HandingOver(SynchronousTestCase):
         net = Net("abcde")
         leader = net.elect()
         net.run(DOWN)
-        heir = min(set("abcde") - {leader})
+        target = min(set("abcde") - {leader})
         offers = 0
 
         def lost(sender: str, to: str, message: Message) -> bool:
             nonlocal offers
-            offers += sender == heir and isinstance(message, Offer)
-            return sender == heir and to != leader
+            offers += sender == target and isinstance(message, Offer)
+            return sender == target and to != leader
 
         net.lost = lost
-        net[leader].elector.hand_over(heir, net.now, WITHIN, rest=0.0)
+        net[leader].elector.hand_over(target, net.now, WITHIN, rest=0.0)
         net.run(2.0)
         beats = 2.0 / CONFIG.hb_interval
         self.assertLess(offers, 4 * (beats + 3))
 
-    def test_r5_a_worse_heir_takes_a_step_more_for_each_better_one(self) -> None:
+    def test_r5_a_worse_target_takes_a_step_more_for_each_better_one(self) -> None:
         net = Net("abc")
         leader = net.elect()
         net.run(DOWN)
@@ -232,14 +232,14 @@ class RealClusters(ServiceTests):
 class SwitchoverTests(RealClusters):
     async def test_the_role_moves_to_the_best_candidate_or_to_the_one_that_is_named(self) -> None:
         primary = await self.settle()
-        for heir in (None, self.others(primary)[1]):
+        for target in (None, self.others(primary)[1]):
             holder = self.agreed("abc")
             assert holder is not None
             steps: list[Step] = []
-            if heir == holder:
-                heir = self.others(holder)[0]
-            outcome = await self.nodes[holder].switch_over(heir, tell=steps.append)
-            expected = heir or self.others(holder)[0]
+            if target == holder:
+                target = self.others(holder)[0]
+            outcome = await self.nodes[holder].switch_over(target, tell=steps.append)
+            expected = target or self.others(holder)[0]
             self.assertEqual((outcome.done, outcome.primary), (True, expected), outcome.text)
             self.assertEqual([step.at for step in steps], sorted(step.at for step in steps))
             self.assertIn("fenced", steps[0].text)
@@ -265,21 +265,21 @@ class SwitchoverTests(RealClusters):
     def offset_seen(self, by: str, of: str) -> int:
         return next(p.offset for p in self.nodes[by].peer_status() if p.node_id == of)
 
-    async def test_an_heir_that_lacks_data_in_time_does_not_get_the_role(self) -> None:
+    async def test_a_target_that_lacks_data_in_time_does_not_get_the_role(self) -> None:
         primary = await self.settle()
-        heir = self.others(primary)[0]
+        target = self.others(primary)[0]
         self.nodes[primary].set_repl_offset(5)
         epoch = self.state(primary).epoch
-        outcome = await self.nodes[primary].switch_over(heir, patience=0.2)
+        outcome = await self.nodes[primary].switch_over(target, patience=0.2)
         self.assertFalse(outcome.done)
-        self.assertIn(f"{heir} has reached only 0 of 5", outcome.text)
+        self.assertIn(f"{target} has reached only 0 of 5", outcome.text)
         self.assertIn("takes the role back", outcome.text)
         self.assertTrue(self.nodes[primary].can_write())
         self.assertEqual(self.state(primary).epoch, epoch)
 
     async def test_the_newest_offset_is_asked_for_once_nobody_writes(self) -> None:
         primary = await self.settle()
-        node, heir = self.nodes[primary], self.others(primary)[0]
+        node, target = self.nodes[primary], self.others(primary)[0]
 
         def ask() -> Deferred[None]:
             self.assertFalse(node.can_write())
@@ -287,8 +287,8 @@ class SwitchoverTests(RealClusters):
             return deferLater(self.reactor, 0.01)
 
         node.offset_source = ask
-        self.nodes[heir].set_repl_offset(3)
-        outcome = await node.switch_over(heir, patience=5)
+        self.nodes[target].set_repl_offset(3)
+        outcome = await node.switch_over(target, patience=5)
         self.assertTrue(outcome.done, outcome.text)
 
     async def test_children_are_down_before_another_can_be_primary(self) -> None:
@@ -408,11 +408,11 @@ class SwitchoverTests(RealClusters):
     async def test_what_cannot_be_is_refused_and_changes_nothing(self) -> None:
         primary = await self.settle()
         node, other = self.nodes[primary], self.others(primary)[0]
-        for heir, complaint in (
+        for target, complaint in (
             (primary, "already"),
             ("zebra", "no other member"),
         ):
-            error = self.assertRaises(HandoverError, node.switch_over, heir)
+            error = self.assertRaises(HandoverError, node.switch_over, target)
             self.assertIn(complaint, str(error))
         error = self.assertRaises(HandoverError, self.nodes[other].switch_over)
         self.assertIn(f"{primary} is", str(error))
@@ -425,14 +425,14 @@ class SwitchoverTests(RealClusters):
         await self.poll(lambda: other in self.state(primary).down_peers)
         self.assertIn("not there", str(self.assertRaises(HandoverError, node.switch_over, other)))
 
-    async def test_an_heir_that_was_told_not_to_stand_leaves_the_role_where_it_was(self) -> None:
+    async def test_a_target_that_was_told_not_to_stand_leaves_the_role_where_it_was(self) -> None:
         primary = await self.settle()
-        heir, third = self.others(primary)
-        self.nodes[heir].pause(60)
+        target, third = self.others(primary)
+        self.nodes[target].pause(60)
         self.nodes[third].pause(60)
-        outcome = await self.nodes[primary].switch_over(heir)
+        outcome = await self.nodes[primary].switch_over(target)
         self.assertEqual((outcome.done, outcome.primary), (False, primary), outcome.text)
-        self.assertIn(f"{heir} did not run", outcome.text)
+        self.assertIn(f"{target} did not run", outcome.text)
         await self.poll(lambda: self.nodes[primary].can_write())
 
     async def test_a_crash_in_the_middle_ends_the_handover_and_the_service(self) -> None:
@@ -491,7 +491,7 @@ class StoppingTests(RealClusters):
         await left
         await ended
 
-    async def test_without_an_heir_that_has_all_data_the_others_elect_at_once(self) -> None:
+    async def test_without_a_target_that_has_all_data_the_others_elect_at_once(self) -> None:
         primary = await self.settle(handover=True)
         self.nodes[primary].set_repl_offset(10)
         config = self.nodes[primary].config
