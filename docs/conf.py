@@ -45,7 +45,7 @@ python_use_unqualified_type_names = True
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!kevy_elect\.).*"),
-    ("py:class", r"kevy_elect\.\w+\.T"),
+    ("py:class", r"kevy_elect\.(\w+\.)+T"),
     ("py:class", r"kevy_elect\.testing\.cluster\.SimulatedNode"),
 ]
 

@@ -21,9 +21,14 @@ from twisted.logger import Logger
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
-from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.children.primary_only import PrimaryOnly
-from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect import (
+    Cluster,
+    ElectConfig,
+    ElectionService,
+    PeerAddr,
+    PrimaryOnly,
+    use_monotonic_time,
+)
 
 use_monotonic_time()  # before anything sets a timer
 

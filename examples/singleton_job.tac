@@ -20,9 +20,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.children.primary_only import PrimaryOnly
-from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect import (
+    Cluster,
+    ElectConfig,
+    ElectionService,
+    PeerAddr,
+    PrimaryOnly,
+    use_monotonic_time,
+)
 
 use_monotonic_time()  # before anything sets a timer
 

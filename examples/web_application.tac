@@ -20,8 +20,7 @@ from twisted.web.http import combinedLogFormatter, datetimeToLogString
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from kevy_elect.config import Cluster, ElectConfig, PeerAddr
-from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect import Cluster, ElectConfig, ElectionService, PeerAddr, use_monotonic_time
 
 use_monotonic_time()  # before anything sets a timer
 

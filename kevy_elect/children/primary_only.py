@@ -49,7 +49,7 @@ class PrimaryOnly(Service):
     def __init__(
         self,
         election: ElectionService,
-        *children: IService,
+        *children: IService | Service,  # the latter for checkers that do not know zope.interface
         stop_grace: float,
         rest: float = 30.0,
         on_overrun: Callable[[], object] | None = None,
