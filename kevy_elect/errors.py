@@ -23,6 +23,13 @@ class FrameError(ElectError):
         self.detail = detail
 
 
+class StatusError(ElectError):
+    """A document is no node's status; nothing of it is used."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"no valid status: {detail}")
+
+
 class BallotError(ElectError):
     """The durable ballot cannot be read, saved or locked."""
 

@@ -1,48 +1,209 @@
-"""What a node tells of itself, ready for JSON."""
+"""What a node says of itself: the one document that `/status` and the admin socket give.
+
+The classes below are its schema. A node makes a `Status` and `dump`s it; whoever asks
+`read`s it. A document is taken whole or not at all: whatever is missing or wrong in it
+makes `read` raise StatusError, which names the place and quotes nothing. What the reader
+does not know is left out, so nodes of a later version can be read; a value that a later
+version adds needs a default here, so nodes of an earlier one can be read too.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import attrs
 
-from kevy_elect import __version__
-from kevy_elect.service.election import ElectionService
+from kevy_elect.errors import StatusError
+from kevy_elect.messages import U64_MAX, Role
+
+MAX_BYTES: Final = 256 * 1024
+"""Of a whole document; 256 events and nine peers are some 60,000."""
+MAX_ITEMS: Final = 512
+"""Of any list or mapping in it; a node remembers 256 events."""
+MAX_SECONDS: Final = 1e10
+"""Of any time, some 300 years: it can be taken from a date."""
 
 
-def status(service: ElectionService) -> dict[str, Any]:
-    """Everything a node knows about itself, its peers and its recent past, ready for JSON.
+@attrs.frozen(kw_only=True)
+class PeerStatus:
+    """One peer as a node sees it: what was heard of it, and the link to it."""
 
-    Times are seconds. `lease_expires_in` is null where the lease never ends.
-    """
-    return state(service) | {
-        "events": [
-            {
-                "ago": ago,
-                "kind": event.kind,
-                "text": event.text,
-                "critical": event.critical,
-                "epoch": event.epoch,
-                "label": event.label,
-            }
-            for ago, event in service.recent_events()
-        ],
+    node_id: str
+    alive: bool
+    heard_ago: float | None
+    """Seconds; None if never."""
+    epoch: int
+    role: Role
+    offset: int
+    acknowledging: bool
+    """Whether it answers heartbeats, so that its backing is known exactly (section 4)."""
+    link: str
+    """The connection that the node dials: `connecting`, `connected` or `waiting`."""
+    link_age: float
+    """Seconds since that began."""
+    incoming_age: float | None
+    """Seconds since the connection on which it is heard was accepted; None without one."""
+    queued: int
+    """Messages that wait for it."""
+    dropped: int
+    """Messages that newer ones replaced before they could be sent."""
+
+
+@attrs.frozen
+class ChildStatus:
+    """One child that runs only on the primary, as it is now."""
+
+    name: str
+    state: str
+    """One of `stopped`, `starting`, `running` and `stopping`."""
+    restarts: int = 0
+    """How often it was started again after it had ended by itself."""
+    pid: int | None = None
+    """Of a command that runs as a process."""
+
+
+@attrs.frozen(kw_only=True)
+class EventStatus:
+    """Something that a node noted, and how many seconds ago."""
+
+    ago: float
+    kind: str
+    text: str
+    """For people; no program reads it."""
+    critical: bool
+    epoch: int
+    label: str
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """All that a node says of itself, its peers and its recent past. Times are seconds."""
+
+    node_id: str
+    version: str
+    members: tuple[str, ...]
+    witness: bool
+    role: Role
+    epoch: int
+    current_primary: str | None
+    primary_addr: str | None
+    has_quorum: bool
+    can_write: bool
+    lease_expires_in: float | None
+    """0 without a lease; None for one without end, that of a cluster of one."""
+    down_peers: tuple[str, ...]
+    paused_for: float
+    """For so long it does not stand for election; 0 if it does."""
+    settings: Mapping[str, float | bool]
+    """The timings in force, and what else all members should have alike."""
+    peers: tuple[PeerStatus, ...]
+    children: tuple[ChildStatus, ...]
+    events: tuple[EventStatus, ...]
+    """What it noted lately, the oldest first."""
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON."""
+        return attrs.asdict(self)
+
+    def dump(self) -> bytes:
+        """The document."""
+        return json.dumps(self.as_object(), allow_nan=False).encode() + b"\n"
+
+
+def read(document: bytes) -> Status:
+    """Read a document of whatever origin. Raises StatusError."""
+    if len(document) > MAX_BYTES:
+        raise StatusError(f"it is longer than {MAX_BYTES} bytes")
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        raise StatusError("it is no JSON") from None
+    return from_object(found)
+
+
+def from_object(found: object) -> Status:
+    """The status that is read from JSON already. Raises StatusError."""
+    status: Status = _record(Status, found, "")
+    return status
+
+
+# The check of a value against its type in the schema
+
+
+def _checked(kind: Any, value: object, where: str) -> Any:
+    """`value` as one of this type; raises StatusError."""
+    if attrs.has(kind):
+        return _record(kind, value, where)
+    if kind in _CHECKS:
+        what, check = _CHECKS[kind]
+        if not check(value):
+            raise StatusError(f"{where} is no {what}")
+        return kind(value)
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is tuple:
+        items = _bounded(list, "list", value, where)
+        return tuple(_checked(inner[0], item, f"{where}[{i}]") for i, item in enumerate(items))
+    if outer is Mapping:
+        items = _bounded(dict, "object", value, where)
+        return {name: _checked(inner[1], items[name], f"a value of {where}") for name in items}
+    assert outer is UnionType
+    return _alternative(inner, value, where)
+
+
+def _record(kind: Any, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise StatusError(f"{where or 'it'} is no JSON object")
+    found = {}
+    for name, (inner, required) in _fields(kind).items():
+        place = f"{where}.{name}" if where else name
+        if name in value:
+            found[name] = _checked(inner, value[name], place)
+        elif required:
+            raise StatusError(f"{place} is missing")
+    return kind(**found)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Type of each field of a class, and whether a document must have it."""
+    types = get_type_hints(kind)
+    return {
+        each.name: (types[each.name], each.default is attrs.NOTHING) for each in attrs.fields(kind)
     }
 
 
-def state(service: ElectionService) -> dict[str, Any]:
-    """The status without the past."""
-    answer = attrs.asdict(service.state_snapshot())
-    if math.isinf(answer["lease_expires_in"]):
-        answer["lease_expires_in"] = None
-    return answer | {
-        "node_id": service.cluster.node_id,
-        "members": list(service.cluster.ids),
-        "version": __version__,
-        "witness": service.witness,
-        "peers": [attrs.asdict(peer) for peer in service.peer_status()],
-        "children": [attrs.asdict(child) for child in service.children()],
-        "paused_for": service.paused_for(),
-        "settings": attrs.asdict(service.config),
-    }
+def _bounded(kind: type, what: str, value: object, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise StatusError(f"{where} is no {what}")
+    if len(value) > MAX_ITEMS:  # type: ignore[arg-type]
+        raise StatusError(f"{where} has more than {MAX_ITEMS} items")
+    return value
+
+
+def _alternative(kinds: tuple[Any, ...], value: object, where: str) -> Any:
+    if NoneType in kinds and value is None:
+        return None
+    if bool in kinds and isinstance(value, bool):
+        return value
+    return _checked(kinds[0], value, where)
+
+
+def _is_role(value: object) -> bool:
+    return isinstance(value, str) and value in list(Role)
+
+
+# JSON's true is no number here, though Python's is an int. NaN fails every comparison.
+_CHECKS: Final[dict[Any, tuple[str, Callable[[Any], bool]]]] = {
+    str: ("text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("count of 64 bits", lambda value: type(value) is int and 0 <= value <= U64_MAX),
+    float: (
+        "number of seconds",
+        lambda value: type(value) in (int, float) and 0 <= value <= MAX_SECONDS,
+    ),
+    Role: ("role", _is_role),
+}

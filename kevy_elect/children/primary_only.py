@@ -17,8 +17,8 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.grace import LEAST_LEASE, longest_grace
 from kevy_elect.messages import Role
 from kevy_elect.service.election import ElectionService
-from kevy_elect.service.fence import ChildStatus
 from kevy_elect.service.reactor import exit_now
+from kevy_elect.status import ChildStatus
 
 
 class PrimaryOnly(Service):

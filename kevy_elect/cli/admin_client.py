@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from kevy_elect.cli.status_client import printable
 from kevy_elect.config import parse_advertised
-from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.errors import ConfigError, ElectError, StatusError
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
+from kevy_elect.status import Status, from_object
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"
@@ -191,6 +194,18 @@ def answer(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> di
     return _checked(where, lines[0] if lines else {})
 
 
+def ask_status(where: str, timeout: float = SLACK) -> tuple[Status, dict[str, Any]]:
+    """The status of the node at `where`, and what else its answer holds.
+
+    Raises UnreachableError like `ask`.
+    """
+    told = answer(where, {"command": "status"}, timeout)
+    try:
+        return from_object(told.get("status")), told
+    except StatusError as error:
+        raise UnreachableError(f"{where} gave no proper answer: {error}") from None
+
+
 def _checked(where: str, last: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(last.get("ok"), bool):
         raise UnreachableError(f"{where} ended the connection before it had answered")
@@ -252,14 +267,13 @@ def _switchover(args: argparse.Namespace) -> int:
 
 
 def _events(args: argparse.Namespace) -> int:
-    told = answer(find_node(args), {"command": "status"})
-    events = told["status"]["events"][-args.n :]
+    events = ask_status(find_node(args))[0].events[-args.n :]
     if args.json:
-        print(json.dumps(events))
+        print(json.dumps([attrs.asdict(event) for event in events]))
         return 0
     for event in events:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - event["ago"]))
-        mark = "critical: " if event["critical"] else ""
-        text = printable(event["text"], MAX_EVENT)
-        print(f"{at}  epoch {event['epoch']}  {event['kind']:<10}{mark}{text}")
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - event.ago))
+        mark = "critical: " if event.critical else ""
+        kind, text = printable(event.kind), printable(event.text, MAX_EVENT)
+        print(f"{at}  epoch {event.epoch}  {kind:<10}{mark}{text}")
     return 0

@@ -26,10 +26,11 @@ from typing import Final, TypeVar
 import attrs
 
 from kevy_elect.ballot import FileBallot
-from kevy_elect.cli.status_client import Answer, Status, ask_all, printable
+from kevy_elect.cli.status_client import Answer, ask_all, printable
 from kevy_elect.cli.tables import Screen, open_screen
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.errors import ElectError
+from kevy_elect.status import Status
 
 HOST: Final = "127.0.0.1"
 NAMES: Final = "abcdefghi"

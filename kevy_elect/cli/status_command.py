@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -21,13 +21,13 @@ from kevy_elect.cli.admin_client import (
     Subparsers,
     UnreachableError,
     add_node_options,
-    answer,
+    ask_status,
     find_node,
 )
-from kevy_elect.cli.status_client import HEADER, Answer, Status, ask_all, cells, printable
+from kevy_elect.cli.status_client import HEADER, Answer, ask_all, cells, printable
 from kevy_elect.cli.tables import Changes, Grid, Page, open_board, state_of
 from kevy_elect.errors import ConfigError
-from kevy_elect.messages import U64_MAX
+from kevy_elect.status import EventStatus, PeerStatus, Status
 
 PEER_HEADER: Final = ("NODE", "PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
 EVENT_HEADER: Final = ("WHEN", "NODE", "EPOCH", "KIND", "WHAT AND WHY")
@@ -149,7 +149,7 @@ class View:
         """For programs."""
         judged = {"ok": self.problem is None, "problem": self.problem}
         if self.alone:
-            return judged | (self.answers[0].told or {})
+            return judged | self._statuses()[0].as_object()
         return judged | {"nodes": [_as_object(answer) for answer in self.answers]}
 
     def page(self) -> Page:
@@ -163,42 +163,40 @@ class View:
     def links(self) -> Grid:
         """How those that answered are linked with the others."""
         rows = [
-            (name, *row)
-            for name, told in self._told().items()
-            for _, row in _rows(told, "peers", _peer_cells)[:MAX_ROWS]
+            (status.node_id, *_peer_cells(peer))
+            for status in self._statuses()
+            for peer in status.peers[:MAX_ROWS]
         ]
         return self._grid(PEER_HEADER, rows)
 
     def events(self) -> Grid:
         """What happened on them lately, the newest last."""
-        found = [
-            (event["ago"], (when, name, *row))
-            for name, told in self._told().items()
-            for event, (when, *row) in _rows(told, "events", _event_cells)
-        ]
-        found.sort(key=lambda each: -each[0])  # what is of one time stays in a node's own order
-        return self._grid(EVENT_HEADER, [row for _, row in found[-RECENT:]])
+        found = [(status, event) for status in self._statuses() for event in status.events]
+        found.sort(key=lambda each: -each[1].ago)  # what is of one time stays in a node's order
+        rows = [_event_cells(status.node_id, event) for status, event in found[-RECENT:]]
+        return self._grid(EVENT_HEADER, rows)
 
     def remarks(self) -> list[str]:
         """What else there is to say of them, a line each."""
-        all_told = self._told()
+        statuses = self._statuses()
         return [
-            remark if len(all_told) == 1 else f"{name}: {remark}"
-            for name, told in all_told.items()
-            for remark in _remarks(told)
+            printable(remark if len(statuses) == 1 else f"{status.node_id}: {remark}")
+            for status in statuses
+            for remark in _remarks(status)
         ]
 
-    def _told(self) -> dict[str, dict[str, Any]]:
-        """What those said that answered, by name: who was asked twice still speaks once."""
-        return {cells(each)[0]: each.told for each in self.answers if each.told is not None}
+    def _statuses(self) -> list[Status]:
+        """Those of the nodes that answered, each once, however often it was asked."""
+        found = [answer.status for answer in self.answers if answer.status is not None]
+        return list({status.node_id: status for status in found}.values())
 
     def _grid(self, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Grid:
         """The table, without the names if there is only one."""
-        if len(self._told()) > 1:
-            return Grid(header, rows)
-        at = header.index("NODE")
-        header, *rows = (line[:at] + line[at + 1 :] for line in (header, *rows))
-        return Grid(header, rows)
+        lines = [header, *(tuple(map(printable, row)) for row in rows)]
+        if len(self._statuses()) <= 1:
+            at = header.index("NODE")
+            lines = [line[:at] + line[at + 1 :] for line in lines]
+        return Grid(lines[0], lines[1:])
 
 
 def _look(args: argparse.Namespace, where: str | None) -> View:
@@ -206,95 +204,60 @@ def _look(args: argparse.Namespace, where: str | None) -> View:
     if where is None:
         answers = ask_all(list(dict.fromkeys(args.urls)), args.timeout)
         return View(answers, verdict(answers))
-    told = answer(where, {"command": "status"}, args.timeout)
-    own = told.get("status")
-    if not isinstance(own, dict):
-        raise UnreachableError(f"{where} gave no proper answer: there is no status in it")
-    mine = Answer.of("this node", own)
+    own, told = ask_status(where, args.timeout)
+    mine = Answer("this node", own)
     if args.all:
-        answers = [mine, *_ask_others(told, args.timeout)]
+        answers = [mine, *_ask_others(own, told.get("http_peers"), args.timeout)]
         return View(answers, verdict(answers))
-    return View([mine], _own_problem(mine), alone=True)
+    return View([mine], _own_problem(own), alone=True)
 
 
-def _own_problem(own: Answer) -> str | None:
-    status = own.status
-    if status is None:
-        return own.error
+def _own_problem(status: Status) -> str | None:
+    name = printable(status.node_id)
     if status.current_primary is None:
-        return f"{printable(status.node_id)} knows no primary"
+        return f"{name} knows no primary"
     if status.current_primary == status.node_id and not status.can_write:
-        name = printable(status.node_id)
         return f"{name} is primary without its lease, or is handing over"
     return None
 
 
-def _rows(
-    told: dict[str, Any], name: str, row: Callable[[Any], tuple[str, ...]]
-) -> list[tuple[Any, tuple[str, ...]]]:
-    """Each object of a list, and its cells; what is no such object is left out."""
-    found = []
-    values = told.get(name)
-    for each in values if isinstance(values, list) else []:
-        with contextlib.suppress(*_NO_SUCH_OBJECT):
-            found.append((each, tuple(map(printable, row(each)))))
-    return found
-
-
-_NO_SUCH_OBJECT: Final = (
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    OSError,  # of a time that no calendar has
-    RecursionError,  # what could just be read may be nested too deeply to be shown
-)
-
-
-def _peer_cells(peer: Any) -> tuple[str, ...]:
-    heard, incoming = peer["heard_ago"], peer["incoming_age"]
+def _peer_cells(peer: PeerStatus) -> tuple[str, ...]:
+    heard, incoming = peer.heard_ago, peer.incoming_age
     return (
-        str(peer["node_id"]),
-        str(peer["role"]) if peer["alive"] else "down",
-        str(peer["epoch"]),
-        str(peer["offset"]),
+        peer.node_id,
+        peer.role if peer.alive else "down",
+        str(peer.epoch),
+        str(peer.offset),
         "never" if heard is None else f"{heard:.1f} s ago",
         "none" if incoming is None else f"for {incoming:.0f} s",
-        f"{peer['link']} for {peer['link_age']:.0f} s",
+        f"{peer.link} for {peer.link_age:.0f} s",
     )
 
 
-def _event_cells(event: Any) -> tuple[str, ...]:
-    mark = "critical: " if event["critical"] else ""
-    when = _clock(time.time() - event["ago"])
-    return when, str(event["epoch"]), str(event["kind"]), f"{mark}{event['text']}"
+def _event_cells(node_id: str, event: EventStatus) -> tuple[str, ...]:
+    mark = "critical: " if event.critical else ""
+    when = _clock(time.time() - event.ago)
+    return when, node_id, str(event.epoch), event.kind, f"{mark}{event.text}"
 
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
-def _remarks(told: dict[str, Any]) -> Iterator[str]:
-    for _, (child, state, pid, restarts) in _rows(told, "children", _child_cells):
-        yield f"child {child}: {state}{pid}{restarts}"
-    if told.get("witness"):
+def _remarks(status: Status) -> Iterator[str]:
+    for child in status.children:
+        pid = f", process {child.pid}" if child.pid else ""
+        restarts = f", started again {child.restarts} times" if child.restarts else ""
+        yield f"child {child.name}: {child.state}{pid}{restarts}"
+    if status.witness:
         yield "this node is a witness: it never stands for election"
-    paused_for = told.get("paused_for")
-    if isinstance(paused_for, int | float) and 0 < paused_for < U64_MAX:
-        yield f"this node does not stand for election for another {paused_for:.0f} s"
+    if status.paused_for:
+        yield f"this node does not stand for election for another {status.paused_for:.0f} s"
 
 
-def _child_cells(child: Any) -> tuple[str, ...]:
-    pid = f", process {child['pid']}" if child["pid"] else ""
-    restarts = f", started again {child['restarts']} times" if child["restarts"] else ""
-    return str(child["name"]), str(child["state"]), pid, restarts
-
-
-def _ask_others(told: dict[str, Any], timeout: float) -> list[Answer]:
+def _ask_others(own: Status, pages: object, timeout: float) -> list[Answer]:
     """What the others say, each in the place of its id."""
-    pages = told.get("http_peers")
-    peers = _rows(told["status"], "peers", lambda peer: (str(peer["node_id"]),))[:MAX_ROWS]
-    ids = [node_id for _, (node_id,) in peers]
+    ids = [each for each in own.members if each != own.node_id][:MAX_ROWS]
     urls: dict[str, str] = {}
     for peer, url in pages.items() if isinstance(pages, dict) else ():
         if peer in ids:
@@ -332,7 +295,7 @@ def _listed(statuses: Sequence[Status]) -> str:
 
 
 def _as_object(answer: Answer) -> dict[str, Any]:
-    said = {} if answer.status is None else attrs.asdict(answer.status)
+    said = {} if answer.status is None else answer.status.as_object()
     return {"url": answer.url, "error": answer.error} | said
 
 
@@ -391,12 +354,12 @@ class ChangeLog:
 
     def note(self, view: View) -> None:
         """Take what changed since the view before."""
-        for told in view.answers:
-            news = self._changes.note(told.url, state_of(told))
-            if told.status is not None or told.url not in self._names:
-                self._names[told.url] = cells(told)[0]
+        for answer in view.answers:
+            news = self._changes.note(answer.url, state_of(answer))
+            if answer.status is not None or answer.url not in self._names:
+                self._names[answer.url] = cells(answer)[0]
             if news is not None:
-                self._rows.append((_clock(time.time()), self._names[told.url], news))
+                self._rows.append((_clock(time.time()), self._names[answer.url], news))
 
     def page(self) -> Grid:
         """A line each, the newest last."""

@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 
 import attrs
 
-from kevy_elect.cli.status_client import HEADER, Answer, Status, cells, printable
+from kevy_elect.cli.status_client import HEADER, Answer, cells, printable
 from kevy_elect.messages import Role
+from kevy_elect.status import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,10 +26,10 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 
 from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, parse_socket
-from kevy_elect.status import status
 
 MAX_REQUEST: Final = 4096
 """Bytes of one request."""
@@ -51,7 +51,7 @@ class _Command:
 
 
 async def _status(node: Admin, say: Say) -> Answer:
-    return {"status": status(node.election), "http_peers": dict(node.http_peers)}
+    return {"status": own_status(node.election).as_object(), "http_peers": dict(node.http_peers)}
 
 
 async def _step_down(node: Admin, say: Say, rest: float = DEFAULT_REST) -> Answer:

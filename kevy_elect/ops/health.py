@@ -75,10 +75,7 @@ def health(election: ElectionService) -> dict[str, Any]:
         "witness": election.witness,
         "last_tick_ago": election.last_tick_ago(),
     }
-    for name in ("lease_expires_in", "last_tick_ago"):
-        if math.isinf(told[name]):
-            told[name] = None
-    return told
+    return {name: None if value == math.inf else value for name, value in told.items()}
 
 
 class HealthCheck(Resource):

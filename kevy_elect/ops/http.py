@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,9 +13,9 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from kevy_elect.ops.health import routes
+from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page import PageResource, StreamResource, Watch
 from kevy_elect.service.election import ElectionService
-from kevy_elect.status import state, status
 
 MAX_READERS: Final = 16
 """Connections at a time, those of watchers included."""
@@ -32,7 +31,7 @@ class StatusPage(Resource):
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
-        return json.dumps(status(self._service)).encode() + b"\n"
+        return own_status(self._service).dump()
 
 
 class _Unread(Request):
@@ -81,7 +80,7 @@ def site(service: ElectionService, others: Mapping[str, str] | None = None) -> W
 
     Raises ConfigError for a URL that cannot be asked, or of no member.
     """
-    watch = Watch(service, lambda: state(service), others or {})
+    watch = Watch(service, others or {})
     root = Resource()
     root.putChild(b"", PageResource())
     root.putChild(b"watch", StreamResource(watch))

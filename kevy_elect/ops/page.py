@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from kevy_elect.elector import Event
-from kevy_elect.ops.page_model import Happening, Known, headline, history, shown, told
+from kevy_elect.ops.own_status import own_status
+from kevy_elect.ops.page_model import Happening, Known, happenings, headline, history, told
 from kevy_elect.ops.page_poll import Others
 from kevy_elect.service.election import ElectionService
 
@@ -46,18 +47,12 @@ class Watch:
 
     log = Logger()
 
-    def __init__(
-        self,
-        service: ElectionService,
-        tell: Callable[[], Mapping[str, Any]],
-        urls: Mapping[str, str],
-    ) -> None:
-        """`tell` gives this node's status without its events; `urls` where others give theirs.
+    def __init__(self, service: ElectionService, urls: Mapping[str, str]) -> None:
+        """`urls` are where others give their status.
 
         Raises ConfigError for a URL that cannot be asked.
         """
         self._service = service
-        self._tell = tell
         self._me = Known(service.cluster.node_id)
         self._others = Others(
             service.cluster,
@@ -165,7 +160,7 @@ class Watch:
         """See how this node is, and tell what that changes for the whole."""
         now = self._service.now()
         me = self._me
-        me.say(shown(self._tell()), now, now)
+        me.say(own_status(self._service, events=False), now, now)
         self._note_events(now)
         found = headline(me, list(self._others), now)
         if found != self._headline:
@@ -182,19 +177,8 @@ class Watch:
         if newest is self._newest:
             return
         self._newest = newest
-        me = self._me
-        me.events = [
-            Happening(
-                me.node_id,
-                now - ago,
-                event.kind,
-                event.text,
-                event.critical,
-                str(event.epoch),
-                event.label,
-            )
-            for ago, event in events
-        ]
+        told = own_status(self._service).events
+        self._me.events = happenings(self._me.node_id, told, now)
 
     def _everyone(self) -> list[Known]:
         return [self._me, *self._others]

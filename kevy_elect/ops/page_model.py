@@ -1,120 +1,27 @@
-"""What the page shows: each node in its own words, who may write, and the epochs so far.
-
-Pure. What other nodes say is checked value by value, and what is wrong or missing is
-None: nodes of other versions are shown as far as they are understood.
-"""
+"""What the page shows: each node in its own words, who may write, and the epochs so far. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 import attrs
 
-from kevy_elect.cli.status_client import Status, load
-from kevy_elect.messages import U64_MAX, Role
+from kevy_elect.messages import Role
+from kevy_elect.status import EventStatus, Status, read
 
 LONGEST: Final = 300
 """Characters of any text that is shown."""
-MOST: Final = 64
-"""Peers or children of one node that are shown."""
 EVENTS: Final = 256
-"""Events that are kept of one node, and that are shown in all."""
+"""Events that are shown in all."""
 
 SAME_WITHIN: Final = 5.0
 """Seconds by which the time of an event may differ from one answer to the next."""
+_WIDE: Final = ("epoch", "offset")
+"""Numbers of 64 bits, which a browser gets as text: its own have 53."""
 
-Check = Callable[[Any], Any]
 Level = Literal["ok", "warning", "alarm"]
-
-
-# What a node says of itself, checked
-
-
-def _text(value: Any) -> str | None:
-    return value[:LONGEST] if isinstance(value, str) else None
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    """Seconds or a count. No bool, which is an int too, and nothing that JSON has not."""
-    return value if type(value) in (int, float) and 0 <= value <= U64_MAX else None
-
-
-def _exact(value: Any) -> str | None:
-    """A number of 64 bits as text, since a browser's numbers have 53."""
-    return str(value) if type(value) is int and 0 <= value <= U64_MAX else None
-
-
-def _role(value: Any) -> str | None:
-    return value if isinstance(value, str) and value in list(Role) else None
-
-
-def _each(check: Check, most: int = MOST) -> Check:
-    """Checks the items of a list and leaves out those that are wrong."""
-
-    def checked(value: Any) -> list[Any] | None:
-        if not isinstance(value, list | tuple):
-            return None
-        return [found for found in map(check, value[:most]) if found is not None]
-
-    return checked
-
-
-def _object(**checks: Check) -> Check:
-    """Checks an object: all of `checks`, and nothing else, is in the result."""
-
-    def checked(value: Any) -> dict[str, Any] | None:
-        if not isinstance(value, dict):
-            return None
-        return {name: check(value.get(name)) for name, check in checks.items()}
-
-    return checked
-
-
-_PEER: Final = _object(
-    node_id=_text,
-    alive=_flag,
-    heard_ago=_number,
-    epoch=_exact,
-    role=_role,
-    link=_text,
-    link_age=_number,
-    incoming_age=_number,
-    acknowledging=_flag,
-)
-_STATUS: Final = _object(
-    node_id=_text,
-    version=_text,
-    role=_role,
-    epoch=_exact,
-    current_primary=_text,
-    primary_addr=_text,
-    has_quorum=_flag,
-    can_write=_flag,
-    lease_expires_in=_number,
-    down_peers=_each(_text),
-    witness=_flag,
-    paused_for=_number,
-    peers=_each(_PEER),
-    children=_each(_object(name=_text, state=_text, restarts=_number, pid=_number)),
-    settings=_object(
-        hb_interval=_number, down_after=_number, lease_margin=_number, ack_margin=_number
-    ),
-)
-_EVENTS: Final = _each(
-    _object(ago=_number, kind=_text, text=_text, critical=_flag, epoch=_exact, label=_text), EVENTS
-)
-
-
-def shown(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a node's status that the page shows."""
-    found: dict[str, Any] = _STATUS(status)
-    return found
 
 
 @attrs.frozen
@@ -130,20 +37,19 @@ class Happening:
     label: str = ""
 
 
-def happenings(node_id: str, events: Any, now: float) -> list[Happening]:
+def happenings(node_id: str, events: Iterable[EventStatus], now: float) -> list[Happening]:
     """The events of a status, oldest first."""
     return [
         Happening(
             node_id,
-            now - event["ago"],
-            event["kind"],
-            event["text"],
-            bool(event["critical"]),
-            event["epoch"],
-            event["label"] or "",
+            now - event.ago,
+            event.kind[:LONGEST],
+            event.text[:LONGEST],
+            event.critical,
+            str(event.epoch),
+            event.label[:LONGEST],
         )
-        for event in _EVENTS(events) or ()
-        if None not in (event["ago"], event["kind"], event["text"])
+        for event in events
     ]
 
 
@@ -160,31 +66,30 @@ class Known:
 
     node_id: str
     url: str | None = None
-    status: dict[str, Any] | None = None
+    status: Status | None = None
     at: float | None = None
     error: str | None = None
     events: list[Happening] = attrs.field(factory=list)
     writes_since: float | None = None
     """Since when each of its answers has said that it may write, in one epoch."""
 
-    def take(self, page: bytes, asked: float, now: float) -> None:
-        """Take in the status page that answered at `now` a question of `asked`.
+    def take(self, document: bytes, asked: float, now: float) -> None:
+        """Take in the status that answered at `now` a question of `asked`.
 
-        Raises ValueError saying what is wrong with it.
+        Raises ValueError for that of another node, StatusError for what is none.
         """
-        told = load(page)
-        whoever = Status.of(told).node_id
-        if whoever != self.node_id:
-            raise ValueError(f"{whoever[:LONGEST]!r} answers there: correct the address")
-        self.say(shown(told), asked, now)
-        self.note(happenings(self.node_id, told.get("events"), now))
+        status = read(document)
+        if status.node_id != self.node_id:
+            raise ValueError(f"{status.node_id[:LONGEST]!r} answers there: correct the address")
+        self.say(status, asked, now)
+        self.note(happenings(self.node_id, status.events, now))
 
-    def say(self, status: dict[str, Any], asked: float, now: float) -> None:
+    def say(self, status: Status, asked: float, now: float) -> None:
         """Take in what the node said of itself: true at some time from `asked` to `now`."""
         before = self.status
-        if not status["can_write"]:
+        if not status.can_write:
             self.writes_since = None
-        elif self.writes_since is None or before is None or before["epoch"] != status["epoch"]:
+        elif self.writes_since is None or before is None or before.epoch != status.epoch:
             self.writes_since = now
         self.status, self.at, self.error = status, asked, None
 
@@ -201,9 +106,9 @@ class Known:
     def writes(self, now: float) -> bool:
         """Whether it may write, as far as its last word reaches."""
         status = self.status
-        if status is None or self.at is None or not status["can_write"]:
+        if status is None or self.at is None or not status.can_write:
             return False
-        left = status["lease_expires_in"]
+        left = status.lease_expires_in
         return left is None or self.at + left > now
 
 
@@ -212,10 +117,26 @@ def told(known: Known, now: float) -> dict[str, Any]:
     return {
         "node_id": known.node_id,
         "url": known.url,
-        "status": known.status,
+        "status": None if known.status is None else shown(known.status),
         "age": None if known.at is None else max(0.0, now - known.at),
         "error": known.error,
     }
+
+
+def shown(status: Status) -> dict[str, Any]:
+    """A status for the page, which is told the events apart."""
+    found: dict[str, Any] = _for_browser(attrs.evolve(status, events=()).as_object())
+    return found
+
+
+def _for_browser(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: str(each) if name in _WIDE else _for_browser(each) for name, each in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_for_browser(each) for each in value]
+    return value[:LONGEST] if isinstance(value, str) else value
 
 
 # Who may write
@@ -227,7 +148,7 @@ def headline(me: Known, others: Sequence[Known], now: float) -> tuple[Level, str
     Holds no time that passes, so that it changes, and is read out, only with the state.
     """
     mine = me.status
-    if mine is None or mine["epoch"] == "0":
+    if mine is None or mine.epoch == 0:
         return "alarm", f"The election of {me.node_id} does not run."
     everyone = [me, *others]
     writers = [known for known in everyone if known.writes(now)]
@@ -238,7 +159,7 @@ def headline(me: Known, others: Sequence[Known], now: float) -> tuple[Level, str
     silent = [known.node_id for known in others if known.url and known.error]
     missing = f" {_list(silent)} cannot be reached." if silent else ""
     if writers:
-        writer = max(writers, key=lambda known: int(known.status["epoch"] if known.status else 0))
+        writer = max(writers, key=lambda known: known.status.epoch if known.status else 0)
         return _with_writer(writer, everyone, missing)
     return _without_writer(me, everyone, missing)
 
@@ -258,20 +179,20 @@ def _rivalry(one: Known, other: Known) -> str:
     assert one.status is not None
     assert other.status is not None
     return (
-        f"{one.node_id} (epoch {one.status['epoch']}) and {other.node_id} "
-        f"(epoch {other.status['epoch']}) both say that they may write. Compare what both wrote."
+        f"{one.node_id} (epoch {one.status.epoch}) and {other.node_id} "
+        f"(epoch {other.status.epoch}) both say that they may write. Compare what both wrote."
     )
 
 
 def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> tuple[Level, str]:
     assert writer.status is not None
-    text = f"{writer.node_id} is primary of epoch {writer.status['epoch']} and holds its lease."
+    text = f"{writer.node_id} is primary of epoch {writer.status.epoch} and holds its lease."
     answering = _answering(everyone)
     astray = [
         known.node_id
         for known in everyone
         if known.node_id in answering
-        and answering[known.node_id]["current_primary"] != writer.node_id
+        and answering[known.node_id].current_primary != writer.node_id
         and not _is_older(known, writer)
     ]
     if astray:
@@ -279,7 +200,7 @@ def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> tupl
     deaf = [
         f" {node_id} does not hear {_list(unheard)}."
         for node_id, status in answering.items()
-        if (unheard := [other for other in status["down_peers"] or () if other in answering])
+        if (unheard := [other for other in status.down_peers if other in answering])
     ]
     text += "".join(deaf) + missing
     return ("warning" if astray or deaf or missing else "ok"), text
@@ -291,7 +212,7 @@ def _is_older(known: Known, writer: Known) -> bool:
     return known.at is not None and since is not None and known.at < since
 
 
-def _answering(everyone: Sequence[Known]) -> dict[str, dict[str, Any]]:
+def _answering(everyone: Sequence[Known]) -> dict[str, Status]:
     """What those say who answered when they were asked last."""
     return {
         known.node_id: known.status
@@ -303,26 +224,26 @@ def _answering(everyone: Sequence[Known]) -> dict[str, dict[str, Any]]:
 def _without_writer(me: Known, everyone: Sequence[Known], missing: str) -> tuple[Level, str]:
     answering = _answering(everyone)
     for node_id, status in answering.items():
-        if status["role"] == Role.PRIMARY:
-            what = f"{node_id} is primary of epoch {status['epoch']}"
-            if status["can_write"]:  # its word has outlasted its lease
+        if status.role is Role.PRIMARY:
+            what = f"{node_id} is primary of epoch {status.epoch}"
+            if status.can_write:  # its word has outlasted its lease
                 unsure = f"whether {node_id} still holds its lease is not known here"
                 return "warning", f"{what}; {unsure}.{missing}"
-            if status["has_quorum"]:
+            if status.has_quorum:
                 return "warning", f"{what} but writes nothing: it is giving up its role.{missing}"
             return "alarm", f"{what} without its lease: nobody may write.{missing}"
     assert me.status is not None
-    follows = me.status["current_primary"]
-    if follows not in (None, *answering, *(me.status["down_peers"] or ())):
+    follows = me.status.current_primary
+    if follows not in (None, *answering, *me.status.down_peers):
         return (
             "warning" if missing else "ok",
             f"{me.node_id} follows {follows}; whether {follows} holds its lease is not known "
             f"here.{missing}",
         )
-    running = [node_id for node_id, status in answering.items() if status["role"] == Role.CANDIDATE]
+    running = [node_id for node_id, status in answering.items() if status.role is Role.CANDIDATE]
     if running:
         return "alarm", f"Nobody is primary; {_list(running)} {_do(running)} run for it.{missing}"
-    blind = "" if me.status["has_quorum"] else f" {me.node_id} sees no quorum."
+    blind = "" if me.status.has_quorum else f" {me.node_id} sees no quorum."
     return "alarm", f"Nobody is primary: nobody may write.{blind}{missing}"
 
 

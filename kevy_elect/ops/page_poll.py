@@ -22,6 +22,7 @@ from zope.interface import implementer
 from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.page_model import LONGEST, Known
+from kevy_elect.status import MAX_BYTES
 
 ASK_EVERY: Final = 1.0
 """Seconds between two questions to one node; the next one waits for the answer. Less where
@@ -29,8 +30,8 @@ a lease is so short that its word would not last until then."""
 ANSWER_WITHIN: Final = 2.0
 """Seconds for connecting, and again for the whole answer."""
 _LATE: Final = f"no answer within {ANSWER_WITHIN:g} s"
-LONGEST_ANSWER: Final = 256 * 1024
-"""Bytes, headers and all. 256 events and nine peers are some 60,000."""
+LONGEST_ANSWER: Final = MAX_BYTES + 4096
+"""Bytes of a status and its headers."""
 
 
 class Others:
@@ -104,8 +105,8 @@ class Others:
 
     async def _put_question(self, known: Known, asked: float) -> None:
         try:
-            page = await self._get(f"{known.url}/status")
-            known.take(page, asked, self._clock())
+            document = await self._get(f"{known.url}/status")
+            known.take(document, asked, self._clock())
         except Exception as error:  # whatever the network and the other node make of it
             if not self._loops:
                 return
@@ -117,14 +118,14 @@ class Others:
         agent = Agent.usingEndpointFactory(self._reactor, question)
         try:
             response = await agent.request(b"GET", url.encode())
-            page = await question.read(response)
+            document = await question.read(response)
         except Exception:
             if question.why_ended is None:
                 raise
             raise ValueError(question.why_ended) from None
         if response.code != 200:
             raise ValueError(f"HTTP status {response.code}")
-        return page
+        return document
 
 
 def _problem(error: BaseException) -> str:

@@ -30,7 +30,7 @@ from kevy_elect.elector import Elector, Event
 from kevy_elect.errors import ConfigError, FrameError, HandoverError
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
-from kevy_elect.service.fence import ChildStatus, Fence, after
+from kevy_elect.service.fence import Fence, after
 from kevy_elect.service.handover import Handover, Outcome, Step
 from kevy_elect.service.instruments import Probes
 from kevy_elect.service.observers import (
@@ -38,9 +38,9 @@ from kevy_elect.service.observers import (
     ElectorSnapshot,
     Observer,
     Observers,
-    PeerStatus,
 )
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
+from kevy_elect.status import ChildStatus, PeerStatus
 from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.link import PeerLink
 
@@ -51,7 +51,6 @@ T = TypeVar("T")
 __all__ = [
     "ElectionService",
     "ElectorSnapshot",
-    "PeerStatus",
     "end_process",
     "end_with",
     "use_monotonic_time",

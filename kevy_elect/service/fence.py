@@ -6,23 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import attrs
 from twisted.internet.defer import Deferred
 
 from kevy_elect.service.observers import enlist
-
-
-@attrs.frozen
-class ChildStatus:
-    """One child that runs only on the primary, as it is now."""
-
-    name: str
-    state: str
-    """One of `stopped`, `starting`, `running` and `stopping`."""
-    restarts: int = 0
-    """How often it was started again after it had ended by itself."""
-    pid: int | None = None
-    """Of a command that runs as a process."""
+from kevy_elect.status import ChildStatus
 
 
 class Writer(Protocol):

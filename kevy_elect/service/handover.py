@@ -18,7 +18,8 @@ from kevy_elect.errors import HandoverError
 from kevy_elect.messages import Role
 from kevy_elect.peers import is_better
 from kevy_elect.service.fence import Fence
-from kevy_elect.service.observers import ElectorSnapshot, Observer, PeerStatus
+from kevy_elect.service.observers import ElectorSnapshot, Observer
+from kevy_elect.status import PeerStatus
 
 HEARTBEATS_TO_RUN: Final = 5
 """Heartbeats within which a target that need not wait for better ones runs, if it can."""

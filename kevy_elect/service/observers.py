@@ -34,29 +34,6 @@ class ElectorSnapshot:
 
 
 @attrs.frozen
-class PeerStatus:
-    """One peer as this node sees it: what was heard of it, and the link to it."""
-
-    node_id: str
-    alive: bool
-    heard_ago: float | None
-    """Seconds; None if never."""
-    epoch: int
-    role: Role
-    offset: int
-    acknowledging: bool
-    """Whether it answers heartbeats, so that its backing is known exactly (section 4)."""
-    link: str
-    """The connection that this node dials: `connecting`, `connected` or `waiting`."""
-    link_age: float
-    """Seconds since that began."""
-    incoming_age: float | None
-    """Seconds since the connection on which it is heard was accepted; None without one."""
-    queued: int
-    dropped: int
-
-
-@attrs.frozen
 class Change:
     """A node's new state, and in words why it changed."""
 

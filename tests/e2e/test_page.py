@@ -31,6 +31,7 @@ from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
 from tests.ops.test_page_model import page
 from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.statuses import child, event
 from tests.support.transports import QUICK
 from tests.support.transports import cluster as nowhere
 
@@ -293,8 +294,8 @@ class Said(Resource):
 async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Browser) -> None:
     markup = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
     said = page("b", current_primary=markup, primary_addr=markup)
-    said["children"] = [{"name": markup, "state": markup}]
-    said["events"] = [{"ago": 1, "kind": "refused", "text": markup, "epoch": 3, "label": markup}]
+    said["children"] = [child(name=markup, state=markup)]
+    said["events"] = [event(kind="refused", text=markup, label=markup)]
     election = ElectionService(
         nowhere(), ballot=MemoryBallot(), config=QUICK, listen="tcp:0:interface=127.0.0.1"
     )

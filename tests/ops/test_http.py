@@ -13,8 +13,9 @@ from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Offer
 from kevy_elect.ops.http import MAX_READERS, site
+from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
-from kevy_elect.status import status
+from kevy_elect.status import read
 from tests.support.transports import QUICK, cluster, heartbeat, rng
 
 
@@ -76,39 +77,51 @@ class StatusTests(SynchronousTestCase):
     def test_status_tells_what_was_heard_of_each_peer(self) -> None:
         self.service.message_received("b", heartbeat("b", epoch=7))
         self.service.set_repl_offset(5)
-        told = status(self.service)
-        b, c = told["peers"]
-        self.assertEqual((b["node_id"], b["alive"], b["heard_ago"], b["epoch"]), ("b", True, 0, 7))
-        self.assertEqual((c["alive"], c["heard_ago"], c["link"]), (False, None, "connecting"))
-        self.assertGreater(c["queued"], 0)
-        self.assertEqual((c["link_age"], c["incoming_age"], c["acknowledging"]), (0, None, False))
+        b, c = own_status(self.service).peers
+        self.assertEqual((b.node_id, b.alive, b.heard_ago, b.epoch), ("b", True, 0, 7))
+        self.assertEqual((c.alive, c.heard_ago, c.link), (False, None, "connecting"))
+        self.assertGreater(c.queued, 0)
+        self.assertEqual((c.link_age, c.incoming_age, c.acknowledging), (0, None, False))
 
     def test_status_tells_what_happened_and_when(self) -> None:
         self.service = self.make("a")
         self.reactor.advance(0.025)
-        kinds = {event["kind"]: event for event in status(self.service)["events"]}
-        self.assertIn("elected primary of epoch 2", kinds["role"]["text"])
-        self.assertAlmostEqual(kinds["role"]["ago"], 0.025)
-        self.assertEqual((kinds["role"]["epoch"], kinds["role"]["critical"]), (2, False))
+        (event,) = (each for each in own_status(self.service).events if each.kind == "role")
+        self.assertIn("elected primary of epoch 2", event.text)
+        self.assertAlmostEqual(event.ago, 0.025)
+        self.assertEqual((event.epoch, event.critical), (2, False))
 
     def test_status_tells_what_runs_only_on_the_primary(self) -> None:
         child = Service()
         child.setName("worker")
         self.service = self.make(config=ElectConfig(hb_interval=0.05, down_after=2.0))
         PrimaryOnly(self.service, child, stop_grace=0.1).startService()
-        (told,) = status(self.service)["children"]
-        self.assertEqual((told["name"], told["state"], told["pid"]), ("worker", "stopped", None))
+        (told,) = own_status(self.service).children
+        self.assertEqual((told.name, told.state, told.pid), ("worker", "stopped", None))
 
     def test_status_tells_how_long_this_node_will_not_stand(self) -> None:
-        self.assertEqual(status(self.service)["paused_for"], 0)
+        self.assertEqual(own_status(self.service).paused_for, 0)
         self.service.pause(60)
         self.reactor.advance(0.01)
-        self.assertAlmostEqual(status(self.service)["paused_for"], 59.99)
+        self.assertAlmostEqual(own_status(self.service).paused_for, 59.99)
 
     def test_a_rule_that_refused_a_vote_is_named(self) -> None:
         self.service.message_received("c", Offer(2, "c", 0))
-        (refused,) = (each for each in status(self.service)["events"] if each["kind"] == "refused")
-        self.assertEqual(refused["label"], "R4.3")
+        (refused,) = (each for each in own_status(self.service).events if each.kind == "refused")
+        self.assertEqual(refused.label, "R4.3")
+
+    def test_what_it_tells_is_read_again(self) -> None:
+        """However much happened, and however many members there are."""
+        ids = "abcdefghijklmnopqrstuvwxy"
+        for config in (QUICK, ElectConfig()):
+            self.service = self.make(ids, config)
+            self.reactor.advance(10)
+            for epoch in range(2, 400):
+                self.service.message_received("c", Offer(epoch, "c", 0))
+            _, body = self.get()
+            told = read(body)
+            self.assertEqual(len(told.events), 256)
+            self.assertEqual([peer.node_id for peer in told.peers], list(ids[1:]))
 
     def test_an_endless_lease_is_null(self) -> None:
         self.service = self.make("a")

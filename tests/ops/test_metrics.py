@@ -16,16 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect import __version__, elector, errors
+from kevy_elect import __version__, elector, errors, status
 from kevy_elect.ballot import Ballot, MemoryBallot
 from kevy_elect.elector import Event
 from kevy_elect.messages import Accept, Offer, Role
 from kevy_elect.ops import metrics
 from kevy_elect.ops.http import site
 from kevy_elect.ops.metrics import Metrics
-from kevy_elect.service import fence
 from kevy_elect.service.election import ElectionService
-from kevy_elect.service.fence import ChildStatus
+from kevy_elect.status import ChildStatus
 from kevy_elect.transport import link
 from tests.support import ROOT
 from tests.support.nodes import FragileBallot
@@ -462,7 +461,7 @@ class LabelTests(SynchronousTestCase):
         self.assertEqual(set(found), set(metrics.FRAMES))
 
     def test_children(self) -> None:
-        self.assert_those_of(fence, r"`(stopped|starting|running|stopping)`", metrics.CHILDREN)
+        self.assert_those_of(status, r"`(stopped|starting|running|stopping)`", metrics.CHILDREN)
 
     def test_links(self) -> None:
         self.assert_those_of(link, r'\.state = "(\w+)"', metrics.LINKS)

@@ -103,7 +103,7 @@ class AskingTests(TestCase):
     @inlineCallbacks
     def test_a_status_is_taken_in(self) -> Any:
         found = yield self.answer(self.serve(say(json.dumps(page("b")).encode())))
-        self.assertEqual(found["b"].status["role"], "replica")
+        self.assertEqual(found["b"].status.role, "replica")
         self.assertIsNone(found["b"].error)
         self.assertLess(time.monotonic() - found["b"].at, 5)
 
@@ -136,7 +136,7 @@ class AskingTests(TestCase):
 
         found = yield self.answer(self.serve(answer), times=2)
         self.assertIsNotNone(found["b"].error)
-        self.assertEqual(found["b"].status["role"], "replica")
+        self.assertEqual(found["b"].status.role, "replica")
 
     def test_nobody_there(self) -> Any:
         port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -152,7 +152,7 @@ class AskingTests(TestCase):
         return self.assert_error(self.serve(say(json.dumps(page("c")).encode())), "'c' answers")
 
     def test_no_json(self) -> Any:
-        return self.assert_error(self.serve(say(b"[" * 100_000)), "^the page is no JSON$")
+        return self.assert_error(self.serve(say(b"[" * 100_000)), "status: it is no JSON$")
 
     def test_no_http(self) -> Any:
         def answer(connection: Any) -> None:

@@ -14,8 +14,8 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.messages import Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService
-from kevy_elect.service.fence import ChildStatus
 from kevy_elect.service.handover import Outcome, Step
+from kevy_elect.status import ChildStatus
 from tests.service.test_election import ServiceTests
 from tests.support.nodes import (
     CONFIG,

@@ -1,0 +1,44 @@
+"""The status of this node, as its service tells it."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from kevy_elect import __version__
+from kevy_elect.service.election import ElectionService
+from kevy_elect.status import EventStatus, Status
+
+
+def own_status(election: ElectionService, *, events: bool = True) -> Status:
+    """What this node says of itself at this moment, with its recent events or without."""
+    snapshot = attrs.asdict(election.state_snapshot())
+    if math.isinf(snapshot["lease_expires_in"]):
+        snapshot["lease_expires_in"] = None
+    return Status(
+        **snapshot,
+        node_id=election.cluster.node_id,
+        version=__version__,
+        members=election.cluster.ids,
+        witness=election.witness,
+        paused_for=election.paused_for(),
+        settings=attrs.asdict(election.config),
+        peers=tuple(election.peer_status()),
+        children=tuple(election.children()),
+        events=_events(election) if events else (),
+    )
+
+
+def _events(election: ElectionService) -> tuple[EventStatus, ...]:
+    return tuple(
+        EventStatus(
+            ago=ago,
+            kind=event.kind,
+            text=event.text,
+            critical=event.critical,
+            epoch=event.epoch,
+            label=event.label,
+        )
+        for ago, event in election.recent_events()
+    )

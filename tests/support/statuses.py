@@ -1,0 +1,66 @@
+"""Status documents as JSON has them, for whoever reads some."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def document(**changes: object) -> dict[str, Any]:
+    """What a healthy primary `a` of epoch 3 says of itself, one peer and one event included."""
+    return {
+        "node_id": "a",
+        "version": "0.1.0",
+        "members": ["a", "b", "c"],
+        "witness": False,
+        "role": "primary",
+        "epoch": 3,
+        "current_primary": "a",
+        "primary_addr": "127.0.0.1:6001",
+        "has_quorum": True,
+        "can_write": True,
+        "lease_expires_in": 3.4,
+        "down_peers": [],
+        "paused_for": 0.0,
+        "settings": {"hb_interval": 0.2, "down_after": 5.0},
+        "peers": [peer()],
+        "children": [],
+        "events": [event()],
+    } | changes
+
+
+def replica(node_id: str, primary: str | None = "a", **changes: object) -> dict[str, Any]:
+    """What a replica that follows `primary` says of itself."""
+    follows = {"current_primary": primary, "can_write": False, "lease_expires_in": 0.0}
+    return document(node_id=node_id, role="replica", **follows) | changes
+
+
+def peer(**changes: object) -> dict[str, Any]:
+    return {
+        "node_id": "b",
+        "alive": True,
+        "heard_ago": 0.14,
+        "epoch": 3,
+        "role": "replica",
+        "offset": 7,
+        "acknowledging": True,
+        "link": "connected",
+        "link_age": 12.0,
+        "incoming_age": 11.0,
+        "queued": 0,
+        "dropped": 0,
+    } | changes
+
+
+def event(**changes: object) -> dict[str, Any]:
+    return {
+        "ago": 2.0,
+        "kind": "role",
+        "text": "elected primary of epoch 3 by a, b",
+        "critical": False,
+        "epoch": 3,
+        "label": "elected",
+    } | changes
+
+
+def child(**changes: object) -> dict[str, Any]:
+    return {"name": "counter", "state": "running", "pid": 7, "restarts": 0} | changes
