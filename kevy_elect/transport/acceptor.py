@@ -18,6 +18,13 @@ from kevy_elect import wire
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError, FrameError
 from kevy_elect.messages import Ack, Heartbeat, Message
+from kevy_elect.transport.channel import (
+    HANDSHAKE_TIMEOUT,
+    PLAIN_SECURITY,
+    Channel,
+    ChannelError,
+    Security,
+)
 from kevy_elect.transport.framing import ElectionProtocol
 from kevy_elect.transport.log_limit import Sparing
 from kevy_elect.transport.takeover import Floor
@@ -31,6 +38,8 @@ RIVALRY_LOGGED_EVERY: Final = 60.0
 REPLACED: Final = "it was replaced by a newer connection of its member"
 MADE_ROOM: Final = "it made room for a newer connection"
 SAID_NOTHING: Final = "it said nothing within election_timeout"
+UNPROVEN: Final = f"it did not finish the handshake within {HANDSHAKE_TIMEOUT:g} s"
+UNLISTED: Final = "its key is no longer listed"
 WAS_SILENT: Final = "it was silent for 2 × down_after"
 _RIVALRY: Final = 3
 """Two connections that spoke in turns this often are two speakers, not a reconnect."""
@@ -61,8 +70,8 @@ class Incoming(ElectionProtocol):
     says all that those left out would have said.
     """
 
-    def __init__(self, acceptor: Acceptor, number: int, now: float) -> None:
-        super().__init__()
+    def __init__(self, acceptor: Acceptor, channel: Channel, number: int, now: float) -> None:
+        super().__init__(channel)
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.since = self.last_spoke = now
@@ -83,6 +92,7 @@ class Incoming(ElectionProtocol):
         transport.bufferSize = READ_AT_ONCE
         transport.registerProducer(self, True)
         self._acceptor.opened(self)
+        self.open_channel()
 
     def messageReceived(self, message: Message) -> None:
         heard = self._acceptor.spoke(self, message)
@@ -93,13 +103,19 @@ class Incoming(ElectionProtocol):
 
     def _acknowledge(self, heartbeat: Heartbeat) -> None:
         if self._acceptor.listener.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
-            self.transport.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
+            self.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
         self._acceptor.refused[error.kind] += 1
         left_out = self._acceptor.line(error.kind)
         if left_out is not None:
             self.log_refusal(error, frame, left_out)
+
+    def channelFailed(self, error: ChannelError) -> None:
+        self._acceptor.refused[error.kind] += 1
+        left_out = self._acceptor.line(error.kind)
+        if left_out is not None:
+            self.log_end(LogLevel.warn, str(error), left_out)
 
     def pauseProducing(self) -> None:
         self._unread = True
@@ -133,10 +149,12 @@ class Acceptor(ServerFactory):
         config: ElectConfig,
         listener: Listener,
         clock: Callable[[], float],
+        security: Security = PLAIN_SECURITY,
     ) -> None:
+        self._security = security
         self.limit = 4 * (len(peer_ids) + 1) + 16
         self.refused: Counter[str] = Counter()
-        """Frames that ended their connection, by the kind of their FrameError."""
+        """What ended a connection, by the kind of the FrameError or ChannelError."""
         self._node_id = node_id
         self._config = config
         self.listener = listener
@@ -156,7 +174,7 @@ class Acceptor(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming:
         self._accepted += 1
-        return Incoming(self, self._accepted, self._clock())
+        return Incoming(self, self._security.accepts(), self._accepted, self._clock())
 
     @property
     def address(self) -> IAddress | None:
@@ -167,6 +185,13 @@ class Acceptor(ServerFactory):
         """Go by other timings from now on."""
         self._config = config
         self._floor.pause_after = config.pause_after
+
+    def use_security(self, security: Security) -> None:
+        """Go by other keys from now on: end the connections of those that they do not know."""
+        self._security = security
+        for connection in list(self._open):
+            if not (connection.ended or security.trusts(connection.channel)):
+                self._end(connection, UNLISTED)
 
     def age(self, member: str, now: float) -> float | None:
         """Seconds since the connection on which `member` is heard was accepted."""
@@ -232,7 +257,9 @@ class Acceptor(ServerFactory):
             if connection.ended:
                 continue
             silent = now - connection.last_spoke
-            if connection.member is None:
+            if not connection.channel.established and silent >= HANDSHAKE_TIMEOUT:
+                self._end(connection, UNPROVEN)
+            elif connection.member is None:
                 if silent >= self._config.election_timeout:
                     self._end(connection, SAID_NOTHING)
             elif silent >= 2 * self._config.down_after:
@@ -267,6 +294,10 @@ class Acceptor(ServerFactory):
             raise FrameError("bad_sender", f"{sender} is this node's own id")
         if sender not in self._speaking:
             raise FrameError("bad_sender", f"{sender} is not a member")
+        proven = connection.channel.names
+        if proven is not None and sender not in proven:
+            who = " or ".join(sorted(proven))
+            raise FrameError("bad_sender", f"it names {sender}, and its key is that of {who}")
         others = self._speaking[sender]
         if len(others) >= PER_MEMBER:
             spare = [

@@ -11,6 +11,7 @@ from twisted.logger import Logger, LogLevel
 from kevy_elect import wire
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Message
+from kevy_elect.transport.channel import PLAIN, Channel, ChannelError
 
 _QUOTED: Final = 64
 """Bytes of a bad frame that are worth a place in the log."""
@@ -19,8 +20,9 @@ _QUOTED: Final = 64
 class FrameProtocol(Protocol, Generic[wire.T]):
     """Decodes what the other end of a connection says, in the manner of IntNStringReceiver.
 
-    Override `messageReceived`, and `badFrameReceived` to do more than log. After
-    an error nothing more is delivered, whatever the transport still brings.
+    Override `messageReceived` and `channelEstablished`, and `badFrameReceived` and
+    `channelFailed` to do more than log. After an error nothing more is delivered,
+    whatever the transport still brings.
     """
 
     grammar: wire.Grammar[wire.T]
@@ -34,9 +36,18 @@ class FrameProtocol(Protocol, Generic[wire.T]):
 
     log = Logger()
 
-    def __init__(self) -> None:
+    def __init__(self, channel: Channel = PLAIN) -> None:
+        self.channel = channel
         self._decoder = wire.Decoder(self.grammar)
+        self._established = False
         self.ended = False
+
+    def channelEstablished(self) -> None:
+        """The other end has proven who it is: `write` may be used from now on."""
+
+    def channelFailed(self, error: ChannelError) -> None:
+        """Say how the other end failed to prove who it is. The connection has been ended."""
+        self.log_end(LogLevel.warn, str(error))
 
     def messageReceived(self, message: wire.T) -> None:
         """Take one message. A FrameError raised here ends the connection as a bad frame does."""
@@ -60,10 +71,36 @@ class FrameProtocol(Protocol, Generic[wire.T]):
             more=f" (and {left_out} more for this reason before)" if left_out else "",
         )
 
+    def write(self, plain: bytes) -> None:
+        """Send these bytes through the channel, which is established."""
+        self.transport.write(self.channel.seal(plain))
+
+    def open_channel(self) -> None:
+        """Begin the handshake of the channel, if it has one. To be called once connected."""
+        self._answer(self.channel.start())
+
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
             return
-        self._decoder.feed(data)
+        try:
+            plain, answer = self.channel.receive(data)
+        except ChannelError as error:
+            self.end()
+            self.channelFailed(error)
+            return
+        self._answer(answer)
+        if plain and not self.ended:
+            self._decode(plain)
+
+    def _answer(self, answer: bytes) -> None:
+        if answer:
+            self.transport.write(answer)
+        if self.channel.established and not self._established:
+            self._established = True
+            self.channelEstablished()
+
+    def _decode(self, plain: bytes) -> None:
+        self._decoder.feed(plain)
         try:
             self._deliver()
         except FrameError as error:

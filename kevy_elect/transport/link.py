@@ -28,6 +28,13 @@ from zope.interface import implementer
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Ack, Heartbeat, Message, Role
+from kevy_elect.transport.channel import (
+    HANDSHAKE_TIMEOUT,
+    PLAIN_SECURITY,
+    Channel,
+    ChannelError,
+    Security,
+)
 from kevy_elect.transport.framing import FrameProtocol
 from kevy_elect.transport.outbox import Outbox
 
@@ -53,8 +60,8 @@ class Outgoing(FrameProtocol[Ack]):
 
     grammar = wire.REPLIES
 
-    def __init__(self, link: PeerLink) -> None:
-        super().__init__()
+    def __init__(self, link: PeerLink, channel: Channel) -> None:
+        super().__init__(channel)
         self.member = link.peer.node_id
         self.paused_since: float | None = None
         self._link = link
@@ -62,12 +69,24 @@ class Outgoing(FrameProtocol[Ack]):
         self._sent: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
         self._last: tuple[Message, bytes] | None = None
 
+    @property
+    def takes(self) -> bool:
+        """Whether a message that is sent now leaves now."""
+        return self.channel.established and self.paused_since is None
+
     def connectionMade(self) -> None:
-        self.transport.write(wire.GREETING)
         self._link.tune(self.transport)
         # A TCP transport is a consumer too, which its interface does not say.
         cast(Any, self.transport).registerProducer(self, True)
-        self._link.connected(self)
+        self._link.opened(self)
+        self.open_channel()
+
+    def channelEstablished(self) -> None:
+        self.write(wire.GREETING)
+        self._link.connected()
+
+    def channelFailed(self, error: ChannelError) -> None:
+        self._link.refused(error)
 
     def send(self, message: Message) -> None:
         if isinstance(message, Heartbeat):
@@ -77,7 +96,7 @@ class Outgoing(FrameProtocol[Ack]):
         # A heartbeat is the same object until there is something new to say.
         if self._last is None or self._last[0] is not message:
             self._last = message, wire.encode(message)
-        self.transport.write(self._last[1])
+        self.write(self._last[1])
 
     def messageReceived(self, ack: Ack) -> None:
         """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
@@ -109,7 +128,8 @@ class PeerLink(ReconnectingClientFactory):
     most min(1 s, down_after / 4). Each attempt resolves the name anew, for 0.5 s at
     most, and tries all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
     for each heartbeat that the peer acknowledged (section 4). `state` is one of `stopped`,
-    `connecting`, `connected` and `waiting`.
+    `connecting`, `connected` and `waiting`. `security` makes the channels; a handshake
+    may take 2 s.
     """
 
     noisy = False
@@ -127,8 +147,10 @@ class PeerLink(ReconnectingClientFactory):
         clock: Callable[[], float],
         rng: random.Random,
         confirm: Callable[[str, int, float], None],
+        security: Security = PLAIN_SECURITY,
     ) -> None:
         self.peer = peer
+        self._security = security
         self._confirm = confirm
         self.outbox = Outbox()
         self.now = clock
@@ -144,6 +166,7 @@ class PeerLink(ReconnectingClientFactory):
         self._addresses: list[str] = []
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
+        self._problem = ""  # why we ended the connection, if we did
         # A peer that hangs up at once is neither to be dialled ten times a second for
         # ever, nor to be logged as often.
         self._lasting = False
@@ -192,14 +215,14 @@ class PeerLink(ReconnectingClientFactory):
     def send(self, message: Message) -> None:
         """Send `message` now, or once the peer is there and reads."""
         stream = self._stream
-        if stream is not None and stream.paused_since is None and not self.outbox:
+        if stream is not None and stream.takes and not self.outbox:
             stream.send(message)
         else:
             self.outbox.put(message)
 
     def drain(self) -> None:
         """Write what waits, as long as the transport takes it."""
-        while self._stream is not None and self._stream.paused_since is None and self.outbox:
+        while self._stream is not None and self._stream.takes and self.outbox:
             self._stream.send(self.outbox.take())
 
     def sweep(self, now: float) -> None:
@@ -211,6 +234,7 @@ class PeerLink(ReconnectingClientFactory):
             self._try_addresses(self._known, "its name is not resolved in time")
         self._notice_lasting(now)
         self._cut_if_unread(now)
+        self._cut_if_unproven(now)
 
     def _notice_lasting(self, now: float) -> None:
         if (
@@ -236,14 +260,39 @@ class PeerLink(ReconnectingClientFactory):
                 )
                 stream.transport.abortConnection()
 
+    def _cut_if_unproven(self, now: float) -> None:
+        """Cut a connection whose peer does not finish the handshake."""
+        stream = self._stream
+        if (
+            stream is not None
+            and not stream.channel.established
+            and now - self._connected_at >= HANDSHAKE_TIMEOUT
+        ):
+            self._problem = f"no handshake within {HANDSHAKE_TIMEOUT:g} s"
+            stream.end()
+
+    def use_security(self, security: Security) -> None:
+        """Go by other keys from now on: end a connection to a peer that they do not know."""
+        self._security = security
+        stream = self._stream
+        if stream is not None and not security.trusts(stream.channel):
+            self._problem = "its key is no longer listed"
+            stream.end()
+
     # What the connection tells
 
-    def connected(self, stream: Outgoing) -> None:
+    def opened(self, stream: Outgoing) -> None:
         self._stream = stream
         self._lasting = False
+        self._problem = ""
         self._connected_at = self.now()
+
+    def connected(self) -> None:
         self.state = "connected"
         self.drain()
+
+    def refused(self, error: ChannelError) -> None:
+        self._problem = str(error)
 
     def acknowledged(self, epoch: int, sent_at: float) -> None:
         self._confirm(self.peer.node_id, epoch, sent_at)
@@ -311,7 +360,7 @@ class PeerLink(ReconnectingClientFactory):
         self.delay = min(self.delay * 1.5, self.maxDelay)
 
     def buildProtocol(self, addr: IAddress | None) -> Outgoing:
-        return Outgoing(self)
+        return Outgoing(self, self._security.dials(self.peer.node_id))
 
     def startedConnecting(self, connector: IConnector) -> None:
         self.connector = connector
@@ -322,7 +371,7 @@ class PeerLink(ReconnectingClientFactory):
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
         self._notice_lasting(self.now())
         self._addresses = []
-        self._over(reason.getErrorMessage())
+        self._over(self._problem or reason.getErrorMessage())
 
     def _over(self, problem: str) -> None:
         """The connector is done: go on, or let whoever stopped this link know."""
