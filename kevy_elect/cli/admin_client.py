@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from kevy_elect.cli.status_client import printable
+from kevy_elect.cli.printable import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError, StatusError
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket

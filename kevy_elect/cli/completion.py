@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from kevy_elect.errors import ConfigError
@@ -12,8 +13,10 @@ from kevy_elect.settings.table import NAMED, Kind
 SHELLS: Final = ("bash", "zsh", "fish")
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `completion` to the subcommands of `kevy-elect`."""
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], whole: argparse.ArgumentParser
+) -> None:
+    """Add `completion` to the subcommands of `kevy-elect`, whose parser is `whole`."""
     parser = commands.add_parser(
         "completion",
         help="print a script with which a shell completes this command",
@@ -21,27 +24,24 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "Needs the library shtab. Exit status 0, or 2 for wrong usage or without shtab.",
     )
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=partial(run, whole))
 
 
-def run(args: argparse.Namespace) -> int:
+def run(whole: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     """Print the script. Raises ConfigError like `script`."""
-    print(script(args.shell))
+    print(script(whole, args.shell))
     return 0
 
 
-def script(shell: str) -> str:
-    """What has `shell`, one of SHELLS, complete commands, options and their values.
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The script that completes commands, options and their values in `shell`, one of SHELLS.
 
-    Raises ConfigError without shtab, which writes it.
+    It prepares `parser` for that. Raises ConfigError without shtab, which writes the script.
     """
     try:
         import shtab
     except ImportError:
         raise ConfigError("completion needs shtab: pip install 'kevy-elect[completion]'") from None
-    from kevy_elect.cli.main import make_parser  # which imports this module
-
-    parser = make_parser()
     for action in _actions(parser):
         _say_what_fits(action, {Kind.DIRECTORY: shtab.DIRECTORY, Kind.FILE: shtab.FILE})
     return shtab.complete(parser, shell)

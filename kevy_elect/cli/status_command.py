@@ -24,8 +24,9 @@ from kevy_elect.cli.admin_client import (
     ask_status,
     find_node,
 )
-from kevy_elect.cli.status_client import HEADER, Answer, ask_all, cells, printable
-from kevy_elect.cli.tables import Changes, Grid, Page, open_board, state_of
+from kevy_elect.cli.answers import HEADER, Answer, Changes, cells, state_of
+from kevy_elect.cli.printable import printable
+from kevy_elect.cli.tables import Grid, Page, open_board
 from kevy_elect.errors import ConfigError
 from kevy_elect.status import EventStatus, PeerStatus, Status
 
@@ -202,7 +203,7 @@ class View:
 def _look(args: argparse.Namespace, where: str | None) -> View:
     """Ask the pages, or the node whose admin endpoint is `where`; raises UnreachableError."""
     if where is None:
-        answers = ask_all(list(dict.fromkeys(args.urls)), args.timeout)
+        answers = _ask_pages(list(dict.fromkeys(args.urls)), args.timeout)
         return View(answers, verdict(answers))
     own, told = ask_status(where, args.timeout)
     mine = Answer("this node", own)
@@ -210,6 +211,12 @@ def _look(args: argparse.Namespace, where: str | None) -> View:
         answers = [mine, *_ask_others(own, told.get("http_peers"), args.timeout)]
         return View(answers, verdict(answers))
     return View([mine], _own_problem(own), alone=True)
+
+
+def _ask_pages(urls: Sequence[str], timeout: float) -> list[Answer]:
+    from kevy_elect.cli.status_client import ask_all  # all of HTTP, which no other command needs
+
+    return ask_all(urls, timeout)
 
 
 def _own_problem(status: Status) -> str | None:
@@ -263,7 +270,7 @@ def _ask_others(own: Status, pages: object, timeout: float) -> list[Answer]:
         if peer in ids:
             with contextlib.suppress(argparse.ArgumentTypeError):
                 urls[peer] = status_url(str(url))
-    asked = dict(zip(urls, ask_all(list(urls.values()), timeout), strict=True))
+    asked = dict(zip(urls, _ask_pages(list(urls.values()), timeout), strict=True))
     return [
         asked.get(peer) or Answer(peer, error="its page is not in this node's --http-peers")
         for peer in ids

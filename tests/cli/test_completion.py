@@ -34,7 +34,7 @@ def script(test: SynchronousTestCase, shell: str) -> Path:
     if shutil.which(shell) is None:
         raise SkipTest(f"{shell} is not installed")
     try:
-        text = completion.script(shell)
+        text = completion.script(make_parser(), shell)
     except completion.ConfigError as error:
         raise SkipTest(str(error)) from None
     path = Path(test.mktemp())

@@ -9,23 +9,21 @@ import io
 import json
 import os
 import socketserver
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
-from kevy_elect.cli import demo
-from kevy_elect.cli import tables as screen
+from kevy_elect.cli.answers import Answer
 from kevy_elect.cli.main import main
-from kevy_elect.cli.status_client import MAX_TEXT, Answer, ask, ask_all, printable
+from kevy_elect.cli.printable import MAX_TEXT, printable
+from kevy_elect.cli.status_client import ask, ask_all
 from kevy_elect.cli.status_command import View, status_url, verdict
 from kevy_elect.errors import StatusError
 from kevy_elect.status import MAX_BYTES, from_object
@@ -296,89 +294,19 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(self.out.getvalue(), f"kevy-elect {__version__}\n")
 
 
-@attrs.define
-class FakeProcess:
-    """A process that runs until told otherwise."""
-
-    returncode: int | None = None
-    pid: int = 4711
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-
-class DemoTests(SynchronousTestCase):
-    """The parts of the demo that need no processes."""
-
-    def node(self, process: Any = None, heard: Answer | None = None) -> demo.Node:
-        node = demo.Node("a", "http://h:1/status", Path(self.mktemp()), ["true"], process)
-        if heard is not None:
-            node.hear(heard)
-        return node
-
-    def test_state(self) -> None:
-        self.assertEqual(screen.state(self.node()), ("dead", ""))
-        self.assertEqual(screen.state(self.node(FakeProcess(1), answer())), ("dead", ""))
-        for heard, state in (
-            (None, ("starting", "")),
-            (SILENT, ("starting", "")),
-            (answer(), ("primary", "epoch 3, can write")),
-            (answer(can_write=False), ("primary", "epoch 3, without the lease")),
-            (replica("a", "b"), ("replica", "epoch 3, follows b")),
-            (replica("a", None), ("replica", "epoch 3, knows no primary")),
-            (answer(role="candidate"), ("candidate", "epoch 3")),
-        ):
-            self.assertEqual(screen.state(self.node(FakeProcess(), heard)), state)
-
-    def test_silent_once_it_had_answered(self) -> None:
-        node = self.node(FakeProcess(), answer())
-        node.hear(SILENT)
-        self.assertEqual(screen.state(node), ("silent", "Connection refused"))
-
-    def test_a_line_per_change(self) -> None:
-        out = io.StringIO()
-        lines = screen.Lines(out)
-        node = self.node(FakeProcess())
-        for heard in (SILENT, replica("a", None), replica("a", None), replica("a", "b"), answer()):
-            node.hear(heard)
-            lines.show([node])
-        self.assertEqual(
-            [line.split("  ")[-1] for line in out.getvalue().splitlines()],
-            [
-                "a: starting -> replica, epoch 3, knows no primary",
-                "a: replica, epoch 3, follows b",
-                "a: replica -> primary, epoch 3, can write",
-            ],
+class StartTests(SynchronousTestCase):
+    def test_help_loads_no_node_no_twisted_and_no_http(self) -> None:
+        """They would double the time until it is there."""
+        program = "import sys; from kevy_elect.cli.main import make_parser as make; make()"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}.format_help(); print(*sys.modules)"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
-
-    def test_summary(self) -> None:
-        failovers = [
-            demo.Failover("a", "b", 0.5, 0.6),
-            demo.Failover("b", "a", 0.7, 0.7),
-            demo.Failover("a", "b", 0.6, 0.8),
-        ]
-        self.assertEqual(len(demo.summary(failovers[:1]).split("\n")), 3)
-        ends = [line.split() for line in demo.summary(failovers).split("\n")[-3:]]
-        self.assertEqual(
-            ends,
-            [
-                ["min", "0.50", "s", "0.60", "s"],
-                ["median", "0.60", "s", "0.70", "s"],
-                ["max", "0.70", "s", "0.80", "s"],
-            ],
-        )
-
-    def test_why_a_process_ended(self) -> None:
-        node = self.node(FakeProcess(1))
-        node.directory.mkdir()
-        node.log.write_text("first\nlast \x1b[2J\n")
-        self.assertEqual(
-            demo.why_ended(node),
-            "the process of a ended with status 1; its log ends: last \\x1b[2J",
-        )
-        node.log.write_text("cannot listen: [Errno 98] Address already in use\n")
-        self.assertIn("has been taken meanwhile", demo.why_ended(node))
-        killed = self.node(FakeProcess(-9))
-        killed.directory.mkdir()
-        killed.log.touch()
-        self.assertEqual(demo.why_ended(killed), "the process of a was ended by SIGKILL")
+        loaded = set(done.stdout.split())
+        self.assertIn("kevy_elect.cli.demo.command", loaded)
+        own = ("children", "ops", "service", "transport", "cli.demo.nodes")
+        unwanted = {*(f"kevy_elect.{name}" for name in own), "twisted", "http.client", "ssl"}
+        self.assertEqual(unwanted & loaded, set())

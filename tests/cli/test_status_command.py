@@ -20,10 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.cli import status_command as report
 from kevy_elect.cli import tables as screen
+from kevy_elect.cli.answers import Answer, Changes
 from kevy_elect.cli.main import main
-from kevy_elect.cli.status_client import Answer
 from kevy_elect.cli.status_command import MAX_ROWS, RECENT, View
-from kevy_elect.cli.tables import Changes, Grid, PlainBoard, drawn
+from kevy_elect.cli.tables import Grid, PlainBoard, drawn
 from kevy_elect.status import from_object
 from tests.support.statuses import child, document, event, peer
 

@@ -1,54 +1,31 @@
-"""`kevy-elect demo`: real nodes on this machine, whose primary is killed to see who follows.
-
-Every node is a twistd process of its own. The demo only starts and kills
-processes and reads status pages, as an operator would; it shares nothing else
-with them.
-"""
+"""The course of the demo: nodes are started, the primary is killed, another follows."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
 import shutil
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 import attrs
 
 from kevy_elect.ballot import FileBallot
-from kevy_elect.cli.status_client import Answer, ask_all, printable
-from kevy_elect.cli.tables import Screen, open_screen
-from kevy_elect.config import ElectConfig, PeerAddr
+from kevy_elect.cli.demo.nodes import Node, plan, stop, why_ended
+from kevy_elect.cli.demo.screen import Screen, open_screen
+from kevy_elect.cli.status_client import ask_all
+from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ElectError
-from kevy_elect.status import Status
 
-HOST: Final = "127.0.0.1"
-NAMES: Final = "abcdefghi"
-"""Ids of the nodes, so at most nine of them."""
-TIMINGS: Final[dict[str, float | None]] = {
-    "hb_interval": 0.05,
-    "down_after": 0.5,
-    "election_timeout": 0.5,
-    "election_backoff": 0.1,
-    "election_backoff_jitter": 0.4,
-    "lease_margin": None,
-}
-"""The timings that may be given, with the demo's defaults; None leaves it to ElectConfig."""
 POLL: Final = 0.1
 POLL_FAST: Final = 0.02
 """How often the pages are read while a failover is measured: as exact as its times are."""
 ASK_TIMEOUT: Final = 1.0
-STOP_TIMEOUT: Final = 3.0
 REVIVE_AFTER: Final = 3.0
 
 T = TypeVar("T")
@@ -66,49 +43,28 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `demo` to the subcommands of `kevy-elect`."""
-    parser = commands.add_parser(
-        "demo",
-        help="start a cluster on this machine, kill its primary, watch the failover",
-        description="Start nodes on this machine, kill the primary with SIGKILL, measure how long "
-        "it takes until another can write, and restart the killed one. Exit 0 if all went well.",
-    )
-    parser.add_argument(
-        "--nodes", type=int, default=3, choices=range(3, len(NAMES) + 1), help="default: 3"
-    )
-    parser.add_argument("--rounds", metavar="N", type=_count, default=1, help="default: 1")
-    parser.add_argument(
-        "--keep-running", action="store_true", help="leave the cluster running until Ctrl-C"
-    )
-    for name, seconds in TIMINGS.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            metavar="S",
-            type=float,
-            default=seconds,
-            help="in seconds" if seconds is None else "in seconds (default: %(default)g)",
-        )
-    parser.set_defaults(run=run)
+def play(
+    names: Sequence[str],
+    config: ElectConfig,
+    timings: Mapping[str, float],
+    *,
+    rounds: int,
+    keep_running: bool,
+) -> int:
+    """Play the demo with nodes of these names; returns the exit status.
 
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return int(text)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit."""
-    given = {name: getattr(args, name) for name in TIMINGS}
-    config = ElectConfig(**{name: value for name, value in given.items() if value is not None})
+    `timings` are those of `config` that are shown, and given to the nodes.
+    """
     with _caught_signals() as caught:
         directory = Path(tempfile.mkdtemp(prefix="kevy-elect-demo-"))
-        _introduce(args, config, directory)
-        nodes = _plan(args.nodes, config, directory)
+        print(f"{len(names)} nodes on this machine; logs and ballots in {directory}")
+        shown = (f"{name} {seconds:g}" for name, seconds in timings.items())
+        print(f"timings in seconds: {', '.join(shown)}\n", flush=True)
+        options = [f"--{name}={seconds}" for name, seconds in timings.items()]
+        nodes = plan(names, directory, options)
         try:
             with open_screen() as screen:
-                Demo(nodes, config, screen, caught).play(args.rounds, args.keep_running)
+                Demo(nodes, config, screen, caught).play(rounds, keep_running=keep_running)
             status = 0
         except Interrupted as interrupted:
             status = 128 + interrupted.signum
@@ -141,134 +97,6 @@ def _caught_signals() -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-def _introduce(args: argparse.Namespace, config: ElectConfig, directory: Path) -> None:
-    timings = (f"{name.replace('_', '-')} {getattr(config, name):g}" for name in TIMINGS)
-    print(f"{args.nodes} nodes on this machine; logs and ballots in {directory}")
-    print(f"timings in seconds: {', '.join(timings)}\n", flush=True)
-
-
-# The nodes
-
-
-@attrs.define
-class Node:
-    """One node: how it is started, its process, and what it last said of itself."""
-
-    node_id: str
-    url: str
-    directory: Path
-    command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
-    answer: Answer | None = None
-    ready: bool = False
-    """Whether this process ever answered."""
-    ended_at: float = 0.0
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "log"
-
-    @property
-    def pid(self) -> int | None:
-        return None if self.process is None else self.process.pid
-
-    @property
-    def status(self) -> Status | None:
-        return None if self.answer is None else self.answer.status
-
-    def start(self) -> None:
-        """Start the process, which ends when this one does, however that comes about.
-
-        It waits for the end of its stdin (`run_node`), and only this process holds
-        the other end. In a group of its own a Ctrl-C does not reach it.
-        """
-        self.ready = False
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
-
-    def hear(self, answer: Answer) -> None:
-        self.answer = answer
-        self.ready = self.ready or answer.status is not None
-
-    def has_ended(self) -> bool:
-        """Whether the process ended without having been killed from here."""
-        return self.process is not None and self.process.poll() is not None
-
-    def kill(self) -> None:
-        """End the process at once, as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()  # reaps it and closes its stdin
-            self.process = self.answer = None
-            self.ended_at = time.monotonic()
-
-
-def _plan(count: int, config: ElectConfig, directory: Path) -> list[Node]:
-    ports = iter(_free_ports(3 * count))
-    members = [PeerAddr(name, HOST, next(ports), next(ports)) for name in NAMES[:count]]
-    return [_node(member, next(ports), members, config, directory) for member in members]
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _node(
-    me: PeerAddr, http_port: int, members: Sequence[PeerAddr], config: ElectConfig, top: Path
-) -> Node:
-    directory = top / me.node_id
-    directory.mkdir()
-    command = [
-        *(sys.executable, "-c", "from kevy_elect.cli.demo import run_node; run_node()"),
-        *("--nodaemon", "--pidfile=", "kevy-elect"),
-        *("--node-id", me.node_id, "--peers", ",".join(map(str, members))),
-        *("--http", f"tcp:{http_port}:interface={HOST}", "--data-dir", str(directory)),
-        *(f"--{name.replace('_', '-')}={getattr(config, name)}" for name in TIMINGS),
-    ]
-    return Node(me.node_id, f"http://{HOST}:{http_port}/status", directory, command)
-
-
-def run_node() -> None:
-    """Be a twistd, with this process's arguments, until stdin ends."""
-    from twisted.scripts import twistd
-
-    threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
-    twistd.run()
-
-
-def _exit_at_end_of_stdin() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)
-
-
-def stop(nodes: Sequence[Node]) -> None:
-    """End all that still run: asked first, killed if that takes too long."""
-    processes = [node.process for node in nodes if node.process is not None]
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + STOP_TIMEOUT
-    for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
-    for node in nodes:
-        node.kill()
-
-
-# The course of the demo
-
-
 @attrs.frozen
 class Failover:
     """One killed primary: who followed it, and how many seconds after the kill."""
@@ -293,7 +121,7 @@ class Demo:
         backoff = config.election_backoff + config.election_backoff_jitter
         self._patience = 20 + 5 * (config.down_after + config.election_timeout + backoff)
 
-    def play(self, rounds: int, keep_running: bool) -> None:
+    def play(self, rounds: int, *, keep_running: bool) -> None:
         """Start all, fail over `rounds` times, and go on until interrupted if wanted."""
         primary = self._start()
         failovers = []
@@ -415,18 +243,6 @@ class Demo:
         for node in self._running():
             if node.has_ended():
                 raise CourseError(why_ended(node))
-
-
-def why_ended(node: Node) -> str:
-    """What to say of a process that ended by itself, by its exit status and log."""
-    code = node.process.returncode if node.process else 0
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    log = node.log.read_text("utf-8", "replace")
-    if "Address already in use" in log:
-        how += ", because a port that was free has been taken meanwhile; try again"
-    elif code >= 0:
-        how += f"; its log ends: {printable(log.strip().rpartition(chr(10))[2])}"
-    return f"the process of {node.node_id} {how}"
 
 
 def summary(failovers: Sequence[Failover]) -> str:

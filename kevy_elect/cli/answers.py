@@ -1,0 +1,107 @@
+"""What came of asking nodes for their status, and how that is shown: as cells of a table, as
+a state in a word, as changes of it. All of it is printable."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from kevy_elect.cli.printable import printable
+from kevy_elect.messages import Role
+from kevy_elect.status import Status
+
+HEADER: Final = ("NODE", "ROLE", "EPOCH", "PRIMARY", "LEASE", "QUORUM", "DOWN")
+
+State = tuple[str, str]
+"""What a node is, in one word, and the rest of what there is to say of it."""
+STARTING: Final = ("starting", "")
+
+
+@attrs.frozen
+class Answer:
+    """What came of asking one node: its status, or the reason why there is none."""
+
+    url: str
+    status: Status | None = None
+    error: str | None = None
+
+
+# In a table
+
+
+def cells(answer: Answer) -> tuple[str, ...]:
+    """One line of the table: as many cells as HEADER has, or just where and the error."""
+    status = answer.status
+    if status is None:
+        return printable(_place(answer.url)), printable(f"error: {answer.error}")
+    return (
+        printable(status.node_id),
+        status.role.value,
+        str(status.epoch),
+        _shown(status.current_primary),
+        _lease_left(status),
+        "yes" if status.has_quorum else "no",
+        _shown(",".join(status.down_peers)),
+    )
+
+
+def _place(url: str) -> str:
+    """Host and port, or `url` itself: not all who are asked have one."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).netloc or url
+    return url
+
+
+def _lease_left(status: Status) -> str:
+    """What is left of a primary's lease."""
+    if not status.can_write:
+        return "-"
+    left = status.lease_expires_in
+    return "no end" if left is None else f"{left:.2f} s"
+
+
+def _shown(text: str | None) -> str:
+    return printable(text) if text else "-"
+
+
+# In a word
+
+
+def state_of(answer: Answer) -> State:
+    """What a node is by its own account, or `silent` and why."""
+    status = answer.status
+    return ("silent", printable(answer.error or "")) if status is None else _state(status)
+
+
+def _state(status: Status) -> State:
+    rest = f"epoch {status.epoch}"
+    if status.role is Role.PRIMARY:
+        rest += ", can write" if status.can_write else ", without the lease"
+    elif status.role is Role.REPLICA:
+        primary = status.current_primary
+        rest += f", follows {printable(primary)}" if primary else ", knows no primary"
+    return status.role.value, rest
+
+
+class Changes:
+    """The steps of nodes from one state to the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, State] = {}
+
+    def note(self, node: str, now: State) -> str | None:
+        """The step of this node to its state `now` in a few words; None if it is no news."""
+        before = self._known.get(node)
+        self._known[node] = now
+        return None if now == before else change(before, now)
+
+
+def change(before: State | None, now: State) -> str:
+    """The step from one state of a node to the next, in a few words."""
+    word, rest = now
+    if before is not None and before[0] != word:
+        word = f"{before[0]} -> {word}"
+    return f"{word}, {rest}" if rest else word

@@ -1,0 +1,63 @@
+"""The command itself: its options, and what is printed before and after the course."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from kevy_elect.config import ElectConfig
+
+NAMES: Final = "abcdefghi"
+"""Ids of the nodes, so at most nine of them."""
+TIMINGS: Final[dict[str, float | None]] = {
+    "hb_interval": 0.05,
+    "down_after": 0.5,
+    "election_timeout": 0.5,
+    "election_backoff": 0.1,
+    "election_backoff_jitter": 0.4,
+    "lease_margin": None,
+}
+"""The timings that may be given, with the demo's defaults; None leaves it to ElectConfig."""
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `demo` to the subcommands of `kevy-elect`."""
+    parser = commands.add_parser(
+        "demo",
+        help="start a cluster on this machine, kill its primary, watch the failover",
+        description="Start nodes on this machine, kill the primary with SIGKILL, measure how long "
+        "it takes until another can write, and restart the killed one. Exit 0 if all went well.",
+    )
+    parser.add_argument(
+        "--nodes", type=int, default=3, choices=range(3, len(NAMES) + 1), help="default: 3"
+    )
+    parser.add_argument("--rounds", metavar="N", type=_count, default=1, help="default: 1")
+    parser.add_argument(
+        "--keep-running", action="store_true", help="leave the cluster running until Ctrl-C"
+    )
+    for name, seconds in TIMINGS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="S",
+            type=float,
+            default=seconds,
+            help="in seconds" if seconds is None else "in seconds (default: %(default)g)",
+        )
+    parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit."""
+    from kevy_elect.cli.demo.course import play
+
+    given = {name: getattr(args, name) for name in TIMINGS}
+    config = ElectConfig(**{name: value for name, value in given.items() if value is not None})
+    timings = {name.replace("_", "-"): getattr(config, name) for name in TIMINGS}
+    names = NAMES[: args.nodes]
+    return play(names, config, timings, rounds=args.rounds, keep_running=args.keep_running)

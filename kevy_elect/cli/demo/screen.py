@@ -1,0 +1,103 @@
+"""Where the demo is watched: a live table on a terminal, or a line for each change."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Protocol
+
+from kevy_elect.cli.answers import HEADER, STARTING, Changes, State, cells, state_of
+from kevy_elect.cli.demo.nodes import Node
+from kevy_elect.cli.tables import Grid, can_draw, drawn
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+
+class Screen(Protocol):
+    """Where the demo is watched."""
+
+    def show(self, nodes: Sequence[Node]) -> None:
+        """Show the state of all nodes, as far as it is news."""
+
+    def step(self, text: str) -> None:
+        """Say what the demo does or found, and when."""
+
+    def say(self, text: str) -> None:
+        """Print as it is."""
+
+
+@contextlib.contextmanager
+def open_screen() -> Iterator[Screen]:
+    """A live table on a terminal if rich is there, else one line per change."""
+    if not can_draw():
+        yield Lines(sys.stdout)
+        return
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as live:
+        yield LiveTable(live)
+
+
+def state(node: Node) -> State:
+    """What a node of the demo is."""
+    if node.process is None or node.has_ended():
+        return "dead", ""
+    if node.answer is None or (node.answer.status is None and not node.ready):
+        return STARTING
+    return state_of(node.answer)
+
+
+class Lines:
+    """One line per change."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._started = time.monotonic()
+        self._changes = Changes()
+
+    def show(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            now = state(node)
+            news = self._changes.note(node.node_id, now)
+            if news is not None and now != STARTING:  # a step has just said so
+                self._at(f"{node.node_id}: {news}")
+
+    def step(self, text: str) -> None:
+        self._at(f"== {text}")
+
+    def say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+    def _at(self, text: str) -> None:
+        self.say(f"{time.monotonic() - self._started:7.2f} s  {text}")
+
+
+class LiveTable:
+    """A table that is redrawn in place, below the steps."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._started = time.monotonic()
+
+    def show(self, nodes: Sequence[Node]) -> None:
+        self._live.update(drawn([_grid(nodes)]), refresh=True)
+
+    def step(self, text: str) -> None:
+        self.say(f"{time.monotonic() - self._started:7.2f} s  {text}")
+
+    def say(self, text: str) -> None:
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _grid(nodes: Sequence[Node]) -> Grid:
+    rows = []
+    for node in nodes:
+        word, _ = state(node)
+        row: tuple[str, ...] = (node.node_id, word, *["-"] * (len(HEADER) - 2))
+        if node.answer is not None and node.status is not None and word != "dead":
+            row = cells(node.answer)
+        rows.append((*row, str(node.pid or "-")))
+    return Grid((*HEADER, "PROCESS"), rows)

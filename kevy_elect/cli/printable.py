@@ -1,0 +1,18 @@
+"""Text from elsewhere, made safe to print."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_TEXT: Final = 120
+"""Characters of anything remote that are shown."""
+
+
+def printable(text: str, limit: int = MAX_TEXT) -> str:
+    """`text` on one line of ASCII, at most `limit` characters, nothing left that a terminal obeys.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    escaped = text[: limit + 1].encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
