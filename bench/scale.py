@@ -36,7 +36,7 @@ class Life:
 
 def live(nodes: int, seed: int, seconds: float) -> Life:
     """Let a cluster elect, idle, and lose its primary."""
-    cluster = SimulatedCluster(f"scale {seed}", nodes, CONFIG, checkers=(), raising=False)
+    cluster = SimulatedCluster(nodes, CONFIG, seed=f"scale {seed}", checkers=(), raising=False)
     cluster.tracing = False
     primary = cluster.settle()
     cluster.advance(CONFIG.down_after)

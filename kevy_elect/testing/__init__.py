@@ -15,7 +15,8 @@ from kevy_elect.testing.checkers import (
     Violation,
     default_checkers,
 )
-from kevy_elect.testing.cluster import NodeSnapshot, SimulatedCluster
+from kevy_elect.testing.cluster import SimulatedCluster
+from kevy_elect.testing.node import NodeSnapshot
 
 __all__ = [
     "Checker",

@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes to use")
     modes = parser.add_mutually_exclusive_group()
     for mode, text in (
-        (Mode.LEGACY, "nobody acknowledges: leases are inferred (R8)"),
-        (Mode.MIXED, "some acknowledge"),
+        (Mode.INFERRED, "nobody acknowledges: leases are inferred (R8)"),
+        (Mode.PARTLY, "some acknowledge"),
     ):
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument(

@@ -6,13 +6,29 @@ how the cluster or the elector came to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
+from kevy_elect.config import ElectConfig, quorum
 from kevy_elect.messages import Accept, Announce, Message, Offer, Role
 from kevy_elect.peers import is_better
+from kevy_elect.testing.node import SimulatedNode
 
-if TYPE_CHECKING:
-    from kevy_elect.testing.cluster import SimulatedCluster, SimulatedNode
+
+class Watched(Protocol):
+    """What a checker looks at: a whole cluster at one instant."""
+
+    @property
+    def now(self) -> float: ...
+    @property
+    def config(self) -> ElectConfig: ...
+    @property
+    def nodes(self) -> Mapping[str, SimulatedNode]: ...
+    @property
+    def promises_one_writer(self) -> bool: ...
+
+    def writers(self) -> list[str]: ...
+    def note(self, who: str, text: str) -> None: ...
 
 
 class Violation(AssertionError):  # noqa: N818
@@ -28,7 +44,7 @@ class Checker:
     """Watches one cluster. A subclass overrides what it wants to see."""
 
     promise = ""
-    cluster: SimulatedCluster
+    cluster: Watched
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
@@ -86,7 +102,7 @@ class EpochsRise(Checker):
             self.violated(f"{node.node_id} saved epoch {epoch} after {before}")
 
     def ran(self, node: SimulatedNode) -> None:
-        life = node.life, node.elector.epoch
+        life = node.life, node.machine.epoch
         before = self._running.get(node.node_id, (0, 0))
         self._running[node.node_id] = life
         if life < before:
@@ -126,7 +142,7 @@ class OneVotePerEpoch(Checker):
             return
         self._votes[voter, epoch] = candidate
         offered = self._offered.get((candidate, epoch), 0)
-        withdraws = is_better((candidate, offered), (voter, node.elector.repl_offset))
+        withdraws = is_better((candidate, offered), (voter, node.machine.repl_offset))
         if before != voter or not withdraws:
             self.violated(f"{voter} backs {before} and {candidate} in epoch {epoch}")
 
@@ -152,7 +168,7 @@ class OneWriter(Checker):
     def ran(self, node: SimulatedNode) -> None:
         if self._since is not None:
             self._measure()
-        elif node.elector.role is Role.PRIMARY and node.can_write():
+        elif node.machine.role is Role.PRIMARY and node.can_write():
             writers = self.cluster.writers()
             if len(writers) > 1:
                 self._since = self.cluster.now
@@ -167,7 +183,8 @@ class OneWriter(Checker):
 
 
 class HealthyPrimaryStays(Checker):
-    """A primary with a quorum of healthy links is not deposed and keeps its lease.
+    """A primary with a quorum of healthy links is not deposed and keeps its lease. That it
+    renews, in a later epoch and without a gap (R8), is no deposition.
 
     The promise begins when a writable primary and enough followers have been
     running and connected both ways for three heartbeats, in all of which these
@@ -200,7 +217,7 @@ class HealthyPrimaryStays(Checker):
 
     def ran(self, node: SimulatedNode) -> None:
         if self._leader is None:
-            if node.elector.role is Role.PRIMARY and node.can_write():
+            if node.machine.role is Role.PRIMARY and node.can_write():
                 self._consider(node)
         elif node is self._leader:
             self._verify(node)
@@ -209,16 +226,17 @@ class HealthyPrimaryStays(Checker):
         followers = [
             peer
             for peer in self.cluster.nodes.values()
-            if peer is not node and _connected(node, peer) and _backs(peer, node)
+            if peer is not node and _connected(node, peer) and peer.backs(node)
         ]
-        if len(followers) + 1 >= node.elector.peers.quorum:
-            self._leader, self._epoch, self._followers = node, node.elector.epoch, followers
+        if len(followers) + 1 >= quorum(len(self.cluster.nodes)):
+            self._leader, self._epoch, self._followers = node, node.machine.epoch, followers
             self._firm_at = self.cluster.now + self.HEARTBEATS * self.cluster.config.hb_interval
 
     def _verify(self, leader: SimulatedNode) -> None:
-        elector, firm = leader.elector, self.cluster.now >= self._firm_at
-        stays = elector.role is Role.PRIMARY and elector.epoch == self._epoch and leader.can_write()
-        if stays and (firm or all(_backs(peer, leader) for peer in self._followers)):
+        machine, firm = leader.machine, self.cluster.now >= self._firm_at
+        stays = machine.role is Role.PRIMARY and leader.can_write()
+        if stays and (firm or all(peer.backs(leader) for peer in self._followers)):
+            self._epoch = machine.epoch
             return
         if firm:
             followers = ", ".join(node.node_id for node in self._followers)
@@ -230,7 +248,7 @@ class HealthyPrimaryStays(Checker):
 
     def _still_connected(self, leader: SimulatedNode) -> bool:
         self._followers = [peer for peer in self._followers if _connected(leader, peer)]
-        return len(self._followers) + 1 >= leader.elector.peers.quorum
+        return len(self._followers) + 1 >= quorum(len(self.cluster.nodes))
 
     def _release(self) -> None:
         self.watched += max(0.0, self.cluster.now - self._firm_at)
@@ -248,10 +266,6 @@ def _connected(one: SimulatedNode, other: SimulatedNode) -> bool:
         and there.is_connected()
         and back.is_connected()
     )
-
-
-def _backs(follower: SimulatedNode, leader: SimulatedNode) -> bool:
-    return follower.elector.backs(leader.node_id, leader.elector.epoch, follower.clock())
 
 
 def default_checkers() -> list[Checker]:

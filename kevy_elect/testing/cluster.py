@@ -3,11 +3,11 @@
 One seed gives one run, byte for byte. Nothing here uses a reactor, a clock or a
 socket, so a synchronous test can drive it:
 
-    cluster = SimulatedCluster(seed=1)
+    cluster = SimulatedCluster(["a", "b", "c"], seed=1)
     cluster.settle()
-    cluster.partition(["n1"], ["n2", "n3"])
+    cluster.partition(["a"], ["b", "c"])
     cluster.advance(10)
-    assert cluster.primaries() == ["n2"]
+    assert cluster.primaries() == ["b"]
 """
 
 from __future__ import annotations
@@ -17,103 +17,28 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
-import attrs
-
 from kevy_elect.config import ElectConfig
 from kevy_elect.elector import Elector
-from kevy_elect.errors import BallotError
-from kevy_elect.messages import Accept, Announce, Heartbeat, Message, Offer, Outbound, Role
+from kevy_elect.messages import Accept, Ack, Announce, Heartbeat, Message, Offer, Outbound, Role
 from kevy_elect.testing.checkers import Checker, Violation, default_checkers
-from kevy_elect.testing.network import Ack, Connection, Host, Network, Stream
-from kevy_elect.transport.takeover import Floor
+from kevy_elect.testing.legacy import LegacyNode, constant_jitter
+from kevy_elect.testing.network import Connection, Loss, Network, Stream
+from kevy_elect.testing.node import NodeSnapshot, Observer, SimulatedNode
+from kevy_elect.transport.takeover import CurrentConnections
 
 TICK_JITTER: Final = 0.1
 """A tick comes up to this part of its interval early or late."""
 
 
-@attrs.frozen
-class NodeSnapshot:
-    """What one node thinks at one instant, by its own clock."""
-
-    node_id: str
-    role: Role
-    epoch: int
-    current_primary: str | None
-    primary_addr: str | None
-    has_quorum: bool
-    can_write: bool
-    down_peers: tuple[str, ...]
-
-
-Observer = Callable[[NodeSnapshot, str], object]
-"""Called with a node's new state and, in words, why it changed."""
-
-
-class SimulatedDisk:
-    """A ballot that survives a crash, and that may refuse to save."""
-
-    def __init__(self, node: SimulatedNode) -> None:
-        self.broken = False
-        self._node = node
-        self._saved: tuple[int, str | None] = (0, None)
-
-    def load(self) -> tuple[int, str | None]:
-        return self._saved
-
-    def save(self, epoch: int, voted_for: str | None) -> None:
-        if self.broken:
-            raise BallotError("the simulated disk refuses to save")
-        self._saved = (epoch, voted_for)
-        self._node.cluster.on_saved(self._node, epoch, voted_for)
-
-
-class SimulatedNode(Host):
-    """One node: its disk and clock, which outlive it, and its elector while it runs."""
-
-    elector: Elector
-    floor: Floor
-
-    def __init__(self, cluster: SimulatedCluster, node_id: str, offset: float, rate: float) -> None:
-        super().__init__(node_id)
-        self.cluster = cluster
-        self.disk = SimulatedDisk(self)
-        self.observers: list[Observer] = []
-        self.repl_offset = 0
-        self.missed_tick = False  # while paused
-        self.seen = 0  # of the elector's events
-        self.told: tuple[object, ...] = ()
-        self._clock_offset = offset
-        self._clock_rate = rate
-
-    def clock(self) -> float:
-        """This node's monotonic clock, in its own seconds."""
-        return self._clock_offset + self._clock_rate * self.cluster.now
-
-    def can_write(self) -> bool:
-        """Whether a write at this instant would be taken; a paused process may wake up in one."""
-        return self.running and self.elector.can_write(self.clock())
-
-    def snapshot(self) -> NodeSnapshot:
-        elector, now = self.elector, self.clock()
-        return NodeSnapshot(
-            node_id=self.node_id,
-            role=elector.role,
-            epoch=elector.epoch,
-            current_primary=elector.current_primary,
-            primary_addr=elector.primary_addr,
-            has_quorum=elector.has_quorum(now),
-            can_write=elector.can_write(now),
-            down_peers=tuple(elector.peers.down(now)),
-        )
-
-
 class SimulatedCluster:
-    """N nodes named n1, n2, … and the network between them, all started at virtual time 0.
+    """Nodes and the network between them, all started at virtual time 0.
 
-    The clock of each node starts anywhere and runs at a rate of its own, off by
-    `clock_drift` at most. A message takes up to `max_delay` seconds. The nodes of
-    `legacy` (True: all) neither greet nor acknowledge, so that leases on them are
-    inferred (R8). `witnesses` vote and never run.
+    `nodes` are their names, or how many there are, then named n1, n2, … The clock of
+    each starts anywhere and runs at a rate of its own, off by `clock_drift` at most.
+    A message takes up to `max_delay` seconds, hb_interval / 5 unless given.
+    `witnesses` vote and never run. `silent` nodes neither greet nor acknowledge, so
+    that leases on them are inferred (R8). `legacy` nodes run the existing
+    implementation: a double of it, which is as faithful as its recorded traces.
 
     Every event is followed by the `checkers`; `advance` raises the first Violation
     that they find, unless `raising` is off, and `violations` has them all.
@@ -121,18 +46,24 @@ class SimulatedCluster:
 
     def __init__(
         self,
-        seed: object,
-        nodes: int = 3,
+        nodes: Iterable[str] | int = 3,
         config: ElectConfig | None = None,
         *,
-        legacy: bool | Collection[str] = False,
+        seed: object = 0,
         witnesses: Collection[str] = (),
+        silent: Collection[str] = (),
+        legacy: Collection[str] = (),
         clock_drift: float = 0.01,
         max_delay: float | None = None,
         checkers: Sequence[Checker] | None = None,
         raising: bool = True,
         elector: type[Elector] = Elector,
     ) -> None:
+        """Raises ValueError for `witnesses`, `silent` or `legacy` nodes that are no nodes."""
+        names = [f"n{n + 1}" for n in range(nodes)] if isinstance(nodes, int) else list(nodes)
+        for special in (witnesses, silent, legacy):
+            if unknown := sorted(set(special) - set(names)):
+                raise ValueError(f"{', '.join(unknown)}: not among the nodes {', '.join(names)}")
         self.config = config = config or ElectConfig()
         self.trace: list[str] = []
         self.tracing = True
@@ -147,16 +78,19 @@ class SimulatedCluster:
         self._now = 0.0
 
         self.nodes = {
-            node_id: SimulatedNode(
-                self,
-                node_id,
-                offset=self.rng.uniform(0, 10_000),
-                rate=1 + self.rng.uniform(-clock_drift, clock_drift),
+            name: SimulatedNode(
+                name,
+                config,
+                legacy=name in legacy,
+                time=lambda: self._now,
+                clock_offset=self.rng.uniform(0, 10_000),
+                clock_rate=1 + self.rng.uniform(-clock_drift, clock_drift),
+                saved=self._saved,
             )
-            for node_id in (f"n{number}" for number in range(1, nodes + 1))
+            for name in names
         }
-        for node in self.nodes.values():
-            node.acknowledges = not (legacy is True or (legacy and node.node_id in legacy))
+        for name in silent:
+            self.nodes[name].acknowledges = False
         self.network = Network(
             list(self.nodes.values()),
             rng=self.rng,
@@ -199,28 +133,31 @@ class SimulatedCluster:
 
     def primaries(self) -> list[str]:
         """The running nodes whose role is primary, with or without lease."""
-        return [n.node_id for n in self.running() if n.elector.role is Role.PRIMARY]
+        return [n.node_id for n in self.running() if n.machine.role is Role.PRIMARY]
 
     def writers(self) -> list[str]:
-        """The running nodes that would take a write now: never two."""
+        """The running nodes that would take a write now: never two of ours."""
         return [node.node_id for node in self.running() if node.can_write()]
 
     def leader(self) -> str | None:
         """The writable primary that all nodes run and follow, or None: whether all is settled."""
         first = next(iter(self.nodes.values()))
-        leader = self.nodes[first.elector.current_primary or first.node_id]
+        leader = self.nodes[first.machine.current_primary or first.node_id]
         if not leader.can_write():
             return None
         for node in self.nodes.values():
-            elector = node.elector
-            if not node.running or node.paused or elector.current_primary != leader.node_id:
+            if not node.running or node.paused:
+                return None
+            if node.machine.current_primary != leader.node_id:
+                return None
+            if node is not leader and node.machine.role is Role.PRIMARY:
                 return None
         return leader.node_id
 
     def add_observer(self, node_id: str, observer: Observer) -> None:
         """Call `observer` when role, epoch, primary or quorum of this node change."""
         node = self.nodes[node_id]
-        node.told = self._visible(node)
+        node.observed = node.visible()
         node.observers.append(observer)
 
     # Time
@@ -248,6 +185,18 @@ class SimulatedCluster:
                 raise Violation(self._now, "settling", f"no primary that all follow in {within} s")
             self.advance(self.config.hb_interval / 2)
         return leader
+
+    def advance_until(self, condition: Callable[[], bool], within: float = 60.0) -> float:
+        """Advance until this holds; the seconds that it took, to hb_interval / 20.
+
+        Raises Violation if that takes longer than `within` seconds.
+        """
+        began = self._now
+        while not condition():
+            if self._now - began >= within:
+                raise Violation(self._now, "progress", f"not what was waited for in {within} s")
+            self.advance(self.config.hb_interval / 20)
+        return self._now - began
 
     def _schedule(self, at: float, action: Callable[[Any], None], argument: Any) -> None:
         self._scheduled += 1  # which also decides a tie
@@ -355,25 +304,67 @@ class SimulatedCluster:
         self._fault(f"mend disk of {node_id}")
         self.nodes[node_id].disk.broken = False
 
+    def replace_disk(self, node_id: str, epoch: int = 0, voted_for: str | None = None) -> None:
+        """Let a crashed node find this ballot when it starts again; (0, None) is an empty disk.
+
+        Raises ValueError while it runs.
+        """
+        node = self.nodes[node_id]
+        if node.running:
+            raise ValueError(f"{node_id} runs: crash it first")
+        self._fault(f"new disk for {node_id}, epoch {epoch}")
+        node.disk.replace(epoch, voted_for)
+
+    def lose(self, loss: Loss | None) -> None:
+        """Lose every message for which `loss(sender, target, message)` is true, from now on."""
+        self.network.lost = loss
+
+    def use_timings(self, node_id: str, config: ElectConfig) -> None:
+        """Reload one node of ours with other timings; a restart keeps them."""
+        self._fault(f"timings of {node_id}: down_after {config.down_after:g} s")
+        node = self.nodes[node_id]
+        node.config = config
+        if node.running:
+            node.elector.use_timings(config)
+            node.current.pause_after = config.pause_after
+
     def set_repl_offset(self, node_id: str, offset: int) -> None:
         """Say how much data a node has; a restart keeps it."""
         self._fault(f"offset of {node_id} is {offset}")
         node = self.nodes[node_id]
         node.repl_offset = offset
         if node.running:
-            node.elector.set_repl_offset(offset)
+            node.machine.set_repl_offset(offset)
 
     def hand_over(self, target: str) -> None:
-        """Have the writable primary hand over to `target`; harmless if there is no other one."""
+        """Let the writable primary hand over to `target`; harmless if there is no other one."""
         self._fault(f"hand over to {target}")
-        for node in self.running():
-            if node.can_write() and not node.paused and node.node_id != target:
-                for checker in self.checkers:
-                    checker.resigned(node)
-                now, within = node.clock(), self.config.down_after / 2
+        for node in self._resigning():
+            if node.node_id != target:
+                now, within = node.clock(), node.config.down_after / 2
                 node.elector.hand_over(target, now, within, rest=0.0)
-                self._dispatch(node, node.elector.tick(now), now)
-                self._ran(node)
+                self._after_order(node, now)
+
+    def step_down(self, node_id: str, rest: float = 0.0) -> None:
+        """Let this node give up the role if it can write, and not run for `rest` seconds."""
+        self._fault(f"step down {node_id}")
+        for node in self._resigning():
+            if node.node_id == node_id:
+                now = node.clock()
+                node.elector.step_down(now, rest, "told to")
+                self._after_order(node, now)
+
+    def _resigning(self) -> list[SimulatedNode]:
+        """Who has a role to give up and can be told so: a primary of ours."""
+        return [
+            node for node in self.running() if not (node.legacy or node.paused) and node.can_write()
+        ]
+
+    def _after_order(self, node: SimulatedNode, now: float) -> None:
+        for checker in self.checkers:
+            checker.resigned(node)
+        self._dispatch(node, node.machine.tick(now), now)
+        self._ran(node)
 
     def recover(self) -> None:
         """End all faults: links, processes and disks."""
@@ -413,22 +404,37 @@ class SimulatedCluster:
     # Nodes at work
 
     def _start(self, node: SimulatedNode) -> None:
-        node.elector = self._elector(
+        node.machine = self._legacy_machine(node) if node.legacy else self._our_machine(node)
+        node.machine.set_repl_offset(node.repl_offset)
+        node.current = CurrentConnections(node.config.pause_after)
+        node.running = True
+        node.missed_tick = False
+        node.noted = 0
+        node.observed = node.visible()
+        node.last_event = self._now
+        self._schedule_tick(node, 2.0 if node.legacy else self.rng.random())
+
+    def _our_machine(self, node: SimulatedNode) -> Elector:
+        return self._elector(
             node.node_id,
             list(self.nodes),
             f"{node.node_id}:6379",
-            config=self.config,
+            config=node.config,
             ballot=node.disk,
             rng=self.rng,
             witness=node.node_id in self._witnesses,
         )
-        node.elector.set_repl_offset(node.repl_offset)
-        node.floor = Floor(self.config.pause_after)
-        node.running = True
-        node.missed_tick = False
-        node.seen = 0
-        node.told = self._visible(node)
-        self._schedule_tick(node, self.rng.random())
+
+    def _legacy_machine(self, node: SimulatedNode) -> LegacyNode:
+        jitter = round(node.config.election_backoff_jitter * 1e9)
+        return LegacyNode(
+            node.node_id,
+            tuple(self.nodes),
+            node.config,
+            address=f"{node.node_id}:6379",
+            ballot=node.disk,
+            jitter=constant_jitter(node.node_id, jitter) / 1e9,
+        )
 
     def _running(self, node_id: str) -> SimulatedNode:
         node = self.nodes[node_id]
@@ -438,7 +444,7 @@ class SimulatedCluster:
 
     def _schedule_tick(self, node: SimulatedNode, part: float) -> None:
         """The next tick comes after this part of its usual interval."""
-        at = self._now + part * self.config.hb_interval / 2
+        at = self._now + part * node.config.hb_interval / 2
         self._schedule(at, self._tick, (node, node.life))
 
     def _tick(self, due: tuple[SimulatedNode, int]) -> None:
@@ -448,12 +454,21 @@ class SimulatedCluster:
         node.missed_tick = node.paused
         if node.paused:
             return
-        self._schedule_tick(node, 1 - TICK_JITTER + 2 * TICK_JITTER * self.rng.random())
+        if node.legacy:
+            # It waits for hb_interval without an event, and then only ticks.
+            silent_until = node.last_event + node.config.hb_interval
+            if self._now < silent_until:
+                self._schedule(silent_until, self._tick, due)
+                return
+            node.last_event = self._now
+            self._schedule_tick(node, 2.0)
+        else:
+            self._schedule_tick(node, 1 - TICK_JITTER + 2 * TICK_JITTER * self.rng.random())
         now = node.clock()
         for link in node.links.values():
             if link.connection is None:
                 self.network.connect(link, now)
-        self._dispatch(node, node.elector.tick(now), now)
+        self._dispatch(node, node.machine.tick(now), now)
         self._ran(node)
 
     def _deliver(self, stream: Stream, item: Any) -> None:
@@ -462,17 +477,26 @@ class SimulatedCluster:
         now = node.clock()
         if stream.is_back:
             self._take_ack(node, stream, item, now)
+        elif node.legacy:
+            self._take_as_legacy(node, item, now)
         else:
             self._take_message(node, stream, item, now)
         self._ran(node)
 
     def _take_ack(self, node: SimulatedNode, stream: Stream, ack: Ack, now: float) -> None:
         """The dialler learns since when the acceptor backs it (section 4)."""
-        connection = stream.connection
-        sent_at = connection.recall(ack)
+        connection, elector = stream.connection, node.elector
+        sent_at = connection.ledger.confirmed_by(ack)
         if sent_at is not None:
-            node.elector.confirm(connection.link.acceptor.node_id, ack[0], sent_at)
-        self._dispatch(node, node.elector.tick(now), now)
+            elector.confirm(connection.link.acceptor.node_id, ack.epoch, sent_at)
+        self._dispatch(node, elector.tick(now), now)
+
+    def _take_as_legacy(self, node: SimulatedNode, message: Message, now: float) -> None:
+        """Whatever connection it comes on; an answer, then a tick."""
+        node.last_event = self._now
+        machine = node.machine
+        self._dispatch(node, machine.on_message(message.sender, message, now), now)
+        self._dispatch(node, machine.tick(now), now)
 
     def _take_message(
         self, node: SimulatedNode, stream: Stream, message: Message, now: float
@@ -482,7 +506,7 @@ class SimulatedCluster:
         sender = message.sender
         if type(message) is Heartbeat:
             connection.read += 1
-        if not node.floor.take(sender, connection.number, now):
+        if not node.current.hears(sender, connection.number, now):
             return
         if not connection.introduced:
             connection.introduced = True
@@ -491,14 +515,14 @@ class SimulatedCluster:
         self._dispatch(node, elector.tick(now), now)
         backed = type(message) is Heartbeat and elector.backs(sender, message.epoch, now)
         if backed and connection.greeted:
-            self.network.reply(connection, (message.epoch, connection.read))
+            self.network.reply(connection, Ack(message.epoch, connection.read))
 
-    @staticmethod
-    def _closed(connection: Connection) -> None:
+    def _closed(self, connection: Connection) -> None:
         node, dialler = connection.link.acceptor, connection.link.dialler
         assert isinstance(node, SimulatedNode)
         if node.life == connection.there.life:
-            node.floor.leave(dialler.node_id, connection.number)
+            node.last_event = self._now
+            node.current.closed(dialler.node_id, connection.number)
 
     def _dispatch(self, node: SimulatedNode, out: list[Outbound], now: float) -> None:
         if not out:
@@ -520,7 +544,7 @@ class SimulatedCluster:
         if self.tracing:
             self.note(node.node_id, f"sends {_describe(message)} to {to}")
 
-    def on_saved(self, node: SimulatedNode, epoch: int, voted_for: str | None) -> None:
+    def _saved(self, node: SimulatedNode, epoch: int, voted_for: str | None) -> None:
         for saved in self._on_saved:
             saved(node, epoch, voted_for)
 
@@ -529,7 +553,7 @@ class SimulatedCluster:
         for ran in self._on_ran:
             ran(node)
         if self.tracing or node.observers:
-            reasons = self._new_reasons(node)
+            reasons = node.take_reasons()
             if self.tracing:
                 for reason in reasons:
                     self.note(node.node_id, reason)
@@ -537,22 +561,10 @@ class SimulatedCluster:
                 self._tell(node, "; ".join(reasons))
 
     @staticmethod
-    def _new_reasons(node: SimulatedNode) -> list[str]:
-        events, count = node.elector.events, node.elector.event_count
-        fresh = min(count - node.seen, len(events))
-        node.seen = count
-        return [event.text for event in list(events)[len(events) - fresh :]] if fresh else []
-
-    @staticmethod
-    def _visible(node: SimulatedNode) -> tuple[object, ...]:
-        elector = node.elector
-        quorum = elector.has_quorum(node.clock())
-        return elector.role, elector.epoch, elector.current_primary, quorum
-
-    def _tell(self, node: SimulatedNode, reason: str) -> None:
-        visible = self._visible(node)
-        if visible != node.told:
-            node.told = visible
+    def _tell(node: SimulatedNode, reason: str) -> None:
+        visible = node.visible()
+        if visible != node.observed:
+            node.observed = visible
             snapshot = node.snapshot()
             for observer in node.observers:
                 observer(snapshot, reason)

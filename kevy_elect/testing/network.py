@@ -14,27 +14,50 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from kevy_elect.messages import Heartbeat, Message, Role
+from kevy_elect.acks import Ledger
+from kevy_elect.messages import Ack, Heartbeat, Message
+from kevy_elect.transport.outbox import Outbox
 
-OUTBOX_LIMIT: Final = 16
-"""What a link keeps for a peer that it is not connected to; the newest stay."""
-REMEMBERED: Final = 256
-"""Heartbeats of a connection of which the dialler remembers when it sent them."""
-
-Ack = tuple[int, int]
-"""Epoch, and the number of heartbeats read on the connection so far."""
 Schedule = Callable[[float, Callable[[Any], None], Any], None]
+Loss = Callable[[str, str, Message], bool]
+"""Whether a message is lost on its way from one node to another."""
+
+
+class Backlog:
+    """A queue of the existing implementation: it keeps 256 messages and drops what comes then."""
+
+    LIMIT: Final = 256
+
+    def __init__(self) -> None:
+        self._waiting: deque[Message] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, message: Message) -> None:
+        if len(self._waiting) < self.LIMIT:
+            self._waiting.append(message)
+
+    def take(self) -> Message:
+        """Remove and return the oldest message. Raises IndexError if there is none."""
+        return self._waiting.popleft()
 
 
 class Host:
-    """What the network knows of a node: which life it is in, and whether it reads."""
+    """What the network knows of a node: which life it is in, and whether it reads.
 
-    def __init__(self, node_id: str) -> None:
+    One of the existing implementation (`legacy`) neither greets nor acknowledges,
+    keeps a backlog for a peer that is away, and learns that a connection is gone
+    from a write that is lost.
+    """
+
+    def __init__(self, node_id: str, legacy: bool = False) -> None:
         self.node_id = node_id
+        self.legacy = legacy
+        self.acknowledges = not legacy
         self.life = 0  # one more with every crash
         self.running = False
         self.paused = False
-        self.acknowledges = True
         self.links: dict[str, Link] = {}
         self.waiting: list[Stream] = []  # what arrived while it was paused
 
@@ -51,11 +74,14 @@ class Link:
         self.dialler = dialler
         self.acceptor = acceptor
         self.connection: Connection | None = None
-        self.outbox: deque[Message] = deque(maxlen=OUTBOX_LIMIT)
+        self.outbox = self.new_outbox()
         self.retry_at = 0.0
         self.cut = False  # this direction only
         self.cut_at = 0.0
         self.waiting: list[Stream] = []  # what is stuck in the cut
+
+    def new_outbox(self) -> Outbox | Backlog:
+        return Backlog() if self.dialler.legacy else Outbox()
 
     def is_up(self) -> bool:
         """Whether a packet and its answer get through."""
@@ -98,8 +124,7 @@ class Stream:
 class Connection:
     """A dialled connection, with the books that both ends keep for acknowledged leases."""
 
-    __slots__ = ("back", "greeted", "introduced", "link", "number", "read", "remembered", "sent",
-                 "there")  # fmt: skip
+    __slots__ = ("back", "greeted", "introduced", "ledger", "link", "number", "read", "there")
 
     def __init__(self, link: Link, number: int) -> None:
         self.link = link
@@ -109,21 +134,8 @@ class Connection:
         # A dialler that greets reads answers; an acceptor that does not know them never does.
         self.greeted = link.dialler.acknowledges and link.acceptor.acknowledges
         self.introduced = False  # the acceptor knows whether it greeted, once it is heard
-        self.sent = 0
+        self.ledger = Ledger()
         self.read = 0
-        self.remembered: dict[int, tuple[float, int]] = {}
-
-    def remember(self, sent_at: float, epoch: int) -> None:
-        """Keep when, by the dialler's clock, it sent the latest heartbeat as primary of `epoch`."""
-        self.remembered[self.sent] = sent_at, epoch
-        if len(self.remembered) > REMEMBERED:
-            del self.remembered[next(iter(self.remembered))]
-
-    def recall(self, ack: Ack) -> float | None:
-        """When the acknowledged heartbeat was sent, if it was sent in the epoch of the ACK."""
-        epoch, count = ack
-        sent_at, sent_epoch = self.remembered.pop(count, (0.0, -1))
-        return sent_at if sent_epoch == epoch else None
 
 
 class Network:
@@ -143,6 +155,7 @@ class Network:
         give_up_after: float,
     ) -> None:
         self.now = 0.0
+        self.lost: Loss | None = None
         self._random = rng.random
         self._schedule = schedule
         self._deliver = deliver
@@ -163,17 +176,16 @@ class Network:
     def send(self, link: Link, message: Message, sent_at: float) -> None:
         """Send at `sent_at` of the dialler's own clock, or keep until there is a connection."""
         connection = link.connection
-        if connection is None or not self._is_usable(link, connection):
-            link.outbox.append(message)
+        if connection is not None and self._is_gone(link, connection):
+            self.reset(link)
+            if link.dialler.legacy:
+                return  # the write by which it learns so
+            connection = None
+        if connection is None:
+            link.outbox.put(message)
             self.connect(link, sent_at)
-            return
-        if type(message) is Heartbeat:
-            connection.sent += 1
-            if connection.greeted and message.role is Role.PRIMARY:
-                connection.remember(sent_at, message.epoch)
-        stream = connection.there
-        stream.queue.append(message)
-        self._schedule(self.now + self._random() * self._max_delay, self._arrive, stream)
+        else:
+            self._write(connection, message, sent_at)
 
     def connect(self, link: Link, sent_at: float) -> None:
         """Dial unless it is too early to try again, and send what was waiting."""
@@ -183,25 +195,34 @@ class Network:
             link.retry_at = self.now + self._random() * self._retry_after
             return
         self._dialled += 1
-        link.connection = Connection(link, self._dialled)
-        waiting, link.outbox = link.outbox, deque(maxlen=OUTBOX_LIMIT)
-        for message in waiting:
-            self.send(link, message, sent_at)
+        link.connection = connection = Connection(link, self._dialled)
+        while link.outbox:
+            self._write(connection, link.outbox.take(), sent_at)
 
     def reply(self, connection: Connection, ack: Ack) -> None:
         """Answer on an accepted connection, if its other end still is there."""
         if connection.link.connection is connection:
-            connection.back.queue.append(ack)
-            at = self.now + self._random() * self._max_delay
-            self._schedule(at, self._arrive, connection.back)
+            self._carry(connection.back, ack)
 
-    def _is_usable(self, link: Link, connection: Connection) -> bool:
-        """Notice, when about to write, that the peer's process or the connection is gone."""
-        gone = connection.there.life != link.acceptor.life
-        if gone or (not link.is_up() and self.now - link.cut_at >= self._give_up_after):
-            self.reset(link)
-            return False
-        return True
+    def _write(self, connection: Connection, message: Message, sent_at: float) -> None:
+        link = connection.link
+        if self.lost is not None and self.lost(
+            link.dialler.node_id, link.acceptor.node_id, message
+        ):
+            return
+        if type(message) is Heartbeat and connection.greeted:
+            connection.ledger.sent(message, sent_at)
+        self._carry(connection.there, message)
+
+    def _carry(self, stream: Stream, item: Any) -> None:
+        stream.queue.append(item)
+        self._schedule(self.now + self._random() * self._max_delay, self._arrive, stream)
+
+    def _is_gone(self, link: Link, connection: Connection) -> bool:
+        """Whether the peer's process or the connection is gone, as noticed when about to write."""
+        if connection.there.life != link.acceptor.life:
+            return True
+        return not link.is_up() and self.now - link.cut_at >= self._give_up_after
 
     def _arrive(self, stream: Stream) -> None:
         target = stream.target
@@ -252,7 +273,7 @@ class Network:
         host.waiting.clear()
         for link in host.links.values():
             self.reset(link, straggle)
-            link.outbox.clear()
+            link.outbox = link.new_outbox()
 
     def _release(self, waiting: list[Stream]) -> None:
         for stream in waiting:

@@ -31,11 +31,11 @@ STAYS_FOR: Final = 4.0
 
 
 class Mode(enum.StrEnum):
-    """Which nodes acknowledge: all, none, or some."""
+    """How primaries know of their leases: nodes acknowledge, all, none or some of them."""
 
     ACKNOWLEDGED = "acknowledged"
-    LEGACY = "legacy"
-    MIXED = "mixed"
+    INFERRED = "inferred"
+    PARTLY = "partly"
 
 
 @attrs.frozen
@@ -57,7 +57,7 @@ class Schedule:
     seed: int
     nodes: int
     mode: Mode
-    legacy: Collection[str]
+    silent: Collection[str]
     witnesses: Collection[str]
     max_delay: float
     begins_at: float
@@ -103,7 +103,7 @@ class _Draw:
             seed=self.seed,
             nodes=len(self.names),
             mode=self.mode,
-            legacy=self._legacy(),
+            silent=self._silent(),
             witnesses=[self.names[-1]] if rng.random() < 0.1 else [],
             max_delay=rng.choice((0.02, 0.2, 0.4)) * COARSE.hb_interval,
             begins_at=begins_at,
@@ -111,10 +111,10 @@ class _Draw:
             ends_at=self.at + rng.uniform(0, 3),
         )
 
-    def _legacy(self) -> Collection[str]:
+    def _silent(self) -> Collection[str]:
         if self.mode is Mode.ACKNOWLEDGED:
             return []
-        if self.mode is Mode.LEGACY:
+        if self.mode is Mode.INFERRED:
             return self.names
         return self.rng.sample(self.names, self.rng.randint(1, len(self.names) - 1))
 
@@ -242,10 +242,10 @@ def run_schedule(
     writer = OneWriter()
     checkers = [writer, *(c for c in default_checkers() if not isinstance(c, OneWriter))]
     cluster = SimulatedCluster(
-        f"{schedule.seed} {schedule.nodes} {schedule.mode}",
         schedule.nodes,
         COARSE,
-        legacy=schedule.legacy,
+        seed=f"{schedule.seed} {schedule.nodes} {schedule.mode}",
+        silent=schedule.silent,
         witnesses=schedule.witnesses,
         max_delay=schedule.max_delay,
         checkers=checkers,
@@ -294,4 +294,4 @@ def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
 
 def _leader_and_epoch(cluster: SimulatedCluster) -> tuple[str, int] | None:
     leader = cluster.leader()
-    return (leader, cluster.nodes[leader].elector.epoch) if leader else None
+    return (leader, cluster.nodes[leader].machine.epoch) if leader else None

@@ -27,7 +27,7 @@ from kevy_elect.transport.channel import (
 )
 from kevy_elect.transport.framing import ElectionProtocol
 from kevy_elect.transport.log_limit import Sparing
-from kevy_elect.transport.takeover import Floor
+from kevy_elect.transport.takeover import CurrentConnections
 
 PER_MEMBER: Final = 2
 """A reconnect may overlap the half-open connection that it replaces."""
@@ -134,7 +134,7 @@ class Incoming(ElectionProtocol):
 class Acceptor(ServerFactory):
     """Listens, accepts connections and hands on what members say.
 
-    Of a member's connections one at a time is heard (`Floor`). There are at most
+    Of a member's connections one at a time is heard (`CurrentConnections`). There are at most
     4 × members + 16: a member needs two of each other, the rest is room for
     strangers, who therefore cannot keep members out.
     """
@@ -161,7 +161,7 @@ class Acceptor(ServerFactory):
         self._clock = clock
         self._open: dict[Incoming, None] = {}  # in the order of acceptance
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
-        self._floor = Floor(config.pause_after)
+        self._current = CurrentConnections(config.pause_after)
         self._accepted = 0
         self._sparing = Sparing()
         self._rivalry_logged: dict[str, float] = {}
@@ -184,7 +184,7 @@ class Acceptor(ServerFactory):
     def use_timings(self, config: ElectConfig) -> None:
         """Go by other timings from now on."""
         self._config = config
-        self._floor.pause_after = config.pause_after
+        self._current.pause_after = config.pause_after
 
     def use_security(self, security: Security) -> None:
         """Go by other keys from now on: end the connections of those that they do not know."""
@@ -196,7 +196,7 @@ class Acceptor(ServerFactory):
     def age(self, member: str, now: float) -> float | None:
         """Seconds since the connection on which `member` is heard was accepted."""
         for connection in self._speaking[member]:
-            if self._floor.holds(member, connection.number):
+            if self._current.is_current(member, connection.number):
                 return now - connection.since
         return None
 
@@ -237,12 +237,12 @@ class Acceptor(ServerFactory):
             self._admit(connection, sender)
         elif sender != connection.member:
             raise FrameError("bad_sender", f"now it names {sender}")
-        heard = self._floor.take(sender, connection.number, now)
+        heard = self._current.hears(sender, connection.number, now)
         self._watch_rivals(connection, now)
         connection.last_spoke = now
         if not heard:
             self.listener.check(message)
-            if self._floor.is_old(sender, connection.number):
+            if self._current.is_replaced(sender, connection.number):
                 self._end(connection, REPLACED)
             return False
         if not connection.introduced:
@@ -312,7 +312,7 @@ class Acceptor(ServerFactory):
         """Whether `other` is what is heard of its member, and `newcomer` comes from another
         machine: whoever dials twice must not silence a member in between its heartbeats."""
         assert other.member is not None
-        return other.host != newcomer.host and self._floor.holds(other.member, other.number)
+        return other.host != newcomer.host and self._current.is_current(other.member, other.number)
 
     def line(self, cause: str) -> int | None:
         """None if no further line of this cause is to be logged, else how many were left out."""
@@ -353,4 +353,4 @@ class Acceptor(ServerFactory):
             speaking = self._speaking[connection.member]
             if connection in speaking:
                 speaking.remove(connection)
-            self._floor.leave(connection.member, connection.number)
+            self._current.closed(connection.member, connection.number)

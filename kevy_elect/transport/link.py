@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -26,8 +25,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kevy_elect import wire
+from kevy_elect.acks import Ledger
 from kevy_elect.config import ElectConfig, PeerAddr
-from kevy_elect.messages import Ack, Heartbeat, Message, Role
+from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.transport.channel import (
     HANDSHAKE_TIMEOUT,
     PLAIN_SECURITY,
@@ -44,8 +44,6 @@ REDIAL_AFTER: Final = 0.1
 """Seconds before the first attempt after a failure."""
 RESOLVE_TIMEOUT: Final = 0.5
 """Seconds to wait for a name's addresses before those it had last are tried."""
-REMEMBERED: Final = 256
-"""Heartbeats of a connection whose acknowledgement may still come."""
 
 
 @implementer(IPushProducer)
@@ -65,8 +63,7 @@ class Outgoing(FrameProtocol[Ack]):
         self.member = link.peer.node_id
         self.paused_since: float | None = None
         self._link = link
-        self._heartbeats = 0
-        self._sent: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
+        self._ledger = Ledger()
         self._last: tuple[Message, bytes] | None = None
 
     @property
@@ -90,9 +87,7 @@ class Outgoing(FrameProtocol[Ack]):
 
     def send(self, message: Message) -> None:
         if isinstance(message, Heartbeat):
-            self._heartbeats += 1
-            if message.role is Role.PRIMARY:
-                self._sent.append((self._heartbeats, message.epoch, self._link.now()))
+            self._ledger.sent(message, self._link.now())
         # A heartbeat is the same object until there is something new to say.
         if self._last is None or self._last[0] is not message:
             self._last = message, wire.encode(message)
@@ -100,10 +95,9 @@ class Outgoing(FrameProtocol[Ack]):
 
     def messageReceived(self, ack: Ack) -> None:
         """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
-        while self._sent and self._sent[0][0] <= ack.count:
-            count, epoch, sent_at = self._sent.popleft()
-            if (count, epoch) == (ack.count, ack.epoch):
-                self._link.acknowledged(epoch, sent_at)
+        sent_at = self._ledger.confirmed_by(ack)
+        if sent_at is not None:
+            self._link.acknowledged(ack.epoch, sent_at)
 
     def pauseProducing(self) -> None:
         if self.paused_since is None:

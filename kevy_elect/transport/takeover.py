@@ -6,16 +6,16 @@ import attrs
 
 
 @attrs.define
-class _Turn:
+class _Current:
     number: int
     spoke: float
     open: bool = True
 
 
-class Floor:
-    """Gives each member's floor to one connection, by its number in the order of acceptance.
+class CurrentConnections:
+    """The one connection of each member that is heard, by its number in the order of acceptance.
 
-    A newer connection takes over once the one that has the floor is gone or was
+    A newer connection becomes the current one once the one before is gone or was
     silent for `pause_after` seconds. From then on what still comes on older ones
     is old news, which must not undo what was heard since: a heartbeat from before
     an election could unseat the primary that its sender has become. Such a
@@ -26,33 +26,33 @@ class Floor:
 
     def __init__(self, pause_after: float) -> None:
         self.pause_after = pause_after
-        self._turns: dict[str, _Turn] = {}
+        self._current: dict[str, _Current] = {}
 
-    def take(self, member: str, number: int, now: float) -> bool:
+    def hears(self, member: str, number: int, now: float) -> bool:
         """Whether the connection `number` of `member`, which speaks at `now`, is heard."""
-        turn = self._turns.get(member)
-        if turn is None or number > turn.number:
-            if turn is not None and turn.open and now - turn.spoke <= self.pause_after:
+        current = self._current.get(member)
+        if current is None or number > current.number:
+            if current is not None and current.open and now - current.spoke <= self.pause_after:
                 return False
-            self._turns[member] = _Turn(number, now)
+            self._current[member] = _Current(number, now)
             return True
-        if number < turn.number:
+        if number < current.number:
             return False
-        turn.spoke = now
+        current.spoke = now
         return True
 
-    def is_old(self, member: str, number: int) -> bool:
-        """Whether a newer connection has had the floor since: this one is never heard again."""
-        turn = self._turns.get(member)
-        return turn is not None and number < turn.number
+    def is_replaced(self, member: str, number: int) -> bool:
+        """Whether a newer connection was the current one since: this one is never heard again."""
+        current = self._current.get(member)
+        return current is not None and number < current.number
 
-    def holds(self, member: str, number: int) -> bool:
-        """Whether this connection of `member` has the floor."""
-        turn = self._turns.get(member)
-        return turn is not None and turn.number == number
+    def is_current(self, member: str, number: int) -> bool:
+        """Whether this is the connection on which `member` is heard."""
+        current = self._current.get(member)
+        return current is not None and current.number == number
 
-    def leave(self, member: str, number: int) -> None:
+    def closed(self, member: str, number: int) -> None:
         """The connection is gone."""
-        turn = self._turns.get(member)
-        if turn is not None and turn.number == number:
-            turn.open = False
+        current = self._current.get(member)
+        if current is not None and current.number == number:
+            current.open = False

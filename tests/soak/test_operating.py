@@ -118,9 +118,9 @@ class Changing:
                 super().__init__(node_id, lists[node_id], *args, **rest)  # type: ignore[arg-type]
 
         self.cluster = SimulatedCluster(
-            seed,
-            len(names),
+            names,
             QUICK,
+            seed=seed,
             checkers=checkers
             or [OnePrimaryPerEpoch(), OneVotePerEpoch(), OneWriter(), EpochsRise()],
             elector=Listed,
@@ -251,7 +251,7 @@ class LostBallotTests(SynchronousTestCase):
 
     def lose(self) -> SimulatedCluster:
         """n2 was primary of epoch 3 and is down; n1 never heard of that, and is in epoch 2."""
-        cluster = SimulatedCluster(1, 3, QUICK, checkers=[OnePrimaryPerEpoch(), OneWriter()])
+        cluster = SimulatedCluster(3, QUICK, seed=1, checkers=[OnePrimaryPerEpoch(), OneWriter()])
         self.assertEqual(cluster.settle(), "n1")
         cluster.crash("n1")
         cluster.advance(LONG)
@@ -261,7 +261,7 @@ class LostBallotTests(SynchronousTestCase):
         return cluster
 
     def restart_with(self, cluster: SimulatedCluster, epoch: int) -> None:
-        cluster.nodes["n3"].disk._saved = epoch, None
+        cluster.replace_disk("n3", epoch)
         cluster.restart("n1")
         cluster.restart("n3")
 
@@ -296,10 +296,10 @@ class LostBallotTests(SynchronousTestCase):
         self.assertGreater(epoch, 1_000_002)
 
     def test_a_far_higher_epoch_takes_no_role_away(self) -> None:
-        cluster = SimulatedCluster(1, 3, QUICK)
+        cluster = SimulatedCluster(3, QUICK, seed=1)
         self.assertEqual(cluster.settle(), "n1")
         cluster.crash("n3")
-        cluster.nodes["n3"].disk._saved = 1_000_002, None
+        cluster.replace_disk("n3", 1_000_002)
         cluster.restart("n3")
         for _ in range(40):
             cluster.advance(LONG / 40)
@@ -308,13 +308,13 @@ class LostBallotTests(SynchronousTestCase):
     def test_even_without_it_no_two_write_at_once(self) -> None:
         """n3 backs n1, forgets it, and is asked by n2, which has heard nothing of n1 for long."""
         for seed in range(10):
-            cluster = SimulatedCluster(seed, 3, QUICK, checkers=[OneWriter()])
+            cluster = SimulatedCluster(3, QUICK, seed=seed, checkers=[OneWriter()])
             self.assertEqual(cluster.settle(), "n1")
             cluster.cut("n1", "n2")
             cluster.advance(LONG)
             self.assertEqual(cluster.writers(), ["n1"])
             cluster.crash("n3")
-            cluster.nodes["n3"].disk._saved = 0, None
+            cluster.replace_disk("n3")
             cluster.isolate("n1")
             cluster.restart("n3")
             cluster.advance(LONG)
@@ -326,7 +326,7 @@ class TimingsTests(SynchronousTestCase):
 
     def reload(self, cluster: SimulatedCluster, *names: str) -> None:
         for name in names:
-            cluster.nodes[name].elector.use_timings(SLOW)
+            cluster.use_timings(name, SLOW)
 
     def lose_primary(self, cluster: SimulatedCluster) -> None:
         """n1 goes and comes back, with the old timings."""
@@ -343,7 +343,7 @@ class TimingsTests(SynchronousTestCase):
         cluster.advance(LONG)
 
     def test_a_failover_in_between_can_make_two_writers(self) -> None:
-        cluster = SimulatedCluster(1, 3, QUICK)
+        cluster = SimulatedCluster(3, QUICK, seed=1)
         self.assertEqual(cluster.settle(), "n1")
         self.reload(cluster, "n2", "n3")
         self.lose_primary(cluster)
@@ -353,7 +353,7 @@ class TimingsTests(SynchronousTestCase):
         self.assertEqual(caught.exception.promise, OneWriter.promise)
 
     def test_replicas_that_stand_aside_meanwhile_cannot(self) -> None:
-        cluster = SimulatedCluster(1, 3, QUICK)
+        cluster = SimulatedCluster(3, QUICK, seed=1)
         self.assertEqual(cluster.settle(), "n1")
         for name in ("n2", "n3"):
             node = cluster.nodes[name]
@@ -364,7 +364,7 @@ class TimingsTests(SynchronousTestCase):
         self.cut_off_twice(cluster)
 
     def test_once_all_have_it_they_need_not(self) -> None:
-        cluster = SimulatedCluster(1, 3, QUICK)
+        cluster = SimulatedCluster(3, QUICK, seed=1)
         self.assertEqual(cluster.settle(), "n1")
         self.reload(cluster, "n2", "n3")
         self.lose_primary(cluster)

@@ -50,16 +50,16 @@ class RandomFaults(SynchronousTestCase):
         self.explore(100, 5)
 
     def test_three_nodes_that_infer_their_leases(self) -> None:
-        self.explore(100, 3, Mode.LEGACY)
+        self.explore(100, 3, Mode.INFERRED)
 
     def test_five_nodes_that_infer_their_leases(self) -> None:
-        self.explore(50, 5, Mode.LEGACY)
+        self.explore(50, 5, Mode.INFERRED)
 
     def test_three_nodes_of_both_kinds(self) -> None:
-        self.explore(100, 3, Mode.MIXED)
+        self.explore(100, 3, Mode.PARTLY)
 
     def test_four_nodes_of_both_kinds(self) -> None:
-        self.explore(50, 4, Mode.MIXED)
+        self.explore(50, 4, Mode.PARTLY)
 
 
 class Determinism(SynchronousTestCase):
@@ -90,7 +90,7 @@ class Determinism(SynchronousTestCase):
         self.assertEqual(list(other.trace), [])
 
     def test_how_steps_are_cut_changes_nothing(self) -> None:
-        one, other = SimulatedCluster(5), SimulatedCluster(5)
+        one, other = SimulatedCluster(seed=5), SimulatedCluster(seed=5)
         one.advance(4)
         for _ in range(16):
             other.advance(0.25)
@@ -142,7 +142,7 @@ class Scenarios(SynchronousTestCase):
     """What a program that embeds an elector may rely on."""
 
     def settled(self, nodes: int = 3, **options: object) -> SimulatedCluster:
-        cluster = SimulatedCluster(1, nodes, **options)  # type: ignore[arg-type]
+        cluster = SimulatedCluster(nodes, seed=1, **options)  # type: ignore[arg-type]
         self.assertEqual(cluster.settle(), "n1")
         return cluster
 
@@ -294,8 +294,8 @@ class Scenarios(SynchronousTestCase):
         cluster.advance(2 * DOWN)
         self.assertEqual((cluster.settle(), cluster.snapshot("n1").epoch), ("n1", 2))
 
-    def test_legacy_nodes_hold_inferred_leases(self) -> None:
-        exact, inferred = self.settled(), self.settled(legacy=True)
+    def test_silent_nodes_hold_inferred_leases(self) -> None:
+        exact, inferred = self.settled(), self.settled(silent=["n1", "n2", "n3"])
         for cluster in (exact, inferred):
             cluster.isolate("n1")
             cluster.advance(DOWN - ElectConfig().lease_margin + HB)
@@ -304,7 +304,7 @@ class Scenarios(SynchronousTestCase):
 
     def test_cutting_one_direction_can_fool_an_inferred_lease(self) -> None:
         """Which the checker measures and does not count: R8 does not promise more."""
-        cluster = SimulatedCluster(1, legacy=["n1"])
+        cluster = SimulatedCluster(seed=1, silent=["n1"])
         self.assertTrue(cluster.promises_one_writer)
         cluster.cut_one_way("n1", "n2")
         self.assertFalse(cluster.promises_one_writer)
@@ -322,7 +322,7 @@ class Scenarios(SynchronousTestCase):
         self.assertEqual(cluster.leader(), leader)
 
     def test_what_never_settles_says_so(self) -> None:
-        cluster = SimulatedCluster(1)
+        cluster = SimulatedCluster(seed=1)
         cluster.crash("n1")
         cluster.crash("n2")
         error = self.assertRaises(Violation, cluster.settle, 20)
@@ -336,7 +336,7 @@ class AnswersOfAnEarlierConnection(SynchronousTestCase):
         If n3 then forgot n1, it would vote for n2 while n1 still holds the lease
         that n3 has confirmed.
         """
-        cluster = SimulatedCluster(1, max_delay=HB / 2)
+        cluster = SimulatedCluster(seed=1, max_delay=HB / 2)
         cluster.settle()
         cluster.crash("n1")
         cluster.advance(2 * DOWN)
@@ -364,7 +364,7 @@ class AnswersOfAnEarlierConnection(SynchronousTestCase):
 
 class Observers(SynchronousTestCase):
     def test_an_observer_hears_of_every_change_and_why(self) -> None:
-        cluster = SimulatedCluster(1)
+        cluster = SimulatedCluster(seed=1)
         heard: list[tuple[NodeSnapshot, str]] = []
         cluster.add_observer("n1", lambda snapshot, reason: heard.append((snapshot, reason)))
         cluster.settle()
@@ -378,7 +378,7 @@ class Observers(SynchronousTestCase):
         self.assertIn("no lease for down_after", reasons)
 
     def test_nothing_is_heard_without_a_change(self) -> None:
-        cluster = SimulatedCluster(1)
+        cluster = SimulatedCluster(seed=1)
         cluster.settle()
         cluster.advance(2)
         heard: list[NodeSnapshot] = []
@@ -387,7 +387,7 @@ class Observers(SynchronousTestCase):
         self.assertEqual(heard, [])
 
     def test_an_observer_outlives_a_restart(self) -> None:
-        cluster = SimulatedCluster(1)
+        cluster = SimulatedCluster(seed=1)
         cluster.settle()
         heard: list[str | None] = []
         cluster.add_observer("n3", lambda snapshot, _: heard.append(snapshot.current_primary))
@@ -399,19 +399,19 @@ class Observers(SynchronousTestCase):
 
 class Checking(SynchronousTestCase):
     def test_advance_raises_what_the_checkers_find(self) -> None:
-        cluster = SimulatedCluster(1, elector=mutations.NeverSaves)
+        cluster = SimulatedCluster(seed=1, elector=mutations.NeverSaves)
         error = self.assertRaises(Violation, cluster.advance, 1)
         self.assertEqual(error.promise, "one vote per epoch")
 
     def test_or_collects_it(self) -> None:
-        cluster = SimulatedCluster(1, elector=mutations.NeverSaves, raising=False)
+        cluster = SimulatedCluster(seed=1, elector=mutations.NeverSaves, raising=False)
         cluster.advance(1)
         self.assertEqual({v.promise for v in cluster.violations}, {"one vote per epoch"})
 
     def test_a_healthy_primary_is_watched_nearly_all_the_time(self) -> None:
         checkers = default_checkers()
         healthy = checkers[-1]
-        cluster = SimulatedCluster(1, checkers=checkers)
+        cluster = SimulatedCluster(seed=1, checkers=checkers)
         cluster.advance(20)
         cluster.crash("n3")
         cluster.advance(20)
@@ -419,7 +419,7 @@ class Checking(SynchronousTestCase):
         self.assertGreater(getattr(healthy, "watched"), 38)  # noqa: B009
 
     def test_the_trace_tells_the_story(self) -> None:
-        cluster = SimulatedCluster(1)
+        cluster = SimulatedCluster(seed=1)
         cluster.settle()
         cluster.crash("n1")
         cluster.advance(2 * DOWN)
@@ -442,14 +442,14 @@ class CommandLine(SynchronousTestCase):
         return status, output.getvalue()
 
     def test_it_counts(self) -> None:
-        status, output = self.run_main("--seeds", "5", "--nodes", "3,4", "--mixed")
+        status, output = self.run_main("--seeds", "5", "--nodes", "3,4", "--partly")
         self.assertEqual(status, 0)
-        self.assertIn("3 nodes, mixed: 5 schedules", output)
-        self.assertIn("4 nodes, mixed: 5 schedules", output)
+        self.assertIn("3 nodes, partly: 5 schedules", output)
+        self.assertIn("4 nodes, partly: 5 schedules", output)
         self.assertIn("violations: 0", output)
 
     def test_it_shows_one_schedule(self) -> None:
-        status, output = self.run_main("--replay", "3", "--nodes", "3", "--legacy")
+        status, output = self.run_main("--replay", "3", "--nodes", "3", "--inferred")
         self.assertEqual(status, 0)
         self.assertIn("elected primary of epoch 2", output)
         self.assertIn("*    recover", output)
@@ -457,9 +457,9 @@ class CommandLine(SynchronousTestCase):
     def test_it_says_how_to_replay_a_violation(self) -> None:
         mistaken = functools.partial(run_schedule, elector=mutations.NeverSaves)
         self.patch(explore, "run_schedule", mistaken)
-        status, output = self.run_main("--seeds", "1", "--start", "4", "--nodes", "3", "--legacy")
+        status, output = self.run_main("--seeds", "1", "--start", "4", "--nodes", "3", "--inferred")
         self.assertEqual(status, 1)
-        self.assertIn("python -m kevy_elect.testing --replay 4 --nodes 3 --legacy", output)
+        self.assertIn("python -m kevy_elect.testing --replay 4 --nodes 3 --inferred", output)
 
     def test_it_lists_mistakes(self) -> None:
         few = tuple(Mutation(elector, 5) for elector in (mutations.NeverSaves, Elector))

@@ -1,0 +1,43 @@
+"""Which heartbeat an ACK confirms (section 4): the books that a dialler keeps of a connection.
+
+An ACK carries no time and names no heartbeat. It says how many heartbeats its sender
+had read on the connection; the dialler counted them as it sent them, and knows when.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from kevy_elect.messages import Ack, Heartbeat, Role
+
+REMEMBERED: Final = 256
+"""Heartbeats of a connection whose acknowledgement may still come."""
+
+
+class Ledger:
+    """The heartbeats that were sent on one connection and are not acknowledged yet.
+
+    Times are seconds of the sender's own monotonic clock. Only what was sent as
+    primary can be confirmed; the newest 256 of these are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._sent_in_all = 0
+        self._open: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
+
+    def sent(self, heartbeat: Heartbeat, at: float) -> None:
+        """This heartbeat goes out `at` this time, after all those before."""
+        self._sent_in_all += 1
+        if heartbeat.role is Role.PRIMARY:
+            self._open.append((self._sent_in_all, heartbeat.epoch, at))
+
+    def confirmed_by(self, ack: Ack) -> float | None:
+        """When the heartbeat that this ACK answers was sent; None unless it is remembered
+        and was sent as primary of the ACK's epoch. What is older is settled by it, too."""
+        confirmed = None
+        while self._open and self._open[0][0] <= ack.count:
+            count, epoch, at = self._open.popleft()
+            if (count, epoch) == (ack.count, ack.epoch):
+                confirmed = at
+        return confirmed

@@ -1,0 +1,176 @@
+"""One node of a simulated cluster: the state machine that it runs, its disk and its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from kevy_elect.config import ElectConfig
+from kevy_elect.elector import Elector
+from kevy_elect.errors import BallotError
+from kevy_elect.messages import Message, Outbound, Role
+from kevy_elect.testing.legacy import LegacyNode
+from kevy_elect.testing.network import Host
+from kevy_elect.transport.takeover import CurrentConnections
+
+
+class Machine(Protocol):
+    """What a node runs: our Elector, or the double of the existing implementation."""
+
+    @property
+    def role(self) -> Role: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def current_primary(self) -> str | None: ...
+    @property
+    def repl_offset(self) -> int: ...
+
+    def set_repl_offset(self, offset: int) -> None: ...
+    def tick(self, now: float) -> list[Outbound]: ...
+    def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]: ...
+    def has_quorum(self, now: float) -> bool: ...
+    def can_write(self, now: float) -> bool: ...
+
+
+@attrs.frozen
+class NodeSnapshot:
+    """What one node thinks at one instant, by its own clock."""
+
+    node_id: str
+    role: Role
+    epoch: int
+    current_primary: str | None
+    primary_addr: str | None
+    """None, too, on a node of the existing implementation: it does not keep the address."""
+    has_quorum: bool
+    can_write: bool
+    down_peers: tuple[str, ...]
+
+
+Observer = Callable[[NodeSnapshot, str], object]
+"""Called with a node's new state and, in words, why it changed."""
+Saved = Callable[["SimulatedNode", int, str | None], None]
+
+
+class SimulatedDisk:
+    """A ballot that survives a crash, and that may refuse to save."""
+
+    def __init__(self, node: SimulatedNode, saved: Saved) -> None:
+        self.broken = False
+        self._node = node
+        self._on_saved = saved
+        self._saved: tuple[int, str | None] = (0, None)
+
+    def load(self) -> tuple[int, str | None]:
+        return self._saved
+
+    def save(self, epoch: int, voted_for: str | None) -> None:
+        if self.broken:
+            raise BallotError("the simulated disk refuses to save")
+        self._saved = (epoch, voted_for)
+        self._on_saved(self._node, epoch, voted_for)
+
+    def replace(self, epoch: int, voted_for: str | None) -> None:
+        """Let this be what is there, whatever the node saved."""
+        self._saved = (epoch, voted_for)
+
+
+class SimulatedNode(Host):
+    """One node: its disk and clock, which outlive it, and its machine while it runs."""
+
+    machine: Machine
+    current: CurrentConnections
+
+    def __init__(
+        self,
+        node_id: str,
+        config: ElectConfig,
+        *,
+        legacy: bool,
+        time: Callable[[], float],
+        clock_offset: float,
+        clock_rate: float,
+        saved: Saved,
+    ) -> None:
+        super().__init__(node_id, legacy)
+        self.config = config
+        self.disk = SimulatedDisk(self, saved)
+        self.observers: list[Observer] = []
+        self.repl_offset = 0
+        self.missed_tick = False  # while paused
+        self.last_event = 0.0  # virtual time; a legacy node ticks so long after it
+        self.noted: object = 0  # how many of the elector's events; or a legacy node's state
+        self.observed: tuple[object, ...] = ()
+        self._time = time
+        self._clock_offset = clock_offset
+        self._clock_rate = clock_rate
+
+    @property
+    def elector(self) -> Elector:
+        """The machine of a node of ours. Raises TypeError for a legacy node."""
+        machine = self.machine
+        if not isinstance(machine, Elector):
+            raise TypeError(f"{self.node_id} runs the existing implementation, not an Elector")
+        return machine
+
+    def clock(self) -> float:
+        """This node's monotonic clock, in its own seconds."""
+        return self._clock_offset + self._clock_rate * self._time()
+
+    def can_write(self) -> bool:
+        """Whether a write at this instant would be taken; a paused process may wake up in one."""
+        return self.running and self.machine.can_write(self.clock())
+
+    def backs(self, leader: SimulatedNode) -> bool:
+        """Whether this node follows `leader` in its epoch and would acknowledge that. Nobody
+        knows that of a node of the existing implementation, which votes as it likes."""
+        if self.legacy:
+            return False
+        return self.elector.backs(leader.node_id, leader.machine.epoch, self.clock())
+
+    def visible(self) -> tuple[Role, int, str | None, bool]:
+        """What observers are told of: role, epoch, primary and whether it has a quorum."""
+        machine = self.machine
+        quorum = machine.has_quorum(self.clock())
+        return machine.role, machine.epoch, machine.current_primary, quorum
+
+    def snapshot(self) -> NodeSnapshot:
+        machine, now = self.machine, self.clock()
+        return NodeSnapshot(
+            node_id=self.node_id,
+            role=machine.role,
+            epoch=machine.epoch,
+            current_primary=machine.current_primary,
+            primary_addr=None if self.legacy else self.elector.primary_addr,
+            has_quorum=machine.has_quorum(now),
+            can_write=machine.can_write(now),
+            down_peers=tuple(self.down_peers()),
+        )
+
+    def down_peers(self) -> list[str]:
+        machine = self.machine
+        peers = machine if isinstance(machine, LegacyNode) else self.elector.peers
+        return peers.down(self.clock())
+
+    def take_reasons(self) -> list[str]:
+        """Why its state changed since this was last asked, in the elector's words."""
+        if self.legacy:
+            return self._describe_change()
+        elector = self.elector
+        events, count = elector.events, elector.event_count
+        assert isinstance(self.noted, int)
+        fresh = min(count - self.noted, len(events))
+        self.noted = count
+        return [event.text for event in list(events)[len(events) - fresh :]] if fresh else []
+
+    def _describe_change(self) -> list[str]:
+        """The existing implementation gives no reasons; what can be seen is better than nothing."""
+        machine = self.machine
+        state = role, epoch, primary = machine.role, machine.epoch, machine.current_primary
+        if state == self.noted:
+            return []
+        self.noted = state
+        return [f"is {role} of epoch {epoch}; its primary is {primary or 'not known'}"]
