@@ -33,6 +33,7 @@ from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.settings import resolve as configuration
 from kevy_elect.settings.resolve import Configuration, MistakesError
 from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
+from kevy_elect.transport.security import security_of
 
 
 class Options(usage.Options):
@@ -103,8 +104,12 @@ class Options(usage.Options):
     def opt_http_peers(self, pages: str) -> None:
         self._lists.setdefault("http-peers", []).append(pages)
 
+    def opt_peer_keys(self, keys: str) -> None:
+        self._lists.setdefault("peer-keys", []).append(keys)
+
     opt_peers.__doc__ = NAMED["peers"].help
     opt_http_peers.__doc__ = NAMED["http-peers"].help
+    opt_peer_keys.__doc__ = NAMED["peer-keys"].help
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -163,6 +168,7 @@ class Node(MultiService):
             advertise=options["advertise"],
             witness=options["witness"],
             handover=not options["no-handover"],
+            security=security_of(options.configuration.links),
         )
         self._data_dir = options["data-dir"]
         hook = Hook(self.election, options.commands.get("on-change", ()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kevy_elect import __version__
 from kevy_elect.cli import admin_client as console
-from kevy_elect.cli import check_config, completion
+from kevy_elect.cli import check_config, completion, keys
 from kevy_elect.cli import status_command as report
 from kevy_elect.cli.demo import command as demo
 from kevy_elect.errors import ConfigError
@@ -46,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (report.add_command, console.add_commands, check_config.add_command):
         add(commands)
+    keys.add_commands(commands)
     demo.add_command(commands)
     completion.add_command(commands, parser)
     return parser

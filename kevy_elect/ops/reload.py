@@ -17,6 +17,7 @@ from kevy_elect.ops.log import LogLines
 from kevy_elect.service.election import ElectionService
 from kevy_elect.settings.resolve import Configuration, MistakesError, grace_problem
 from kevy_elect.settings.table import NAMED, TIMINGS
+from kevy_elect.transport.security import security_of
 
 WHY: Final = "the configuration was reread"
 
@@ -24,12 +25,13 @@ WHY: Final = "the configuration was reread"
 class Reload(Service):
     """While it runs, SIGHUP rereads the configuration.
 
-    Timings, the hook, the offset command and the log level change at once; what else
-    changed is named in the log, and takes a restart. If anything is wrong with it, all
-    stays as it was.
+    Timings, keys, the hook, the offset command and the log level change at once; what else
+    changed is named in the log, and takes a restart. If anything is wrong with it, all stays
+    as it was.
     """
 
     log = Logger()
+    _KEYS: Final = frozenset({"noise-key", "peer-keys"})
 
     def __init__(
         self,
@@ -87,7 +89,13 @@ class Reload(Service):
 
     def _changed(self, new: Configuration) -> list[str]:
         """The settings that differ from what this node runs with."""
-        return [name for name in NAMED if new.values[name] != self._present.values[name]]
+        present = self._present
+        changed = [name for name in NAMED if new.values[name] != present.values[name]]
+        if "links" in changed:  # all keys wait for the restart, too
+            return [name for name in changed if name not in self._KEYS]
+        if new.links != present.links and self._KEYS.isdisjoint(changed):
+            changed.append("noise-key")  # a file of the same name, with another key in it
+        return changed
 
     def _check_running_command(self, new: Configuration) -> None:
         """Raise ConfigError unless the command that runs, with its grace, can still be dead
@@ -107,8 +115,10 @@ class Reload(Service):
             self._hook.use(new.commands.get("on-change", ()), WHY)
         if "offset-command" in changed:
             self._offset.use(new.commands.get("offset-command", ()))
+        if not self._KEYS.isdisjoint(changed):
+            self._election.use_security(security_of(new.links))
         applied = {name: new.values[name] for name in changed if NAMED[name].reloadable}
-        self._present = self._present.evolved(applied, new.timings)
+        self._present = self._present.evolved(applied, new.timings, new.links)
 
     def _refuse(self, *mistakes: str) -> None:
         for mistake in mistakes:

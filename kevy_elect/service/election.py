@@ -42,6 +42,7 @@ from kevy_elect.service.observers import (
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
 from kevy_elect.status import ChildStatus, PeerStatus
 from kevy_elect.transport.acceptor import Acceptor
+from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.link import PeerLink
 
 LONGEST_PAUSE: Final = 1000 * 86400.0
@@ -66,7 +67,8 @@ class ElectionService(Service):
     `host:port` that clients are told, by default our own client address. With
     `handover` a primary that is stopped hands its role over first, if another member
     is alive, which may take some 2 × down_after where that one lacks data.
-    `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
+    `security` makes the links prove who speaks; by default whoever reaches the port is
+    believed. `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
 
     A bug in the elector must not leave a node that looks alive: the service then
     stops and calls `on_crash(failure)`, which by default ends the process with
@@ -90,6 +92,7 @@ class ElectionService(Service):
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         on_crash: Callable[[Failure], object] | None = None,
+        security: Security = PLAIN_SECURITY,
     ) -> None:
         """Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
         `advertise` is no address that clients could connect to."""
@@ -108,6 +111,7 @@ class ElectionService(Service):
         self._clock = clock
         self._rng = rng or random.Random()
         self._on_crash = on_crash or end_process
+        self._security = security
         self._offset = 0
         self._observers = Observers(self.state_snapshot)
         self._hands_over = handover
@@ -138,6 +142,7 @@ class ElectionService(Service):
             self.config,
             self,
             clock,
+            security,
         )
 
     # What the host program asks
@@ -194,6 +199,14 @@ class ElectionService(Service):
         if self._loop is not None and self._loop.running:
             self._loop.stop()
             self._start_loop()
+
+    def use_security(self, security: Security) -> None:
+        """Go by other keys from now on, running or not: connections to and from those that
+        they do not know are ended, all others stay."""
+        self._security = security
+        self._acceptor.use_security(security)
+        for link in self._links.values():
+            link.use_security(security)
 
     @property
     def is_electing(self) -> bool:
@@ -407,6 +420,7 @@ class ElectionService(Service):
                 clock=self._clock,
                 rng=self._rng,
                 confirm=self.confirm,
+                security=self._security,
             )
             link.start()
         self._start_loop()

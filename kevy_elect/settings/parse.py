@@ -11,6 +11,7 @@ from typing import Any, Final
 from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.admin import parse_socket
+from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
@@ -95,6 +96,25 @@ def page(node_id: str | None, entry: Any) -> tuple[str, str]:
         raise ConfigError(f"{text!r} is no page: write id@host:port")
     check_node_id(member)
     return member, parse_advertised(address)
+
+
+def keys(node_id: str | None, entry: Any) -> tuple[str, tuple[bytes, ...]]:
+    """A member's id and its public keys: `id=key`, or in a table by id one key or a list.
+
+    Raises ConfigError.
+    """
+    if node_id is None:
+        if not isinstance(entry, str) or "=" not in entry:
+            raise ConfigError(f"{shown(entry)} is no member's key: write id=key")
+        node_id, _, entry = entry.strip().partition("=")
+    check_node_id(node_id)
+    several = entry if isinstance(entry, list) else [entry]
+    if not all(isinstance(each, str) for each in several):
+        raise ConfigError(f"{node_id}: write a key in quotes, or a list of keys")
+    try:
+        return node_id, tuple(parse_key(each.strip()) for each in several)
+    except ConfigError as error:
+        raise ConfigError(f"{node_id}: {error}") from None
 
 
 def _entry_text(node_id: str | None, entry: Any) -> str:

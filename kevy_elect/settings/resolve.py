@@ -17,6 +17,7 @@ from kevy_elect.grace import OnExit, longest_stop_grace
 from kevy_elect.settings import parse as values
 from kevy_elect.settings import toml_file as config_file
 from kevy_elect.settings.admin import parse_socket, socket_in
+from kevy_elect.settings.links import Links, NoiseKeys, public_key, read_private_key
 from kevy_elect.settings.table import (
     COMMANDS,
     DEFAULT_STOP_GRACE,
@@ -30,6 +31,13 @@ from kevy_elect.settings.table import (
 )
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(ElectConfig))
+_OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
+    ("secure", "private_key_file"): "noise-key",
+    ("cluster", "secure"): "links",
+    ("cluster", "peer_keys"): "peer-keys",
+}
+"""What the existing implementation's file calls these settings."""
+_OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
 _SOLE_OPTIONS: Final = ("config",)
 """What a file cannot set."""
 
@@ -95,15 +103,19 @@ class Configuration:
     """Where each setting's value was given."""
     cluster: Cluster
     timings: ElectConfig
+    links: Links = None
 
     @property
     def commands(self) -> dict[str, tuple[str, ...]]:
         """The commands that there are, in words, by their setting's name."""
         return {name: self.values[name] for name in COMMANDS if self.values[name]}
 
-    def evolved(self, changed: Mapping[str, Any], timings: ElectConfig) -> Configuration:
-        """The same but for these values and timings."""
-        return attrs.evolve(self, values={**self.values, **changed}, timings=timings)
+    def evolved(
+        self, changed: Mapping[str, Any], timings: ElectConfig, links: Links
+    ) -> Configuration:
+        """The same but for these values, timings and keys."""
+        values = {**self.values, **changed}
+        return attrs.evolve(self, values=values, timings=timings, links=links)
 
 
 def read(command_line: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
@@ -121,8 +133,8 @@ def read(command_line: Mapping[str, str], environment: Mapping[str, str]) -> Con
 class _Given:
     value: Any
     source: Source
-    key: str = ""
-    """What the file calls it."""
+    keys: tuple[str, ...] = ()
+    """What the file calls it, table first."""
 
 
 class _Reading:
@@ -150,11 +162,12 @@ class _Reading:
         self._check_commands()
         self._check_primary_settings(timings)
         self._check_admin()
+        links = self._links(cluster)
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
         self._fill_in(cluster, timings)
         sources = {name: self._source(name) for name in NAMED}
-        return Configuration(self.values, sources, cluster, timings)
+        return Configuration(self.values, sources, cluster, timings, links)
 
     # What is given, and where
 
@@ -184,20 +197,24 @@ class _Reading:
             self.mistakes.append(Mistake(str(error), "config", source))
             self.unread = True
             return
-        for key, value in self.file.values.items():
-            name, source = values.hyphened(key), self._place(key)
-            if name not in NAMED:
+        for keys, value in _settings_of(self.file.values):
+            key = ".".join(keys)
+            name, source = _OTHER_NAMES.get(keys, values.hyphened(key)), self._place(*keys)
+            if keys in _OTHER_NAMES and name in map(values.hyphened, self.file.values):
+                text = f"--{name} is given twice, as {key} too: leave one out"
+                self.mistakes.append(Mistake(text, name, source))
+            elif name not in NAMED:
                 hint = did_you_mean(name, NAMED) or "; see `twistd kevy-elect --help`"
                 text = f"{values.shown(key)}: there is no such setting{hint}"
                 self.mistakes.append(Mistake(text, key, source))
             elif name in _SOLE_OPTIONS:
                 text = f"--{name} is not for a file: give it as an option"
                 self.mistakes.append(Mistake(text, name, source))
-            elif name != key and name in self.file.values:
+            elif len(keys) == 1 and name != key and name in self.file.values:
                 text = f"--{name} is given twice, with hyphens and with underscores: leave one out"
                 self.mistakes.append(Mistake(text, name, source))
             else:
-                yield name, _Given(value, source, key)
+                yield name, _Given(_translated(keys, value), source, keys)
 
     def _place(self, *keys: str) -> Source:
         assert self.file is not None
@@ -206,7 +223,7 @@ class _Reading:
     def _source(self, name: str, *keys: str) -> Source:
         """Where the setting was given, or in a table of a file the value at `keys` of it."""
         given = self.given.get(name, _Given(None, _DEFAULT))
-        return self._place(given.key, *keys) if given.key and keys else given.source
+        return self._place(*given.keys, *keys) if given.keys and keys else given.source
 
     # Mistakes
 
@@ -222,7 +239,7 @@ class _Reading:
 
     def _quoted(self, setting: Setting) -> str:
         """The setting as it was given, unless the mistake quotes its value itself."""
-        if setting.kind in (Kind.PEERS, Kind.PAGES, Kind.ADDRESS):
+        if setting.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.ADDRESS):
             return setting.option
         value = self.given[setting.name].value
         if setting.kind is Kind.COMMAND and isinstance(value, str):
@@ -287,6 +304,65 @@ class _Reading:
                     raise ConfigError(f"{member} is there twice: leave one out")
                 pages[member] = address
         self.values["http-peers"] = pages
+
+    # Links
+
+    def _links(self, cluster: Cluster | None) -> Links:
+        """The keys of this node and of its peers, if its links need them."""
+        before = len(self.mistakes)
+        self.values["peer-keys"] = self._peer_keys()
+        readable = len(self.mistakes) == before
+        given = [name for name in ("noise-key", "peer-keys") if name in self.given]
+        if given and "links" not in self.given:
+            self._add(
+                given[0],
+                f"--{given[0]}: plain links have no keys; give --links noise too, or leave it out",
+            )
+        if self.values.get("links") != "noise":
+            return None
+        if "noise-key" not in self.given:
+            self._add(
+                "links",
+                "--links noise: this node has no key to prove itself by; make one by "
+                "kevy-elect keygen FILE and give --noise-key FILE",
+            )
+        if cluster is not None and readable:
+            self._check_all_have_keys(cluster)
+        private = self._private_key()
+        return None if private is None else NoiseKeys(private, self.values["peer-keys"])
+
+    def _check_all_have_keys(self, cluster: Cluster) -> None:
+        keys = self.values["peer-keys"]
+        missing = [peer.node_id for peer in cluster.peers if peer.node_id not in keys]
+        if missing:
+            self._add(
+                "peer-keys" if "peer-keys" in self.given else "links",
+                f"--peer-keys: there is no key of {', '.join(missing)}; add id=key, "
+                "the key being what kevy-elect pubkey prints on that member",
+            )
+
+    def _peer_keys(self) -> dict[str, tuple[bytes, ...]]:
+        setting = NAMED["peer-keys"]
+        members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
+        found: dict[str, tuple[bytes, ...]] = {}
+        for node_id, entry in self._entries(setting):
+            with self._blaming(setting, *_key(node_id)):
+                member, keys = values.keys(node_id, entry)
+                if members and member not in members:
+                    hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
+                    raise ConfigError(f"{member} is not among --peers{hint}")
+                found[member] = found.get(member, ()) + keys
+        # One list serves all members, so this node's own key may be in it.
+        found.pop(self.values.get("node-id", ""), None)
+        return found
+
+    def _private_key(self) -> bytes | None:
+        if "noise-key" in self.values:
+            with self._blaming(NAMED["noise-key"]):
+                private = read_private_key(self.values["noise-key"])
+                public_key(private)  # which needs the library that the links need
+                return private
+        return None
 
     # Timings
 
@@ -383,6 +459,24 @@ class _Reading:
         elif result["admin"] is None:
             result["admin"] = socket_in(result["data-dir"])
         self.values = result
+
+
+def _settings_of(file: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The settings in a file with the keys that lead to them; those of the existing
+    implementation stand in tables."""
+    for key, value in file.items():
+        if key in _OTHER_TABLES and isinstance(value, dict):
+            for inner, inner_value in value.items():
+                yield (key, inner), inner_value
+        else:
+            yield (key,), value
+
+
+def _translated(keys: tuple[str, ...], value: Any) -> Any:
+    """What the value of a setting of the existing implementation is in ours."""
+    if keys == ("cluster", "secure") and isinstance(value, bool):
+        return "noise" if value else "plain"
+    return value
 
 
 def _named(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from kevy_elect.grace import OnExit
 PREFIX: Final = "KEVY_ELECT_"
 """What the names of environment variables begin with."""
 DEFAULT_STOP_GRACE: Final = 1.0
+LINKS: Final = ("plain", "noise")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
@@ -26,6 +27,7 @@ class Kind(Enum):
     NODE_ID = "node id"
     PEERS = "members"
     PAGES = "status pages"
+    KEYS = "public keys"
     ENDPOINT = "endpoint"
     SOCKET = "socket"
     ADDRESS = "address"
@@ -41,6 +43,7 @@ class Group(Enum):
     """What a setting is about, as a heading."""
 
     CLUSTER = "Cluster"
+    LINKS = "Links between members"
     SERVICES = "What it serves"
     COMMANDS = "Commands"
     TIMINGS = "Timings"
@@ -80,7 +83,7 @@ class Setting:
     @property
     def repeatable(self) -> bool:
         """Whether the option may be given again, to add to a list."""
-        return self.kind in (Kind.PEERS, Kind.PAGES)
+        return self.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS)
 
     @property
     def help(self) -> str:
@@ -142,6 +145,35 @@ SETTINGS: Final = (
         Kind.FLAG,
         Group.CLUSTER,
         "On SIGTERM only stop; do not hand the role over first",
+    ),
+    Setting(
+        "links",
+        Kind.CHOICE,
+        Group.LINKS,
+        "What members speak by: plain, where anybody who reaches the port is believed, or noise, "
+        "where each proves who it is. All members need the same",
+        "KIND",
+        "plain",
+        LINKS,
+    ),
+    Setting(
+        "noise-key",
+        Kind.FILE,
+        Group.LINKS,
+        "File with this node's private key, made by kevy-elect keygen",
+        "FILE",
+        "none",
+        reloadable=True,
+    ),
+    Setting(
+        "peer-keys",
+        Kind.KEYS,
+        Group.LINKS,
+        "Public keys of the members: id=key,...; several of one member while it changes "
+        "its own (repeatable)",
+        "LIST",
+        "none",
+        reloadable=True,
     ),
     Setting(
         "http",

@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.config import ElectConfig
 from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.reload import Reload
+from kevy_elect.settings.links import make_private_key, public_key
 from kevy_elect.settings.resolve import Configuration, read
+from kevy_elect.transport.channel import Security
 
 FILE = """\
 node-id = "a"
@@ -34,6 +36,8 @@ class Election:
         self.reactor = Reactor()
         self.used: list[ElectConfig] = []
         self.use_timings: Callable[[ElectConfig], object] = self.used.append
+        self.secured: list[Security] = []
+        self.use_security: Callable[[Security], object] = self.secured.append
 
 
 class Hook:
@@ -109,6 +113,36 @@ class ReloadTests(ReloadCase):
         self.assertEqual(
             self.logged, [(LogLevel.info, f"the configuration was reread: new {names}")]
         )
+
+    def test_new_keys_are_taken_also_from_a_file_of_the_same_name(self) -> None:
+        own, new = self.mktemp(), self.mktemp()
+        make_private_key(own)
+        b, c = public_key(b"b" * 32).hex(), public_key(b"c" * 32).hex()
+        links = f'links = "noise"\nnoise-key = "{own}"\npeer-keys = "b={b},c={c}"\n'
+        service = self.start(links)
+        self.reread(service, links)
+        self.assertEqual(self.election.secured, [])
+        self.reread(service, links.replace(f"b={b}", f"b={c}"))
+        self.assertEqual(self.logged[0][1], "the configuration was reread: new peer-keys")
+        make_private_key(new)
+        os.replace(new, own)
+        self.reread(service, links.replace(f"b={b}", f"b={c}"))
+        self.assertEqual(self.logged[0][1], "the configuration was reread: new noise-key")
+        self.assertEqual([each.kind for each in self.election.secured], ["noise"] * 2)
+        os.chmod(own, 0o644)
+        self.reread(service, links)
+        self.assertIn("nothing of it is used", self.logged[0][1])
+        self.assertEqual(len(self.election.secured), 2)
+
+    def test_another_kind_of_links_waits_for_a_restart_with_its_keys(self) -> None:
+        own = self.mktemp()
+        make_private_key(own)
+        b, c = public_key(b"b" * 32).hex(), public_key(b"c" * 32).hex()
+        links = f'links = "noise"\nnoise-key = "{own}"\npeer-keys = "b={b},c={c}"\n'
+        service = self.start()
+        self.reread(service, links)
+        self.assertIn("links changed too, which needs a restart", self.logged[0][1])
+        self.assertEqual(self.election.secured, [])
 
     def test_only_what_changed_is_touched(self) -> None:
         service = self.start('down-after = 6\non-change = "hook"')
