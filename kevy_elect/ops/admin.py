@@ -8,28 +8,24 @@ A request is `{"command": NAME, ...arguments}`. Each line of the answer is an ob
 from __future__ import annotations
 
 import json
-import os
-import socket
-import stat
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
-from twisted.python.failure import Failure
 
 from kevy_elect.errors import ConfigError, ElectError
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, parse_socket
+from kevy_elect.transport.listener import Listener
 
 MAX_REQUEST: Final = 4096
 """Bytes of one request."""
@@ -139,12 +135,15 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
         self._asked = False
 
     def connectionMade(self) -> None:
-        self._node.connections.add(self)
+        self._node.listener.opened(self)
         self.setTimeout(IDLE)
 
     def connectionLost(self, reason: object = None) -> None:
         self.setTimeout(None)
-        self._node.gone(self)
+        self._node.listener.lost(self)
+
+    def end(self) -> None:
+        self.transport.loseConnection()
 
     def lineReceived(self, line: bytes) -> None:
         if self._asked:
@@ -153,7 +152,7 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
         self.setTimeout(None)
         answering = Deferred.fromCoroutine(self._answer(line))
         answering.addErrback(lambda f: self.log.failure("an operator's command failed", f))
-        answering.addBoth(lambda _: self.transport.loseConnection())
+        answering.addBoth(lambda _: self.end())
 
     async def _answer(self, line: bytes) -> None:
         try:
@@ -184,15 +183,13 @@ class _Operators(ServerFactory):
         self._node = node
 
     def buildProtocol(self, addr: IAddress | None) -> _Operator | None:
-        full = len(self._node.connections) >= MAX_OPERATORS
+        full = len(self._node.listener) >= MAX_OPERATORS
         return None if full else _Operator(self._node)
 
 
 class Admin(Service):
     """Takes an operator's commands for `election` on an endpoint.
 
-    A Unix socket is made with mode 0600 unless its description says another
-    (`unix:/run/x.sock:mode=660`), and what a killed process left of it is removed.
     `http_peers` are the base URLs of other members' pages, by their ids, for those who ask.
     """
 
@@ -208,72 +205,25 @@ class Admin(Service):
         self.election = election
         self.description = description
         self.http_peers = http_peers or {}
-        self.connections: set[_Operator] = set()
-        self._socket = parse_socket(description)
-        self._port: IListeningPort | None = None
-        self._stopped: Deferred[None] | None = None
+        self.listener = Listener[_Operator]()
+        self._is_private = parse_socket(description) is not None
 
     def startService(self) -> None:
-        """Listen. Raises CannotListenError if another process does, or if it cannot be."""
+        """Listen. Raises as `Listener.listen` does."""
         super().startService()
-        factory, reactor = _Operators(self), self.election.reactor
-        if self._socket is not None:
-            path, mode = self._socket
-            _remove_stale(path)
-            self._port = reactor.listenUNIX(path, factory, mode=mode, wantPID=False)
-            return
-        answers: list[Any] = []
-        serverFromString(reactor, self.description).listen(factory).addBoth(answers.append)
-        if not answers:
-            raise ConfigError(f"{self.description!r} does not listen at once; use a unix endpoint")
-        if isinstance(answers[0], Failure):
-            answers[0].raiseException()
-        self._port = answers[0]
-        self.log.warn(
-            "{node}: operators' commands are taken on {where}, from whoever reaches it",
-            node=self.election.cluster.node_id,
-            where=self.description,
-        )
+        self.listener.listen(self.description, _Operators(self), self.election.reactor)
+        if not self._is_private:
+            self.log.warn(
+                "{node}: operators' commands are taken on {where}, from whoever reaches it",
+                node=self.election.cluster.node_id,
+                where=self.description,
+            )
 
     def stopService(self) -> Deferred[None]:
         """Fires when the socket and all connections are gone."""
         super().stopService()
-        stopped = self._stopped = Deferred[None]()
-        port = self._port
-        closing = maybeDeferred(port.stopListening) if port is not None else succeed(None)
-        closing.addBoth(lambda _: self._stopped_listening())
-        for connection in list(self.connections):
-            connection.transport.loseConnection()
-        return stopped
-
-    def _stopped_listening(self) -> None:
-        self._port = None
-        self._tell_if_stopped()
-
-    def gone(self, connection: _Operator) -> None:
-        """A connection ended."""
-        self.connections.discard(connection)
-        self._tell_if_stopped()
-
-    def _tell_if_stopped(self) -> None:
-        stopped = self._stopped
-        if stopped and not stopped.called and not self.connections and self._port is None:
-            stopped.callback(None)
+        return self.listener.close()
 
     def note(self, text: str) -> None:
         """Log what an operator asked for, or what came of it."""
         self.log.info("{node}: operator: {text}", node=self.election.cluster.node_id, text=text)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1.0)
-            probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-    except OSError:
-        return  # nothing there, or listening will say what is wrong

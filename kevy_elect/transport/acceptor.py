@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IPushProducer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig
-from kevy_elect.errors import ConfigError, FrameError
+from kevy_elect.errors import FrameError
 from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.transport.channel import (
     HANDSHAKE_TIMEOUT,
@@ -26,6 +24,7 @@ from kevy_elect.transport.channel import (
     Security,
 )
 from kevy_elect.transport.framing import ElectionProtocol
+from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing
 from kevy_elect.transport.takeover import CurrentConnections
 
@@ -45,8 +44,8 @@ _RIVALRY: Final = 3
 """Two connections that spoke in turns this often are two speakers, not a reconnect."""
 
 
-class Listener(Protocol):
-    """Who takes in what members say."""
+class Receiver(Protocol):
+    """Takes in what members say."""
 
     def message_received(self, sender: str, message: Message) -> None:
         """Take a message. May raise FrameError to have its connection ended."""
@@ -75,7 +74,7 @@ class Incoming(ElectionProtocol):
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.since = self.last_spoke = now
-        self.introduced = False  # to the listener, once it is heard
+        self.introduced = False  # to the receiver, once it is heard
         self.turns = 0  # how often a rival spoke between two messages of ours
         self._heartbeats = 0
         self._unread = False
@@ -102,7 +101,7 @@ class Incoming(ElectionProtocol):
                 self._acknowledge(message)
 
     def _acknowledge(self, heartbeat: Heartbeat) -> None:
-        if self._acceptor.listener.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
+        if self._acceptor.receiver.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
             self.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
@@ -128,7 +127,7 @@ class Incoming(ElectionProtocol):
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
-        self._acceptor.closed(self)
+        self._acceptor.lost(self)
 
 
 class Acceptor(ServerFactory):
@@ -147,7 +146,7 @@ class Acceptor(ServerFactory):
         node_id: str,
         peer_ids: Collection[str],
         config: ElectConfig,
-        listener: Listener,
+        receiver: Receiver,
         clock: Callable[[], float],
         security: Security = PLAIN_SECURITY,
     ) -> None:
@@ -157,20 +156,18 @@ class Acceptor(ServerFactory):
         """What ended a connection, by the kind of the FrameError or ChannelError."""
         self._node_id = node_id
         self._config = config
-        self.listener = listener
+        self.receiver = receiver
         self._clock = clock
-        self._open: dict[Incoming, None] = {}  # in the order of acceptance
+        self._listener = Listener[Incoming]()
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
         self._current = CurrentConnections(config.pause_after)
         self._accepted = 0
         self._sparing = Sparing()
         self._rivalry_logged: dict[str, float] = {}
-        self._port: IListeningPort | None = None
-        self._closed: Deferred[None] | None = None
 
     def __len__(self) -> int:
         """How many connections are open and not being ended."""
-        return sum(not connection.ended for connection in self._open)
+        return sum(not connection.ended for connection in self._listener)
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming:
         self._accepted += 1
@@ -179,7 +176,7 @@ class Acceptor(ServerFactory):
     @property
     def address(self) -> IAddress | None:
         """Where this listens, None while it does not."""
-        return None if self._port is None else self._port.getHost()
+        return self._listener.address
 
     def use_timings(self, config: ElectConfig) -> None:
         """Go by other timings from now on."""
@@ -189,7 +186,7 @@ class Acceptor(ServerFactory):
     def use_security(self, security: Security) -> None:
         """Go by other keys from now on: end the connections of those that they do not know."""
         self._security = security
-        for connection in list(self._open):
+        for connection in self._listener:
             if not (connection.ended or security.trusts(connection.channel)):
                 self._end(connection, UNLISTED)
 
@@ -201,34 +198,18 @@ class Acceptor(ServerFactory):
         return None
 
     def listen(self, description: str, reactor: Any) -> None:
-        """Listen on the endpoint of this description.
-
-        Raises CannotListenError if its address is taken or not this machine's.
-        """
-        self._closed = None
-        # Anything but a TCP endpoint may answer later, then too late to be raised.
-        answers: list[Any] = []
-        listening = serverFromString(reactor, description).listen(self)
-        listening.addBoth(answers.append)
-        if answers and isinstance(answers[0], Failure):
-            answers[0].raiseException()
-        if not answers:
-            listening.cancel()
-            raise ConfigError(f"{description!r} does not listen at once; use a tcp endpoint")
-        self._port = answers[0]
+        """Listen on the endpoint of this description. Raises as `Listener.listen` does."""
+        self._listener.listen(description, self, reactor)
 
     def opened(self, connection: Incoming) -> None:
-        if self._closed is not None:
-            connection.end()
-        elif len(self) >= self.limit:
-            strangers = (c for c in self._open if c.member is None and not c.ended)
+        if len(self) >= self.limit:
+            strangers = (c for c in self._listener if c.member is None and not c.ended)
             self._end(next(strangers), MADE_ROOM)
-        self._open[connection] = None
+        self._listener.opened(connection)
 
-    def closed(self, connection: Incoming) -> None:
-        self._open.pop(connection, None)
+    def lost(self, connection: Incoming) -> None:
         self._forget(connection)
-        self._tell_if_closed()
+        self._listener.lost(connection)
 
     def spoke(self, connection: Incoming, message: Message) -> bool:
         """Take a message in; whether it was heard. Raises FrameError if it may not be said."""
@@ -241,19 +222,19 @@ class Acceptor(ServerFactory):
         self._watch_rivals(connection, now)
         connection.last_spoke = now
         if not heard:
-            self.listener.check(message)
+            self.receiver.check(message)
             if self._current.is_replaced(sender, connection.number):
                 self._end(connection, REPLACED)
             return False
         if not connection.introduced:
             connection.introduced = True
-            self.listener.member_connected(sender, connection.greeted)
-        self.listener.message_received(sender, message)
+            self.receiver.member_connected(sender, connection.greeted)
+        self.receiver.message_received(sender, message)
         return True
 
     def sweep(self, now: float) -> None:
         """End connections that did not speak in time."""
-        for connection in list(self._open):
+        for connection in self._listener:
             if connection.ended:
                 continue
             silent = now - connection.last_spoke
@@ -266,27 +247,8 @@ class Acceptor(ServerFactory):
                 self._end(connection, WAS_SILENT)
 
     def close(self) -> Deferred[None]:
-        """Stop listening and end all connections; fires when the last one is gone.
-
-        To be called once for each `listen`.
-        """
-        closed = self._closed = Deferred[None]()
-        for connection in list(self._open):
-            connection.end()
-        if self._port is None:
-            self._tell_if_closed()
-        else:
-            maybeDeferred(self._port.stopListening).addBoth(self._stopped_listening)
-        return closed
-
-    def _stopped_listening(self, _: object) -> None:
-        self._port = None
-        self._tell_if_closed()
-
-    def _tell_if_closed(self) -> None:
-        closed = self._closed
-        if closed and not closed.called and not self._open and self._port is None:
-            closed.callback(None)
+        """Stop listening and end all connections; fires when the last one is gone."""
+        return self._listener.close()
 
     def _admit(self, connection: Incoming, sender: str) -> None:
         """Let the connection speak for `sender`, in place of its longest silent one if need be."""

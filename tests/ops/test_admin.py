@@ -136,18 +136,18 @@ class AdminTests(ServiceTests):
         held = [socket.socket(socket.AF_UNIX) for _ in range(MAX_OPERATORS)]
         for each in held:
             each.connect(self.path)
-        await self.poll(lambda: len(self.admin.connections) == MAX_OPERATORS)
+        await self.poll(lambda: len(self.admin.listener) == MAX_OPERATORS)
         refused = await deferToThread(self.is_cut_off)
         self.assertTrue(refused)
         for each in held:
             each.close()
-        await self.poll(lambda: not self.admin.connections)
+        await self.poll(lambda: not len(self.admin.listener))
 
     async def test_stopping_ends_who_waits_and_removes_the_socket(self) -> None:
         await self.begin()
         waiting = socket.socket(socket.AF_UNIX)
         waiting.connect(self.path)
-        await self.poll(lambda: self.admin.connections)
+        await self.poll(lambda: len(self.admin.listener))
         await self.admin.stopService()
         self.assertFalse(os.path.exists(self.path))
         waiting.close()

@@ -126,7 +126,7 @@ class HowManyTests(AcceptorTests):
             if connection.ended or port % 2:
                 self.hang_up(connection)
         self.assertLessEqual(len(self.acceptor), self.acceptor.limit)
-        for connection in list(self.acceptor._open):
+        for connection in self.acceptor._listener:
             self.hang_up(connection)
         self.assertEqual(len(self.acceptor), 0)
 
@@ -359,7 +359,7 @@ class ClosingTests(AcceptorTests):
         closed = self.acceptor.close()
         late = self.connect(port=2)
         self.assertTrue(late.ended)
-        for connection in list(self.acceptor._open):
+        for connection in self.acceptor._listener:
             self.hang_up(connection)
         self.successResultOf(closed)
 
