@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
 
-from twisted.internet.interfaces import IAddress
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.pages import errorPage
 from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 
+from kevy_elect.ops.connections import Copy, FewReaders, Pages
 from kevy_elect.ops.health import routes
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page import PageResource, StreamResource, Watch
 from kevy_elect.service.election import ElectionService
-
-MAX_READERS: Final = 16
-"""Connections at a time, those of watchers included."""
 
 
 class StatusPage(Resource):
@@ -26,41 +22,12 @@ class StatusPage(Resource):
 
     def __init__(self, service: ElectionService) -> None:
         super().__init__()
-        self._service = service
+        self._status = Copy(lambda: own_status(service).dump(), service.now)
 
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
-        return own_status(self._service).dump()
-
-
-class _Unread(Request):
-    """Throws away what is sent along, which would be put on the disk without a bound."""
-
-    def gotLength(self, length: int | None) -> None:
-        super().gotLength(0)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Nobody reads it."""
-
-
-class _Bounded(WrappingFactory):
-    """At most MAX_READERS at a time: who asks must not use up the process's descriptors.
-    They end with the listening port, watchers included."""
-
-    noisy = False
-
-    def __init__(self, pages: Site, watch: Watch) -> None:
-        super().__init__(pages)
-        self._watch = watch
-
-    def stopFactory(self) -> None:
-        self._watch.stop()
-        for connection in list(self.protocols):
-            connection.abortConnection()
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        return None if len(self.protocols) >= MAX_READERS else super().buildProtocol(addr)
+        return self._status()
 
 
 def _metrics(service: ElectionService) -> IResource:
@@ -88,8 +55,4 @@ def site(service: ElectionService, others: Mapping[str, str] | None = None) -> W
     root.putChild(b"metrics", _metrics(service))
     for name, check in routes(service).items():
         root.putChild(name, check)
-    pages = Site(root, timeout=10)
-    pages.noisy = False
-    pages.requestFactory = _Unread
-    pages.log = lambda request: None  # type: ignore[method-assign]  # no line per request
-    return _Bounded(pages, watch)
+    return FewReaders(Pages(root, service.reactor), watch.stop)

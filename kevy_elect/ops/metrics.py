@@ -25,6 +25,7 @@ from twisted.web.server import Request
 from kevy_elect import __version__
 from kevy_elect.elector import Event
 from kevy_elect.messages import Role
+from kevy_elect.ops.connections import Copy
 from kevy_elect.service.election import ElectionService
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -288,9 +289,10 @@ class MetricsPage(Resource):
 
     def __init__(self, election: ElectionService) -> None:
         super().__init__()
-        self._registry = _WithoutCreated(Metrics(election).registry)
+        registry = _WithoutCreated(Metrics(election).registry)
+        self._metrics = Copy(lambda: generate_latest(registry), election.now)
 
     def render_GET(self, request: Request) -> bytes:
         request.setHeader(b"content-type", CONTENT_TYPE)
         request.setHeader(b"cache-control", b"no-store")
-        return generate_latest(self._registry)
+        return self._metrics()

@@ -234,7 +234,8 @@ class Stream:
 
     def end(self) -> None:
         """End the connection without waiting for its reader."""
-        self._request.channel.forceAbortClient()
+        channel: Any = self._request.channel
+        channel.end()
 
     def _write(self) -> None:
         while self._lacking and self.unread_since is None:

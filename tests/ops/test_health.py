@@ -46,7 +46,6 @@ class Node:
 
     def ask(self, path: str, method: str = "GET") -> Answer:
         factory: Any = site(self.election)
-        factory.wrappedFactory.timeOut = None
         channel, transport = factory.buildProtocol(None), StringTransport()
         channel.makeConnection(transport)
         channel.dataReceived(f"{method} /{path} HTTP/1.0\r\n\r\n".encode())

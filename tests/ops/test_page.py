@@ -20,7 +20,8 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Announce, Role
-from kevy_elect.ops.http import MAX_READERS, site
+from kevy_elect.ops.connections import MAX_READERS
+from kevy_elect.ops.http import site
 from kevy_elect.ops.page import MAX_WATCHERS, UNREAD_FOR
 from kevy_elect.service.election import ElectionService
 from tests.support.transports import QUICK, cluster, free_ports, heartbeat, rng
@@ -81,7 +82,6 @@ class WatchTestCase(SynchronousTestCase):
         )
         self.service.startService()
         self.site = site(self.service)
-        self.site.wrappedFactory.timeOut = None
         self.idle = len(self.reactor.getDelayedCalls())
 
     def get(self, path: bytes = b"/watch", method: bytes = b"GET") -> Connection:
@@ -238,7 +238,9 @@ class BoundTests(WatchTestCase):
 
     def test_head_tells_the_kind_and_is_no_watcher(self) -> None:
         for _ in range(MAX_WATCHERS + 1):
-            self.assertIn(b"text/event-stream", self.get(method=b"HEAD").head)
+            asked = self.get(method=b"HEAD")
+            self.assertIn(b"text/event-stream", asked.head)
+            asked.lose()
         self.assertEqual(len(self.reactor.getDelayedCalls()), self.idle)
 
     def test_nothing_can_be_sent(self) -> None:

@@ -1,0 +1,135 @@
+"""HTTP connections that cannot harm the node: one request each, few at a time, and not for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import WrappingFactory
+from twisted.web.http import HTTPChannel
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+MAX_READERS: Final = 16
+"""Connections at a time, those of watchers included."""
+PATIENCE: Final = 10.0
+"""Seconds for a request to arrive, and again for its answer to be read."""
+KEPT: Final = 0.1
+"""Seconds for which a copy of an answer is given instead of a new one."""
+
+
+@attrs.define
+class Copy:
+    """An answer that is costly to compose: whoever asks too soon is given a copy."""
+
+    compose: Callable[[], bytes]
+    now: Callable[[], float]
+    _answer: bytes = b""
+    _composed_at: float | None = None
+
+    def __call__(self) -> bytes:
+        now = self.now()
+        if self._composed_at is None or now - self._composed_at >= KEPT:
+            self._answer, self._composed_at = self.compose(), now
+        return self._answer
+
+
+class UnreadRequest(Request):
+    """Throws away what is sent along, which would be put on the disk without a bound."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+
+class OneRequest(HTTPChannel):
+    """Answers one request and hangs up. Twisted would answer all that one read brings in one
+    turn of the reactor, and keep the answers until they are read.
+
+    The request must arrive within PATIENCE seconds in all, however slowly, and a finished
+    answer must be read within as many.
+    """
+
+    transport: ITCPTransport
+    answering = False
+    """Whether an answer has begun that has not ended."""
+    ended = False
+    """Whether it made room for another."""
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        return False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take `data` without more time for the rest."""
+        LineReceiver.dataReceived(self, data)
+
+    def allContentReceived(self) -> None:
+        self.answering = True
+        super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        self.answering = False
+        super().requestDone(request)
+        self.setTimeout(PATIENCE)
+
+    def timeoutConnection(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the connection without waiting for its reader."""
+        self.ended = True
+        self.transport.abortConnection()
+
+
+class Pages(Site):
+    """A site whose connections answer one request each, and which logs no line for it."""
+
+    protocol = OneRequest  # type: ignore[assignment]
+    requestFactory = UnreadRequest
+    noisy = False
+
+    def __init__(self, root: IResource, reactor: Any) -> None:
+        super().__init__(root, timeout=PATIENCE, reactor=reactor)
+
+    def log(self, request: HTTPRequest) -> None:
+        """Others cause requests at will."""
+
+
+class FewReaders(WrappingFactory):
+    """At most MAX_READERS at a time: who asks must not use up the process's descriptors.
+
+    One more takes the place of the oldest that is not being answered, so that those who
+    only hold connections keep nobody else out; where all are, it is refused. They end with
+    the listening port, after `stop()` is called.
+    """
+
+    noisy = False
+
+    def __init__(self, pages: Pages, stop: Callable[[], object]) -> None:
+        super().__init__(pages)
+        self._stop = stop
+
+    def stopFactory(self) -> None:
+        self._stop()
+        for channel in self._open():
+            channel.end()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        open_now = self._open()
+        if len(open_now) >= MAX_READERS:
+            oldest = next((each for each in open_now if not each.answering), None)
+            if oldest is None:
+                return None
+            oldest.end()
+        return super().buildProtocol(addr)
+
+    def _open(self) -> list[OneRequest]:
+        channels = [connection.wrappedProtocol for connection in self.protocols]
+        return [channel for channel in channels if not channel.ended]
