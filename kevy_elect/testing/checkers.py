@@ -76,11 +76,12 @@ class OnePrimaryPerEpoch(Checker):
 
     def __init__(self) -> None:
         super().__init__()
-        self._elected: dict[int, str] = {}
+        self.elected: dict[int, str] = {}
+        """Who was elected in each epoch."""
 
     def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
         if type(message) is Announce:
-            elected = self._elected.setdefault(message.epoch, node.node_id)
+            elected = self.elected.setdefault(message.epoch, node.node_id)
             if elected != node.node_id:
                 self.violated(f"{elected} and {node.node_id} were elected in epoch {message.epoch}")
 
@@ -248,7 +249,8 @@ class HealthyPrimaryStays(Checker):
 
     def _still_connected(self, leader: SimulatedNode) -> bool:
         self._followers = [peer for peer in self._followers if _connected(leader, peer)]
-        return len(self._followers) + 1 >= quorum(len(self.cluster.nodes))
+        runs = leader.running and not leader.paused
+        return runs and len(self._followers) + 1 >= quorum(len(self.cluster.nodes))
 
     def _release(self) -> None:
         self.watched += max(0.0, self.cluster.now - self._firm_at)

@@ -186,7 +186,7 @@ class SimulatedCluster:
             self.advance(self.config.hb_interval / 2)
         return leader
 
-    def advance_until(self, condition: Callable[[], bool], within: float = 60.0) -> float:
+    def advance_until(self, condition: Callable[[], object], within: float = 60.0) -> float:
         """Advance until this holds; the seconds that it took, to hb_interval / 20.
 
         Raises Violation if that takes longer than `within` seconds.
@@ -336,13 +336,18 @@ class SimulatedCluster:
         if node.running:
             node.machine.set_repl_offset(offset)
 
-    def hand_over(self, target: str) -> None:
-        """Let the writable primary hand over to `target`; harmless if there is no other one."""
+    def hand_over(self, target: str, within: float | None = None, rest: float = 0.0) -> None:
+        """Let the writable primary hand over to `target`; harmless if there is no other one.
+
+        It waits for the target for `within` seconds, down_after / 2 unless given, and
+        rests for `rest` after that.
+        """
         self._fault(f"hand over to {target}")
         for node in self._resigning():
             if node.node_id != target:
-                now, within = node.clock(), node.config.down_after / 2
-                node.elector.hand_over(target, now, within, rest=0.0)
+                now = node.clock()
+                waits = node.config.down_after / 2 if within is None else within
+                node.elector.hand_over(target, now, waits, rest)
                 self._after_order(node, now)
 
     def step_down(self, node_id: str, rest: float = 0.0) -> None:

@@ -1,6 +1,6 @@
 """Several nodes and what can happen to them, as scripts.
 
-`Net` checks after every step that no two nodes may write and that no epoch has two primaries.
+Every checker watches every step of each.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.elector import EVENTS_KEPT
 from kevy_elect.messages import Accept, Announce, Message, Offer, Outbound, Role
+from tests.support.clusters import MOMENT, Cluster
 from tests.support.nodes import (
     CONFIG,
     EVERYBODY,
     TICK,
-    FragileBallot,
-    Net,
     Node,
     accept,
-    address,
     announce,
     candidate,
     elected,
@@ -32,61 +30,63 @@ from tests.support.nodes import (
 
 DOWN = CONFIG.down_after
 STEP = CONFIG.candidate_step
-ROUND_TRIP = 2 * Net.DELAY
-MOMENT = TICK + 4 * Net.DELAY
-"""A tick that notices, an election and its ANNOUNCE."""
+ROUND_TRIP = 2 * Cluster.DELAY
 SEVERAL_ELECTIONS = 10 * DOWN
 
 
-def settled(members: str = "abc", *, witnesses: str = "") -> tuple[Net, str]:
+def settled(members: str = "abc", *, witnesses: str = "") -> tuple[Cluster, str]:
     """A cluster that has been running for a while, and its primary."""
-    net = Net(members, witnesses=witnesses)
+    net = Cluster(members, witnesses=witnesses)
     leader = net.elect()
-    net.run(2 * DOWN)
+    net.advance(2 * DOWN)
     return net, leader
 
 
 class Starting(SynchronousTestCase):
     def test_a_new_cluster_elects_the_best_at_once(self) -> None:
-        net = Net("abc")
-        took = net.run_until(net.is_settled, within=MOMENT + TICK)
+        net = Cluster("abc")
+        took = net.advance_until(net.agreed, within=MOMENT + TICK)
         self.assertLess(took, DOWN / 4)
-        self.assertEqual(net["a"].role, Role.PRIMARY)
+        self.assertEqual(net.snapshot("a").role, Role.PRIMARY)
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
         for node in net.nodes.values():
-            self.assertEqual(node.elector.primary_addr, address("a"))
+            self.assertEqual(node.elector.primary_addr, "a:6379")
 
     def test_the_one_with_most_data(self) -> None:
-        net = Net("abcde", offsets={"d": 7, "b": 6})
+        net = Cluster("abcde", offsets={"d": 7, "b": 6})
         self.assertEqual(net.elect(), "d")
 
     def test_one_member(self) -> None:
-        net = Net("a")
+        net = Cluster("a")
+        net.advance(TICK)
         self.assertEqual(net.writers(), ["a"])
-        net.run(DOWN)
-        self.assertEqual(net.primaries, {2: "a"})
+        net.advance(DOWN)
+        self.assertEqual(net.elected, {2: "a"})
+        net.crash("a")
         net.restart("a")
         self.assertEqual(net.writers(), [])
         net.elect()
-        self.assertEqual(net.primaries, {2: "a", 3: "a"})
+        self.assertEqual(net.elected, {2: "a", 3: "a"})
 
     def test_two_members(self) -> None:
         net, leader = settled("ab")
         self.assertEqual(leader, "a")
-        net.stop("b")
-        net.run_until(lambda: not net.writers(), within=DOWN)
-        net.run(SEVERAL_ELECTIONS)
-        self.assertEqual(net["a"].role, Role.REPLICA)
+        net.crash("b")
+        net.advance_until(lambda: not net.writers(), within=DOWN)
+        net.advance(SEVERAL_ELECTIONS)
+        self.assertEqual(net.snapshot("a").role, Role.REPLICA)
         net.restart("b")
         net.elect()
 
     def test_four_members_in_halves_have_no_primary(self) -> None:
         net, leader = settled("abcd")
-        net.cut("a", "c", "d")
-        net.cut("b", "c", "d")
-        net.run_until(lambda: not net.writers(), within=DOWN)
+        net.cut("a", "c")
+        net.cut("a", "d")
+        net.cut("b", "c")
+        net.cut("b", "d")
+        net.advance_until(lambda: not net.writers(), within=DOWN)
         epochs = net.epochs()
-        net.run(SEVERAL_ELECTIONS)
+        net.advance(SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), [])
         self.assertEqual(net.epochs(), epochs)
         net.heal()
@@ -95,27 +95,29 @@ class Starting(SynchronousTestCase):
 
     def test_four_members_do_without_one(self) -> None:
         net, leader = settled("abcd")
-        net.stop(leader)
+        net.crash(leader)
         self.assertEqual(net.elect(), "b")
 
     def test_a_witness_helps_to_elect(self) -> None:
         net, _ = settled("abc", witnesses="c")
-        net.stop("a")
+        net.crash("a")
         self.assertEqual(net.elect(), "b")
-        net.stop("b")
-        net.run(SEVERAL_ELECTIONS)
-        self.assertEqual(net["c"].role, Role.REPLICA)
+        net.crash("b")
+        net.advance(SEVERAL_ELECTIONS)
+        self.assertEqual(net.snapshot("c").role, Role.REPLICA)
         net.restart("a")
         self.assertEqual(net.elect(), "a")
-        self.assertNotIn("c", net.primaries.values())
+        self.assertNotIn("c", net.elected.values())
 
     def test_a_cluster_that_was_stopped_starts_again(self) -> None:
         net, _ = settled()
-        net.stop("a", "b", "c")
-        net.run(60)
+        net.crash("a")
+        net.crash("b")
+        net.crash("c")
+        net.advance(60)
         for node_id in "cab":
             net.restart(node_id)
-        took = net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
+        took = net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
         self.assertGreaterEqual(took, DOWN)
         self.assertLess(took, DOWN + MOMENT)
 
@@ -123,59 +125,62 @@ class Starting(SynchronousTestCase):
 class FailingPrimaries(SynchronousTestCase):
     def test_a_primary_that_dies_is_replaced_after_down_after(self) -> None:
         net, leader = settled()
-        net.stop(leader)
-        took = net.run_until(net.is_settled, within=DOWN + MOMENT)
+        net.crash(leader)
+        took = net.advance_until(net.agreed, within=DOWN + MOMENT)
         self.assertEqual(net.writers(), ["b"])
         self.assertGreater(took, DOWN - CONFIG.hb_interval)
 
     def test_a_primary_that_restarts_as_replica_is_not_waited_for(self) -> None:
         net, leader = settled()
-        net.stop(leader)
-        net.run(1)
+        net.crash(leader)
+        net.advance(1)
         net.restart(leader)
-        took = net.run_until(net.is_settled, within=MOMENT)
+        took = net.advance_until(net.agreed, within=MOMENT)
         self.assertLess(took, DOWN / 4)
         self.assertEqual(net.writers(), ["b"])
-        self.assertEqual(net.primaries, {2: "a", 3: "b"})
+        self.assertEqual(net.elected, {2: "a", 3: "b"})
 
     def test_a_primary_cut_off_loses_its_lease_before_another_is_elected(self) -> None:
         net, leader = settled()
         net.isolate(leader)
-        net.run_until(lambda: not net.writers(), within=DOWN - CONFIG.lease_margin + TICK)
-        self.assertEqual(net["b"].role, Role.REPLICA)
-        net.run_until(lambda: net.writers() == ["b"], within=CONFIG.lease_margin + MOMENT)
+        net.advance_until(lambda: not net.writers(), within=DOWN - CONFIG.ack_margin)
+        self.assertEqual(net.snapshot("b").role, Role.REPLICA)
+        net.advance_until(lambda: net.writers() == ["b"], within=CONFIG.hb_interval + MOMENT)
         net.heal()
-        net.run(SEVERAL_ELECTIONS)
-        self.assertTrue(net.is_settled())
+        net.advance(SEVERAL_ELECTIONS)
+        self.assertTrue(net.agreed())
         self.assertEqual(net.writers(), ["b"])
-        self.assertEqual(net["b"].epoch, 3)
+        self.assertEqual(net.snapshot("b").epoch, 3)
 
     def test_an_old_primary_that_never_got_the_announce(self) -> None:
         net, leader = settled()
+        net.lose(lambda _, to, message: to == leader and isinstance(message, Announce))
         net.isolate(leader)
-        net.run_until(lambda: net.writers() == ["b"], within=2 * DOWN)
-        net.lost = lambda _, to, message: to == leader and isinstance(message, Announce)
+        net.advance_until(lambda: net.writers() == ["b"], within=2 * DOWN)
         net.heal()
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
-        self.assertEqual((net[leader].role, net[leader].primary), (Role.REPLICA, "b"))
-        self.assertIsNone(net[leader].elector.primary_addr)
-        net.lost = lambda *_: False
-        net.run(CONFIG.announce_interval + MOMENT)
-        self.assertEqual(net[leader].elector.primary_addr, address("b"))
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
+        old = net.snapshot(leader)
+        self.assertEqual((old.role, old.current_primary), (Role.REPLICA, "b"))
+        self.assertIsNone(net.nodes[leader].elector.primary_addr)
+        net.lose(None)
+        net.advance(CONFIG.announce_interval + MOMENT)
+        self.assertEqual(net.nodes[leader].elector.primary_addr, "b:6379")
 
     def test_a_voter_that_never_got_the_announce(self) -> None:
-        net = Net("abc")
-        net.lost = lambda _, to, message: to == "b" and isinstance(message, Announce)
+        net = Cluster("abc")
+        net.lose(lambda _, to, message: to == "b" and isinstance(message, Announce))
         net.elect()
-        self.assertEqual(net["b"].ballot.load(), (2, "a"))
-        self.assertEqual((net["b"].primary, net["b"].elector.primary_epoch), ("a", 2))
-        self.assertIsNone(net["b"].elector.primary_addr)
-        net.run(3 * DOWN)
+        self.assertEqual(net.nodes["b"].disk.load(), (2, "a"))
+        self.assertEqual(
+            (net.snapshot("b").current_primary, net.nodes["b"].elector.primary_epoch), ("a", 2)
+        )
+        self.assertIsNone(net.nodes["b"].elector.primary_addr)
+        net.advance(3 * DOWN)
         self.assertEqual(net.writers(), ["a"])
-        net.lost = lambda *_: False
-        net.run(CONFIG.announce_interval + MOMENT)
-        self.assertEqual(net["b"].elector.primary_addr, address("a"))
-        self.assertEqual(net.primaries, {2: "a"})
+        net.lose(None)
+        net.advance(CONFIG.announce_interval + MOMENT)
+        self.assertEqual(net.nodes["b"].elector.primary_addr, "a:6379")
+        self.assertEqual(net.elected, {2: "a"})
 
     def test_a_primary_that_votes_does_not_stay_primary(self) -> None:
         old = elected("a", epoch=3)
@@ -193,73 +198,72 @@ class HealthyPrimaries(SynchronousTestCase):
         net, leader = settled()
         net.cut(leader, "b")
         for _ in range(40):
-            net.run(1)
+            net.advance(1)
             self.assertEqual(net.writers(), [leader])
-            self.assertEqual((net[leader].epoch, net["c"].epoch), (2, 2))
-            self.assertEqual(net["c"].primary, leader)
+            self.assertEqual((net.snapshot(leader).epoch, net.snapshot("c").epoch), (2, 2))
+            self.assertEqual(net.snapshot("c").current_primary, leader)
         # It was b that tried, and c that knew better.
-        self.assertGreater(net["b"].epoch, 2)
-        self.assertIn("refused OFFER 3 of b: primary a was heard", net["c"].texts("refused")[0])
+        self.assertGreater(net.snapshot("b").epoch, 2)
+        self.assertIn("refused OFFER 3 of b: primary a was heard", net.texts("c", "refused")[0])
         net.heal()
-        net.run(2)
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
-        self.assertEqual(net.primaries, {2: leader})
+        net.advance(2)
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
+        self.assertEqual(net.elected, {2: leader})
 
     def test_the_one_that_ran_in_vain_is_led_again_when_it_is_needed(self) -> None:
         net, leader = settled()
         net.cut(leader, "b")
-        net.run(20)
+        net.advance(20)
         net.heal()
         net.elect()
-        net.stop("c")  # now only b can back the primary, from its higher epoch
-        net.run(2 * DOWN)
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
+        net.crash("c")  # now only b can back the primary, from its higher epoch
+        net.advance(2 * DOWN)
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), [leader])
-        self.assertGreaterEqual(net[leader].epoch, net["b"].epoch)
+        self.assertGreaterEqual(net.snapshot(leader).epoch, net.snapshot("b").epoch)
 
     def test_an_isolated_replica_returns_after_an_hour(self) -> None:
         net, leader = settled()
         net.isolate("c")
-        net.run(3600)
+        net.advance(3600)
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
         net.heal()
         for _ in range(20):
-            net.run(1)
-            self.assertTrue(net.is_settled())
+            net.advance(1)
+            self.assertTrue(net.agreed())
         self.assertEqual(net.writers(), [leader])
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
 
     def test_a_restarted_replica_disturbs_nobody(self) -> None:
         net, leader = settled()
         for _ in range(5):
+            net.crash("b")
             net.restart("b")
-            net.run(DOWN / 2)
+            net.advance(DOWN / 2)
             self.assertEqual(net.writers(), [leader])
-        self.assertTrue(net.is_settled())
+        self.assertTrue(net.agreed())
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
 
 
 class SteppingDown(SynchronousTestCase):
     def test_another_is_elected_without_waiting_and_the_one_rests(self) -> None:
         net, leader = settled()
-        node = net[leader]
-        node.elector.step_down(node.now, 10 * DOWN, "its child died")
-        self.assertFalse(node.elector.can_write(node.now))
-        net.run(MOMENT + CONFIG.hb_interval + STEP)
+        net.step_down(leader, rest=10 * DOWN)
+        self.assertEqual(net.writers(), [])
+        net.advance(MOMENT + CONFIG.hb_interval + STEP)
         (successor,) = net.writers()
         self.assertNotEqual(successor, leader)
-        net.stop(successor)
-        net.run(2 * DOWN)
+        net.crash(successor)
+        net.advance(2 * DOWN)
         self.assertNotIn(leader, net.writers())
 
     def test_one_that_rests_runs_again_afterwards(self) -> None:
         net, leader = settled()
-        node = net[leader]
-        node.elector.step_down(node.now, 2 * DOWN, "its child died")
-        net.run(DOWN)
+        net.step_down(leader, rest=2 * DOWN)
+        net.advance(DOWN)
         (successor,) = net.writers()
-        net.stop(successor)
-        net.run(2 * DOWN)
+        net.crash(successor)
+        net.advance(2 * DOWN)
         self.assertEqual(net.writers(), [leader])
 
     def test_a_replica_that_steps_down_only_rests(self) -> None:
@@ -273,25 +277,27 @@ class BestCandidates(SynchronousTestCase):
 
     def test_one_that_still_hears_the_primary(self) -> None:
         net, leader = settled("abcde")
-        net.cut(leader, "c", "d", "e")
-        net.run_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
-        self.assertEqual(net.primaries, {2: "a", 3: "c"})
+        net.cut(leader, "c")
+        net.cut(leader, "d")
+        net.cut(leader, "e")
+        net.advance_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
+        self.assertEqual(net.elected, {2: "a", 3: "c"})
         net.heal()
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
-        net.run(SEVERAL_ELECTIONS)
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
+        net.advance(SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), ["c"])
-        self.assertEqual(net["c"].epoch, 3)
+        self.assertEqual(net.snapshot("c").epoch, 3)
 
     def test_one_that_hears_nobody(self) -> None:
         net, leader = settled("abcde")
-        net.stop(leader)
+        net.crash(leader)
         for other in "cde":
-            net.cut_way(other, "b")
-        took = net.run_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
+            net.cut_one_way(other, "b")
+        took = net.advance_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
         self.assertGreater(took, DOWN + STEP - CONFIG.hb_interval)
-        self.assertEqual(net["b"].epoch, 2)
+        self.assertEqual(net.snapshot("b").epoch, 2)
         net.heal()
-        net.run_until(net.is_settled, within=DOWN)
+        net.advance_until(net.agreed, within=DOWN)
         self.assertEqual(net.writers(), ["c"])
 
 
@@ -308,55 +314,60 @@ class Duels(SynchronousTestCase):
 
     def test_in_a_cluster_too(self) -> None:
         net, leader = settled("abcde")
-        net.stop(leader)
+        net.crash(leader)
         net.cut("b", "c")
-        net.lost = lambda _, __, message: isinstance(message, Offer)
-        net.run(DOWN + MOMENT)
+        net.lose(lambda _, __, message: isinstance(message, Offer))
+        net.advance(DOWN + MOMENT)
         for rival in "bc":
-            self.assertEqual((net[rival].role, net[rival].epoch), (Role.CANDIDATE, 3))
+            self.assertEqual(
+                (net.snapshot(rival).role, net.snapshot(rival).epoch), (Role.CANDIDATE, 3)
+            )
         net.heal()
-        net.lost = lambda *_: False
-        net.run_until(net.is_settled, within=CONFIG.hb_interval + MOMENT)
-        self.assertEqual(net.primaries, {2: "a", 3: "b"})
+        net.lose(None)
+        net.advance_until(net.agreed, within=CONFIG.hb_interval + MOMENT)
+        self.assertEqual(net.elected, {2: "a", 3: "b"})
 
     def test_with_a_cut_link_between_them_the_others_decide(self) -> None:
         net, leader = settled("abcde")
-        net.stop(leader)
+        net.crash(leader)
         net.cut("b", "c")
-        took = net.run_until(lambda: bool(net.writers()), within=SEVERAL_ELECTIONS)
+        took = net.advance_until(lambda: bool(net.writers()), within=SEVERAL_ELECTIONS)
         self.assertLess(took, DOWN + CONFIG.election_timeout)
         self.assert_one_wins_for_good(net)
 
     def test_and_if_the_votes_are_split_a_later_epoch_does(self) -> None:
         net, leader = settled("abcde")
-        net.stop(leader)
+        net.crash(leader)
         net.cut("b", "c")
 
         def split(sender: str, to: str, message: Message) -> bool:
             first = isinstance(message, Offer) and message.epoch == 3
             return first and sender + to in ("be", "cd")
 
-        net.lost = split
-        net.run(DOWN + MOMENT)
-        self.assertEqual((net["b"].role, net["c"].role), (Role.CANDIDATE, Role.CANDIDATE))
-        self.assertEqual((net["b"].epoch, net["c"].epoch), (3, 3))
-        self.assertEqual(net["d"].ballot.load(), (3, "b"))
-        self.assertEqual(net["e"].ballot.load(), (3, "c"))
-        net.run_until(lambda: bool(net.writers()), within=SEVERAL_ELECTIONS)
-        self.assertNotIn(3, net.primaries)
+        net.lose(split)
+        net.advance(DOWN + MOMENT)
+        self.assertEqual(
+            (net.snapshot("b").role, net.snapshot("c").role),
+            (Role.CANDIDATE, Role.CANDIDATE),
+        )
+        self.assertEqual((net.snapshot("b").epoch, net.snapshot("c").epoch), (3, 3))
+        self.assertEqual(net.nodes["d"].disk.load(), (3, "b"))
+        self.assertEqual(net.nodes["e"].disk.load(), (3, "c"))
+        net.advance_until(lambda: bool(net.writers()), within=SEVERAL_ELECTIONS)
+        self.assertNotIn(3, net.elected)
         self.assert_one_wins_for_good(net)
 
-    def assert_one_wins_for_good(self, net: Net) -> None:
+    def assert_one_wins_for_good(self, net: Cluster) -> None:
         (winner,) = net.writers()
         for _ in range(20):
-            net.run(1)
+            net.advance(1)
             self.assertEqual(net.writers(), [winner])
         for voter in "de":
-            self.assertEqual(net[voter].primary, winner)
+            self.assertEqual(net.snapshot(voter).current_primary, winner)
         net.heal()
         # The loser still waits for the old primary, which it did not see replaced, to say so.
         net.restart("a")
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), [winner])
 
 
@@ -364,48 +375,48 @@ class Pauses(SynchronousTestCase):
     def test_old_heartbeats_in_the_sockets_give_no_lease(self) -> None:
         net, leader = settled()
         net.pause(leader)
-        net.run(CONFIG.hb_interval * 3)  # these wait in its sockets ...
+        net.advance(CONFIG.hb_interval * 3)  # these wait in its sockets ...
         net.isolate(leader)
-        net.run_until(lambda: net.writers() == ["b"], within=2 * DOWN)
-        net.run(60)
+        net.advance_until(lambda: net.writers() == ["b"], within=2 * DOWN)
+        net.advance(60)
         net.resume(leader)  # ... and are read now
-        self.assertEqual(net[leader].role, Role.PRIMARY)
+        self.assertEqual(net.snapshot(leader).role, Role.PRIMARY)
         for _ in range(80):
-            self.assertFalse(net[leader].elector.can_write(net.now))
-            self.assertFalse(net[leader].elector.has_quorum(net.now))
-            net.run(TICK)
-        self.assertEqual(net[leader].role, Role.REPLICA)
+            self.assertFalse(net.snapshot(leader).can_write)
+            self.assertFalse(net.snapshot(leader).has_quorum)
+            net.advance(TICK)
+        self.assertEqual(net.snapshot(leader).role, Role.REPLICA)
         net.heal()
-        net.run_until(net.is_settled, within=SEVERAL_ELECTIONS)
+        net.advance_until(net.agreed, within=SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), ["b"])
 
     def test_a_paused_primary_that_was_replaced_follows(self) -> None:
         net, leader = settled()
         net.pause(leader)
-        net.run(60)
+        net.advance(60)
         self.assertEqual(net.writers(), ["b"])
         net.resume(leader)
-        net.run(2)
-        self.assertTrue(net.is_settled())
+        net.advance(2)
+        self.assertTrue(net.agreed())
         self.assertEqual(net.writers(), ["b"])
 
-    def test_a_short_pause_costs_the_lease_for_a_moment_but_not_the_role(self) -> None:
+    def test_a_short_pause_costs_neither_an_acknowledged_lease_nor_the_role(self) -> None:
         net, leader = settled()
         net.pause(leader)
-        net.run(CONFIG.pause_after + 2 * TICK)
-        self.assertEqual(net.writers(), [])
+        net.advance(CONFIG.pause_after + 2 * TICK)
+        self.assertEqual(net.writers(), [leader])
         net.resume(leader)
-        self.assertEqual(net.writers(), [])
-        net.run_until(net.is_settled, within=DOWN)
-        self.assertEqual(net.primaries, {2: leader})
+        self.assertEqual(net.writers(), [leader])
+        net.advance_until(net.agreed, within=DOWN)
+        self.assertEqual(net.elected, {2: leader})
 
     def test_a_paused_replica_does_not_run_when_it_resumes(self) -> None:
         net, leader = settled()
         net.pause("b")
-        net.run(60)
+        net.advance(60)
         net.resume("b")
-        net.run(DOWN)
-        self.assertTrue(net.is_settled())
+        net.advance(DOWN)
+        self.assertTrue(net.agreed())
         self.assertEqual(net.epochs(), {"a": 2, "b": 2, "c": 2})
         self.assertEqual(net.writers(), [leader])
 
@@ -427,60 +438,59 @@ class RestartedVoters(SynchronousTestCase):
 
     def test_quick_restarts_of_all_voters_make_no_two_writers(self) -> None:
         # The candidate that they voted for is cut off at once; the others must not elect again
-        # before its lease is over. Net checks that.
+        # before its lease is over. The checkers would notice.
         net, leader = settled("abcde")
-        net.stop(leader)
-        net.run_until(lambda: net.writers() == ["b"], within=2 * DOWN)
+        net.crash(leader)
+        net.advance_until(lambda: net.writers() == ["b"], within=2 * DOWN)
         net.isolate("b")
         for voter in "cde":
+            net.crash(voter)
             net.restart(voter)
-        net.run_until(lambda: net.writers() not in ([], ["b"]), within=SEVERAL_ELECTIONS)
+        net.advance_until(lambda: net.writers() not in ([], ["b"]), within=SEVERAL_ELECTIONS)
 
 
 class FullDisks(SynchronousTestCase):
     def test_it_neither_offers_nor_accepts_but_beats_and_follows(self) -> None:
         net, leader = settled("abcde")
-        full = net["b"].ballot
-        full.full = True
-        net.stop(leader)
-        net.run_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
-        net.run(MOMENT)
-        self.assertTrue(net.is_settled())  # b follows
-        self.assertEqual((net["b"].primary, net["b"].epoch), ("c", 3))
-        self.assertEqual(full.load()[0], 2)
-        net.run(2 * DOWN)
-        self.assertFalse(net["c"].elector.is_peer_down("b", net.now))  # and beats
-        critical = [event for event in net["b"].elector.events if event.critical]
-        self.assertIn("No space left on device", critical[0].text)
-        full.full = False
-        net.stop("c")
+        net.fail_disk("b")
+        net.crash(leader)
+        net.advance_until(lambda: net.writers() == ["c"], within=DOWN + STEP + MOMENT)
+        net.advance(MOMENT)
+        self.assertTrue(net.agreed())  # b follows
+        self.assertEqual((net.snapshot("b").current_primary, net.snapshot("b").epoch), ("c", 3))
+        self.assertEqual(net.nodes["b"].disk.load()[0], 2)
+        net.advance(2 * DOWN)
+        self.assertNotIn("b", net.snapshot("c").down_peers)  # and beats
+        critical = [event for event in net.nodes["b"].elector.events if event.critical]
+        self.assertIn("the simulated disk refuses to save", critical[0].text)
+        net.mend_disk("b")
+        net.crash("c")
         self.assertEqual(net.elect(), "b")
 
     def test_its_vote_is_missing(self) -> None:
         net, leader = settled()
-        net["c"].ballot.full = True
-        net.stop(leader)
-        net.run(SEVERAL_ELECTIONS)
+        net.fail_disk("c")
+        net.crash(leader)
+        net.advance(SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), [])
-        self.assertIn("the ballot could not be saved", net["c"].texts("refused")[0])
-        net["c"].ballot.full = False
+        self.assertIn("the ballot could not be saved", net.texts("c", "refused")[0])
+        net.mend_disk("c")
         net.elect()
 
     def test_a_primary_whose_disk_fills_up_stays(self) -> None:
         net, leader = settled()
-        net[leader].ballot.full = True
-        net.run(SEVERAL_ELECTIONS)
+        net.fail_disk(leader)
+        net.advance(SEVERAL_ELECTIONS)
         self.assertEqual(net.writers(), [leader])
-        self.assertEqual(net.primaries, {2: leader})
+        self.assertEqual(net.elected, {2: leader})
 
     def test_a_ballot_of_its_own_is_all_that_a_new_life_knows(self) -> None:
         net, _ = settled()
-        kept = FragileBallot(*net["c"].ballot.load())
-        net.stop("c")
-        net.start("c", kept)
-        self.assertEqual(net["c"].epoch, 2)
-        net.run(TICK + ROUND_TRIP)
-        net.run_until(net.is_settled, within=DOWN)
+        net.crash("c")
+        net.restart("c")
+        self.assertEqual(net.snapshot("c").epoch, 2)
+        net.advance(TICK + ROUND_TRIP)
+        net.advance_until(net.agreed, within=DOWN)
 
 
 class Events(SynchronousTestCase):
@@ -560,7 +570,7 @@ class Events(SynchronousTestCase):
     def test_a_quiet_cluster_records_nothing(self) -> None:
         net, _ = settled()
         before = [node.elector.event_count for node in net.nodes.values()]
-        net.run(60)
+        net.advance(60)
         self.assertEqual([node.elector.event_count for node in net.nodes.values()], before)
 
     def test_one_that_cannot_save_says_so_once_for_a_repeated_offer(self) -> None:

@@ -17,11 +17,11 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Outcome, Step
 from kevy_elect.status import ChildStatus
 from tests.service.test_election import ServiceTests
+from tests.support.clusters import Cluster
 from tests.support.nodes import (
     CONFIG,
     EVERYBODY,
     TICK,
-    Net,
     Node,
     elected,
     heartbeats,
@@ -35,8 +35,8 @@ ROOMY = ElectConfig(hb_interval=0.05, down_after=1.2, election_timeout=0.5)
 """With a lease that has room for a grace."""
 
 
-def time_until_writing(net: Net, target: str) -> float:
-    return net.run_until(lambda: net.writers() == [target], within=DOWN)
+def time_until_writing(net: Cluster, target: str) -> float:
+    return net.advance_until(lambda: net.writers() == [target], within=DOWN)
 
 
 class FenceRules(SynchronousTestCase):
@@ -99,35 +99,35 @@ class HandingOver(SynchronousTestCase):
             self.assertApproximates(took, WITHIN + rest, 2 * TICK)
 
     def test_it_rests_no_longer_than_until_another_leads(self) -> None:
-        net = Net()
+        net = Cluster()
         first = net.elect()
         target = min(set("abc") - {first})
-        net.run(DOWN)
-        net[first].elector.hand_over(target, net.now, WITHIN, rest=1000.0)
+        net.advance(DOWN)
+        net.hand_over(target, within=WITHIN, rest=1000.0)
         time_until_writing(net, target)
-        net.stop(target)
-        net.run_until(lambda: net.writers() == [first], within=4 * DOWN)
+        net.crash(target)
+        net.advance_until(lambda: net.writers() == [first], within=4 * DOWN)
 
     def test_the_best_candidate_is_elected_in_a_few_messages_whoever_voted_lately(self) -> None:
         for members in ("abc", "abcde"):
-            net = Net(members)
+            net = Cluster(members)
             leader = net.elect()
-            net.run(DOWN)
+            net.advance(DOWN)
             for target in (min(set(members) - {leader}), leader):
-                net.run_until(net.is_settled, within=DOWN)
-                net.run(CONFIG.hb_interval)
+                net.advance_until(net.agreed, within=DOWN)
+                net.advance(CONFIG.hb_interval)
                 holder = net.writers()[0]
-                net[holder].elector.hand_over(target, net.now, WITHIN, rest=0.0)
+                net.hand_over(target, within=WITHIN, rest=0.0)
                 took = time_until_writing(net, target)
                 steps = CONFIG.candidate_step * (sorted(set(members) - {holder}).index(target))
-                self.assertLess(took - steps, 8 * Net.DELAY + TICK)
+                self.assertLess(took - steps, 8 * Cluster.DELAY + TICK)
 
     def test_an_offer_that_is_refused_is_not_repeated_at_each_vote_of_the_one_that_resigned(
         self,
     ) -> None:
-        net = Net("abcde")
+        net = Cluster("abcde")
         leader = net.elect()
-        net.run(DOWN)
+        net.advance(DOWN)
         target = min(set("abcde") - {leader})
         offers = 0
 
@@ -136,20 +136,20 @@ class HandingOver(SynchronousTestCase):
             offers += sender == target and isinstance(message, Offer)
             return sender == target and to != leader
 
-        net.lost = lost
-        net[leader].elector.hand_over(target, net.now, WITHIN, rest=0.0)
-        net.run(2.0)
+        net.lose(lost)
+        net.hand_over(target, within=WITHIN, rest=0.0)
+        net.advance(2.0)
         beats = 2.0 / CONFIG.hb_interval
         self.assertLess(offers, 4 * (beats + 3))
 
     def test_r5_a_worse_target_takes_a_step_more_for_each_better_one(self) -> None:
-        net = Net("abc")
+        net = Cluster("abc")
         leader = net.elect()
-        net.run(DOWN)
+        net.advance(DOWN)
         worst = max(set("abc") - {leader})
-        net[leader].elector.hand_over(worst, net.now, 2.0, rest=0.0)
+        net.hand_over(worst, within=2.0, rest=0.0)
         took = time_until_writing(net, worst)
-        self.assertApproximates(took, CONFIG.candidate_step, 2 * TICK + 8 * Net.DELAY)
+        self.assertApproximates(took, CONFIG.candidate_step, 2 * TICK + 8 * Cluster.DELAY)
 
 
 class StandingAside(SynchronousTestCase):
@@ -171,12 +171,13 @@ class StandingAside(SynchronousTestCase):
         self.assertIs(node.role, Role.CANDIDATE)
 
     def test_a_candidate_that_stands_aside_gives_up_and_votes_on(self) -> None:
-        net = Net()
+        net = Cluster()
         leader = net.elect()
         others = sorted(set("abc") - {leader})
-        net[others[0]].elector.stand_aside(net.now, 1000.0)
-        net.stop(leader)
-        net.run_until(lambda: net.writers() == [others[1]], within=4 * DOWN)
+        rival = net.nodes[others[0]]
+        rival.elector.stand_aside(rival.clock(), 1000.0)
+        net.crash(leader)
+        net.advance_until(lambda: net.writers() == [others[1]], within=4 * DOWN)
 
 
 class Job(Service):
