@@ -19,6 +19,7 @@ import attrs
 from kevy_elect import wire
 from kevy_elect.elector import EPOCH_LEAP
 from kevy_elect.messages import U64_MAX, Announce, Heartbeat, Message, Offer, Role
+from tests.soak.hostile import web
 from tests.soak.hostile.cluster import Cluster, Node
 from tests.soak.hostile.strangers import Mutator, Trickle, dial, held, is_open, keep_saying, say
 
@@ -72,6 +73,9 @@ class Case:
     unpreventable: bool = False
     """Whether it speaks as a member in a way that plain TCP cannot keep from doing harm, so
     that only two writers at once would be a failure."""
+    unfelt: bool = False
+    """Whether the node must neither stop for longer than `measure.TURN` nor grow by more than
+    `measure.GROWTH`."""
 
 
 # Strangers
@@ -348,6 +352,31 @@ def _deaf_listener(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
+# Who uses the port of --http
+
+
+def pipelined_read(scene: Scene) -> str:
+    return _pipelined(scene, True)
+
+
+def pipelined_unread(scene: Scene) -> str:
+    return _pipelined(scene, False)
+
+
+def _pipelined(scene: Scene, read: bool) -> str:
+    routes = web.ROUTES[: scene.scaled(len(web.ROUTES), 3)]
+    port = scene.leader.settings.http
+    dialled = [web.pipeline(port, path, read, scene.until(30.0)) for path in routes]
+    return f"{sum(dialled):,} connections, {web.READERS} at a time, to {', '.join(routes)} in turn"
+
+
+def slow_readers(scene: Scene) -> str:
+    ports = [node.settings.http for node in scene.nodes]
+    number = scene.scaled(3000, 150)
+    dialled = web.drip(ports, number, scene.until(30.0))
+    return f"{dialled:,} connections, {number:,} at a time, that ask byte by byte"
+
+
 # What the machine lacks
 
 
@@ -411,6 +440,11 @@ CASES: Final = {
         Case("wild-replica", "a replica's flood", wild_replica),
         Case("wild-primary", "the primary's flood", wild_primary, unpreventable=True),
         Case("deaf", "a peer that never reads a flood", deaf),
+        Case("pipelined-read", "pipelined requests, answers read", pipelined_read, unfelt=True),
+        Case(
+            "pipelined-unread", "pipelined requests, answers unread", pipelined_unread, unfelt=True
+        ),
+        Case("slow-readers", "slow readers by the thousand", slow_readers, unfelt=True),
         Case("descriptors-primary", "the primary has no descriptors", descriptors_of_primary),
         Case("descriptors-replica", "a replica has no descriptors", descriptors_of_replica),
         Case("leap", "epoch 2^64-1 beside the member", leap),

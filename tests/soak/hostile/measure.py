@@ -23,6 +23,10 @@ SAMPLE_EVERY: Final = 0.05
 BACK_WITHIN: Final = 10.0
 BEARABLE_LOSSES: Final = 1
 """A process that the machine, or a case, stops for a moment loses the lease of itself."""
+TURN: Final = 0.065
+"""Seconds that may lie between two writes: 60 ms of something else, and the interval itself."""
+GROWTH: Final = 5 * 1024
+"""Kilobytes."""
 _NANO: Final = 1e-9
 _DETAILS: Final = re.compile(r"b'.*'|b\".*\"|'[^']*'|\"[^\"]*\"|\d+(\.\d+)*(:\d+)?")
 _ELECTED: Final = re.compile("elected primary of epoch")
@@ -113,7 +117,7 @@ def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
     elections = sum(1 for line in everything if _ELECTED.search(line))
     leases_lost = max(noted, len(_lines(cluster.refusals, refused)))
     cause, count = _commonest(lines.values())
-    return Result(
+    result = Result(
         case=case.name,
         title=case.title,
         did=did,
@@ -135,6 +139,16 @@ def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
         back_after=back,
         failures=[*verdict.violations, *_harm(case, elections, leases_lost, back)],
     )
+    if case.unfelt and not quick:
+        result.failures.extend(_felt(result))
+    return result
+
+
+def _felt(result: Result) -> Iterator[str]:
+    if result.gap > TURN:
+        yield f"no write for {1000 * result.gap:.0f} ms"
+    if result.memory > GROWTH:
+        yield f"grew by {result.memory / 1024:.1f} MB"
 
 
 def _harm(case: Case, elections: int, leases_lost: int, back: float | None) -> Iterator[str]:

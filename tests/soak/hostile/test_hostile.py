@@ -17,6 +17,9 @@ CHOSEN: Final = (
     "as-primary-crowd",
     "usurper",
     "deaf",
+    "pipelined-read",
+    "pipelined-unread",
+    "slow-readers",
     "descriptors-primary",
     "leap-alone",
 )
