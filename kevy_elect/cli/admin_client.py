@@ -19,7 +19,7 @@ from kevy_elect.cli.printable import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError, StatusError
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
-from kevy_elect.status import Status, from_object
+from kevy_elect.status import MAX_SECONDS, Status, from_object
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"
@@ -141,9 +141,11 @@ def find_node(args: argparse.Namespace) -> str:
         return os.environ.get(ADMIN) or _in(os.environ[DATA_DIR])
     here = sorted(Path().glob(f"kevy-elect-*/{SOCKET}"))
     if len(here) != 1:
-        found = ", ".join(str(each.parent) for each in here) or "none"
+        which = "several nodes have" if here else "no node has"
+        found = "".join(f"\n  --data-dir {each.parent}" for each in here)
         raise ConfigError(
-            f"which node? Give its --data-dir or --admin; data directories here: {found}"
+            f"{which} a data directory kevy-elect-* here: say which node is meant, by --data-dir "
+            f"or --admin, or by the environment ({DATA_DIR}, {ADMIN}){':' if here else ''}{found}"
         )
     return f"unix:{here[0]}"
 
@@ -169,80 +171,88 @@ def _connect(where: str) -> socket.socket:
         ) from None
 
 
-def ask(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Iterator[dict[str, Any]]:
-    """Send a request to the admin endpoint `where`; the objects of the answer as they come.
+Reply = dict[str, Any]
 
-    Raises UnreachableError if there is no answer, or none within `timeout` seconds.
+
+def ask(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Iterator[Reply]:
+    """Send a request to the admin endpoint `where`; the objects of the reply as they come, of
+    which the last alone has `ok`.
+
+    Raises UnreachableError if there is no reply, or none within `timeout` seconds, or if it
+    ends before that.
     """
     with _connect(where) as connection:
         connection.settimeout(timeout)
+        reply: Reply = {}
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
             lines = connection.makefile("rb")
             while line := lines.readline(MAX_LINE):
-                told = json.loads(line)
-                if not isinstance(told, dict):
+                reply = json.loads(line)
+                if not isinstance(reply, dict):
                     raise ValueError("it is no JSON object")
-                yield told
+                yield reply
         except (OSError, ValueError, RecursionError) as error:
-            raise UnreachableError(f"{where} gave no proper answer: {error}") from None
+            raise _improper(where, error) from None
+    if not isinstance(reply.get("ok"), bool):
+        raise UnreachableError(f"{where} ended the connection before it had answered")
 
 
-def answer(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> dict[str, Any]:
-    """The last object of the answer. Raises UnreachableError like `ask`."""
-    lines = deque(ask(where, request, timeout), maxlen=1)
-    return _checked(where, lines[0] if lines else {})
+def answer(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Reply:
+    """The last object of the reply. Raises UnreachableError like `ask`."""
+    return deque(ask(where, request, timeout), maxlen=1)[0]
 
 
-def ask_status(where: str, timeout: float = SLACK) -> tuple[Status, dict[str, Any]]:
-    """The status of the node at `where`, and what else its answer holds.
+def ask_status(where: str, timeout: float = SLACK) -> tuple[Status, Mapping[str, str]]:
+    """The status of the node at `where`, and where other members' pages are, by their ids.
 
     Raises UnreachableError like `ask`.
     """
-    told = answer(where, {"command": "status"}, timeout)
+    reply = answer(where, {"command": "status"}, timeout)
+    pages = reply.get("http_peers")
+    if not isinstance(pages, dict) or not all(isinstance(url, str) for url in pages.values()):
+        raise _improper(where, "http_peers is no object of texts")
     try:
-        return from_object(told.get("status")), told
+        return from_object(reply.get("status")), pages
     except StatusError as error:
-        raise UnreachableError(f"{where} gave no proper answer: {error}") from None
+        raise _improper(where, error) from None
 
 
-def _checked(where: str, last: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(last.get("ok"), bool):
-        raise UnreachableError(f"{where} ended the connection before it had answered")
-    return last
+def _improper(where: str, problem: object) -> UnreachableError:
+    return UnreachableError(f"{where} gave no proper answer: {problem}")
 
 
 # The commands
 
 
-def _simple(args: argparse.Namespace, request: dict[str, Any]) -> int:
-    told = answer(find_node(args), request, SLACK)
-    return _print(args, told)
+def _command(args: argparse.Namespace, request: dict[str, Any]) -> int:
+    return _print(args, answer(find_node(args), request))
 
 
-def _print(args: argparse.Namespace, told: Mapping[str, Any]) -> int:
+def _print(args: argparse.Namespace, reply: Reply) -> int:
     if args.json:
-        print(json.dumps(told))
+        print(json.dumps(reply))
+    elif reply["ok"]:
+        print(printable(str(reply.get("text"))))
     else:
-        text = str(told.get("text") if told["ok"] else told.get("error"))
-        print(printable(text) if told["ok"] else f"kevy-elect: {printable(text)}")
-    return 0 if told["ok"] else REFUSED
+        print(f"kevy-elect: {printable(str(reply.get('error')))}")
+    return 0 if reply["ok"] else REFUSED
 
 
 def _step_down(args: argparse.Namespace) -> int:
-    return _simple(args, {"command": "step-down", "rest": args.rest})
+    return _command(args, {"command": "step-down", "rest": args.rest})
 
 
 def _pause(args: argparse.Namespace) -> int:
-    return _simple(args, {"command": "pause", "seconds": args.duration})
+    return _command(args, {"command": "pause", "seconds": args.duration})
 
 
 def _resume(args: argparse.Namespace) -> int:
-    return _simple(args, {"command": "resume"})
+    return _command(args, {"command": "resume"})
 
 
 def _offset(args: argparse.Namespace) -> int:
-    return _simple(args, {"command": "offset", "offset": args.offset})
+    return _command(args, {"command": "offset", "offset": args.offset})
 
 
 def _switchover(args: argparse.Namespace) -> int:
@@ -250,20 +260,27 @@ def _switchover(args: argparse.Namespace) -> int:
     request = {"command": "switchover", "timeout": args.timeout}
     if args.target is not None:
         request["target"] = args.target
-    steps, last = [], {}
-    for last in ask(where, request, args.timeout + SLACK):
-        if "step" in last:
-            steps.append({"at": float(last["at"]), "step": str(last["step"])})
+    steps: list[Reply] = []
+    reply: Reply = {}
+    for reply in ask(where, request, args.timeout + SLACK):
+        if "step" in reply:
+            at, step = _seconds(where, reply.get("at")), str(reply["step"])
+            steps.append({"at": at, "step": step})
             if not args.json:
-                print(f"{steps[-1]['at']:8.3f} s  {printable(str(last['step']))}", flush=True)
-    told = _checked(where, last)
+                print(f"{at:8.3f} s  {printable(step)}", flush=True)
     if args.json:
-        print(json.dumps({**told, "steps": steps}))
-    elif "unwritable" in told:
-        print(f"nobody could write for {float(told['unwritable']):.3f} s")
-    elif not told["ok"]:
-        return _print(args, told)
-    return 0 if told["ok"] else REFUSED
+        print(json.dumps({**reply, "steps": steps}))
+    elif "unwritable" in reply:
+        print(f"nobody could write for {_seconds(where, reply['unwritable']):.3f} s")
+    elif not reply["ok"]:
+        return _print(args, reply)
+    return 0 if reply["ok"] else REFUSED
+
+
+def _seconds(where: str, value: object) -> float:
+    if isinstance(value, (int, float)) and 0 <= value <= MAX_SECONDS:
+        return float(value)
+    raise _improper(where, "a time in it is no number of seconds")
 
 
 def _events(args: argparse.Namespace) -> int:

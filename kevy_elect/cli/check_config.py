@@ -9,13 +9,12 @@ import sys
 from enum import Enum
 from typing import Any
 
-from kevy_elect.settings import parse as values
-from kevy_elect.settings import resolve as configuration
-from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError
+from kevy_elect.settings.parse import shown
+from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError, Source, read
 from kevy_elect.settings.table import NAMED, SETTINGS, Group
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `check-config` to the subcommands of `kevy-elect`."""
     parser = commands.add_parser(
         "check-config",
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None
     }
     try:
-        found = configuration.read(options, os.environ)
+        found = read(options, os.environ)
     except MistakesError as error:
         if args.json:
             print(_as_json(None, error.mistakes))
@@ -72,7 +71,7 @@ def _in_words(found: Configuration, name: str) -> str:
         return "off" if name == "admin" else NAMED[name].default
     if name == "peers":
         return ",".join(value)
-    return f"{value:g}" if type(value) is float else values.shown(value)
+    return f"{value:g}" if type(value) is float else shown(value)
 
 
 def _plain(value: Any) -> Any:
@@ -94,5 +93,5 @@ def _as_json(found: Configuration | None, mistakes: tuple[Mistake, ...]) -> str:
     return json.dumps({"ok": not wrong, "mistakes": wrong, "settings": settings}, indent=2)
 
 
-def _place(source: configuration.Source) -> dict[str, Any]:
+def _place(source: Source) -> dict[str, Any]:
     return {"source": source.origin.value, "name": source.name or None, "line": source.line}

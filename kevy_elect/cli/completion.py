@@ -13,7 +13,7 @@ from kevy_elect.settings.table import NAMED, Kind
 SHELLS: Final = ("bash", "zsh", "fish")
 
 
-def add_command(
+def add_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], whole: argparse.ArgumentParser
 ) -> None:
     """Add `completion` to the subcommands of `kevy-elect`, whose parser is `whole`."""

@@ -8,25 +8,33 @@ import sys
 from collections.abc import Sequence
 
 from kevy_elect import __version__
-from kevy_elect.cli import admin_client as console
-from kevy_elect.cli import check_config, completion, keys
-from kevy_elect.cli import status_command as report
+from kevy_elect.cli import admin_client, check_config, completion, keys, status_command
+from kevy_elect.cli.admin_client import UNREACHABLE, Subparsers, UnreachableError
 from kevy_elect.cli.demo import command as demo
 from kevy_elect.errors import ConfigError
+from kevy_elect.settings.table import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status."""
-    args = make_parser().parse_args(argv)
+    parser, commands = _parsers()
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    if not words[0].startswith("-") and words[0] not in commands.choices:
+        meant = did_you_mean(words[0], commands.choices)
+        parser.error(f"there is no command {words[0]!r}{meant}; see kevy-elect --help")
+    args = parser.parse_args(words)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
     except ConfigError as error:
         print(f"kevy-elect: error: {error}", file=sys.stderr)
         return 2
-    except console.UnreachableError as error:
+    except UnreachableError as error:
         print(f"kevy-elect: {error}", file=sys.stderr)
-        return console.UNREACHABLE
+        return UNREACHABLE
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -38,15 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands; each sets `run`, which gets what was parsed."""
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Subparsers[argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="kevy-elect",
         description="Look at kevy-elect nodes, command them, or watch a failover.",
     )
     parser.add_argument("--version", action="version", version=f"kevy-elect {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (report.add_command, console.add_commands, check_config.add_command):
-        add(commands)
-    keys.add_commands(commands)
-    demo.add_command(commands)
-    completion.add_command(commands, parser)
-    return parser
+    for module in (status_command, admin_client, check_config, keys, demo):
+        module.add_commands(commands)
+    completion.add_commands(commands, parser)
+    return parser, commands

@@ -13,17 +13,17 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kevy_elect.cli.answers import Answer
+from kevy_elect.cli.responses import Response
 from kevy_elect.errors import StatusError
 from kevy_elect.status import MAX_BYTES, read
 
 
-def ask_all(urls: Sequence[str], timeout: float) -> list[Answer]:
+def ask_all(urls: Sequence[str], timeout: float) -> list[Response]:
     """Ask all pages at once; done after `timeout` seconds whatever they do."""
-    answers: dict[str, Answer] = {}
+    responses: dict[str, Response] = {}
 
     def run(url: str) -> None:
-        answers[url] = ask(url, timeout)
+        responses[url] = ask(url, timeout)
 
     # A socket's timeout starts anew with every byte, so a page that trickles needs
     # a thread that can be left behind; a pool would wait for it at exit.
@@ -34,15 +34,15 @@ def ask_all(urls: Sequence[str], timeout: float) -> list[Answer]:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     late = f"no answer within {timeout:g} s"
-    return [answers.get(url) or Answer(url, error=late) for url in urls]
+    return [responses.get(url) or Response(url, error=late) for url in urls]
 
 
-def ask(url: str, timeout: float) -> Answer:
-    """Ask one page. Whatever is wrong with it ends up in the answer."""
+def ask(url: str, timeout: float) -> Response:
+    """Ask one page. Whatever is wrong with it ends up in the response."""
     try:
-        return Answer(url, read(_get(url, timeout)))
+        return Response(url, read(_get(url, timeout)))
     except (OSError, http.client.HTTPException, StatusError) as error:
-        return Answer(url, error=_reason(error))
+        return Response(url, error=_reason(error))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
@@ -24,8 +24,8 @@ from kevy_elect.cli.admin_client import (
     ask_status,
     find_node,
 )
-from kevy_elect.cli.answers import HEADER, Answer, Changes, cells, state_of
 from kevy_elect.cli.printable import printable
+from kevy_elect.cli.responses import HEADER, Changes, Response, cells, state_of
 from kevy_elect.cli.tables import Grid, Page, open_board
 from kevy_elect.errors import ConfigError
 from kevy_elect.status import EventStatus, PeerStatus, Status
@@ -41,7 +41,7 @@ MAX_ROWS: Final = 64
 """Peers that are shown of one node; it may claim more."""
 
 
-def add_command(commands: Subparsers[argparse.ArgumentParser]) -> None:
+def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `status`."""
     parser = commands.add_parser(
         "status",
@@ -96,10 +96,14 @@ def status_url(text: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = usable and ("://" in text or parts.port is not None)
     except ValueError:  # a port that is none, brackets without an address
         usable = False
     if not usable:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither host:port nor an http URL")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no status page: write host:port or an http URL, or nothing for the node "
+            "of this directory"
+        )
     return parts._replace(path="/status").geturl() if parts.path in ("", "/") else url
 
 
@@ -141,7 +145,7 @@ def _judge(problem: str | None) -> int:
 class View:
     """What one look found."""
 
-    answers: Sequence[Answer]
+    responses: Sequence[Response]
     problem: str | None
     alone: bool = False
     """Whether it was asked of one node by its admin socket, and of nobody else."""
@@ -151,7 +155,7 @@ class View:
         judged = {"ok": self.problem is None, "problem": self.problem}
         if self.alone:
             return judged | self._statuses()[0].as_object()
-        return judged | {"nodes": [_as_object(answer) for answer in self.answers]}
+        return judged | {"nodes": [_as_object(response) for response in self.responses]}
 
     def page(self) -> Page:
         """For people."""
@@ -159,7 +163,7 @@ class View:
 
     def nodes(self) -> Grid:
         """A line for each that was asked."""
-        return Grid(HEADER, list(map(cells, self.answers)))
+        return Grid(HEADER, list(map(cells, self.responses)))
 
     def links(self) -> Grid:
         """How those that answered are linked with the others."""
@@ -188,7 +192,7 @@ class View:
 
     def _statuses(self) -> list[Status]:
         """Those of the nodes that answered, each once, however often it was asked."""
-        found = [answer.status for answer in self.answers if answer.status is not None]
+        found = [response.status for response in self.responses if response.status is not None]
         return list({status.node_id: status for status in found}.values())
 
     def _grid(self, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Grid:
@@ -203,17 +207,17 @@ class View:
 def _look(args: argparse.Namespace, where: str | None) -> View:
     """Ask the pages, or the node whose admin endpoint is `where`; raises UnreachableError."""
     if where is None:
-        answers = _ask_pages(list(dict.fromkeys(args.urls)), args.timeout)
-        return View(answers, verdict(answers))
-    own, told = ask_status(where, args.timeout)
-    mine = Answer("this node", own)
+        responses = _ask_pages(list(dict.fromkeys(args.urls)), args.timeout)
+        return View(responses, verdict(responses))
+    own, pages = ask_status(where, args.timeout)
+    mine = Response("this node", own)
     if args.all:
-        answers = [mine, *_ask_others(own, told.get("http_peers"), args.timeout)]
-        return View(answers, verdict(answers))
+        responses = [mine, *_ask_others(own, pages, args.timeout)]
+        return View(responses, verdict(responses))
     return View([mine], _own_problem(own), alone=True)
 
 
-def _ask_pages(urls: Sequence[str], timeout: float) -> list[Answer]:
+def _ask_pages(urls: Sequence[str], timeout: float) -> list[Response]:
     from kevy_elect.cli.status_client import ask_all  # all of HTTP, which no other command needs
 
     return ask_all(urls, timeout)
@@ -262,17 +266,16 @@ def _remarks(status: Status) -> Iterator[str]:
         yield f"this node does not stand for election for another {status.paused_for:.0f} s"
 
 
-def _ask_others(own: Status, pages: object, timeout: float) -> list[Answer]:
+def _ask_others(own: Status, pages: Mapping[str, str], timeout: float) -> list[Response]:
     """What the others say, each in the place of its id."""
     ids = [each for each in own.members if each != own.node_id][:MAX_ROWS]
     urls: dict[str, str] = {}
-    for peer, url in pages.items() if isinstance(pages, dict) else ():
-        if peer in ids:
-            with contextlib.suppress(argparse.ArgumentTypeError):
-                urls[peer] = status_url(str(url))
+    for peer in ids:
+        with contextlib.suppress(argparse.ArgumentTypeError, KeyError):
+            urls[peer] = status_url(pages[peer])
     asked = dict(zip(urls, _ask_pages(list(urls.values()), timeout), strict=True))
     return [
-        asked.get(peer) or Answer(peer, error="its page is not in this node's --http-peers")
+        asked.get(peer) or Response(peer, error="its page is not in this node's --http-peers")
         for peer in ids
     ]
 
@@ -280,9 +283,9 @@ def _ask_others(own: Status, pages: object, timeout: float) -> list[Answer]:
 # Judging and showing
 
 
-def verdict(answers: Sequence[Answer]) -> str | None:
+def verdict(responses: Sequence[Response]) -> str | None:
     """Why this is not one primary with its lease, whom all that answer follow; None if it is."""
-    found = [answer.status for answer in answers if answer.status is not None]
+    found = [response.status for response in responses if response.status is not None]
     writers = [status for status in found if status.can_write]
     if not found:
         return "no node answered"
@@ -301,9 +304,9 @@ def _listed(statuses: Sequence[Status]) -> str:
     return printable(", ".join(status.node_id for status in statuses))
 
 
-def _as_object(answer: Answer) -> dict[str, Any]:
-    said = {} if answer.status is None else answer.status.as_object()
-    return {"url": answer.url, "error": answer.error} | said
+def _as_object(response: Response) -> dict[str, Any]:
+    said = {} if response.status is None else response.status.as_object()
+    return {"url": response.url, "error": response.error} | said
 
 
 # Watching
@@ -321,7 +324,7 @@ def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
             try:
                 view = _look(args, where)
             except UnreachableError as error:
-                unheard = Answer("this node", error=str(error))
+                unheard = Response("this node", error=str(error))
                 view = View([unheard], "the node does not answer")
             if shown is None:
                 print(json.dumps({"at": time.time()} | view.as_object()), flush=True)
@@ -361,12 +364,12 @@ class ChangeLog:
 
     def note(self, view: View) -> None:
         """Take what changed since the view before."""
-        for answer in view.answers:
-            news = self._changes.note(answer.url, state_of(answer))
-            if answer.status is not None or answer.url not in self._names:
-                self._names[answer.url] = cells(answer)[0]
+        for response in view.responses:
+            news = self._changes.note(response.url, state_of(response))
+            if response.status is not None or response.url not in self._names:
+                self._names[response.url] = cells(response)[0]
             if news is not None:
-                self._rows.append((_clock(time.time()), self._names[answer.url], news))
+                self._rows.append((_clock(time.time()), self._names[response.url], news))
 
     def page(self) -> Grid:
         """A line each, the newest last."""

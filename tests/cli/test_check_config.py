@@ -27,7 +27,7 @@ class CheckConfigTests(SynchronousTestCase):
         self.patch(sys, "stdout", io.StringIO())
         self.patch(sys, "stderr", io.StringIO())
         parser = argparse.ArgumentParser()
-        check_config.add_command(parser.add_subparsers())
+        check_config.add_commands(parser.add_subparsers())
         try:
             args = parser.parse_args(["check-config", f"--config={self.path}", *options])
             found = args.run(args)

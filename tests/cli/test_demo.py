@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.cli.answers import Answer
 from kevy_elect.cli.demo.course import Failover, summary
 from kevy_elect.cli.demo.nodes import Node, why_ended
 from kevy_elect.cli.demo.screen import Lines, state
+from kevy_elect.cli.responses import Response
 from tests.cli.test_main import SILENT, answer, replica
 
 
@@ -30,7 +30,7 @@ class FakeProcess:
 class DemoTests(SynchronousTestCase):
     """The parts of the demo that need no processes."""
 
-    def node(self, process: Any = None, heard: Answer | None = None) -> Node:
+    def node(self, process: Any = None, heard: Response | None = None) -> Node:
         node = Node("a", "http://h:1/status", Path(self.mktemp()), ["true"], process)
         if heard is not None:
             node.hear(heard)

@@ -14,15 +14,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
-from kevy_elect.cli.answers import Answer
+from kevy_elect.cli.admin_client import ADMIN, DATA_DIR
 from kevy_elect.cli.main import main
 from kevy_elect.cli.printable import MAX_TEXT, printable
+from kevy_elect.cli.responses import Response
 from kevy_elect.cli.status_client import ask, ask_all
 from kevy_elect.cli.status_command import View, status_url, verdict
 from kevy_elect.errors import StatusError
@@ -31,19 +33,19 @@ from tests.support import statuses
 from tests.support.statuses import document
 
 
-def answer(**changes: object) -> Answer:
-    return Answer("http://h:1/status", from_object(document(**changes)))
+def answer(**changes: object) -> Response:
+    return Response("http://h:1/status", from_object(document(**changes)))
 
 
-def replica(node_id: str, primary: str | None = "a", **changes: object) -> Answer:
-    return Answer("http://h:1/status", from_object(statuses.replica(node_id, primary, **changes)))
+def replica(node_id: str, primary: str | None = "a", **changes: object) -> Response:
+    return Response("http://h:1/status", from_object(statuses.replica(node_id, primary, **changes)))
 
 
-def table(*answers: Answer) -> str:
-    return str(View(answers, None).nodes())
+def table(*responses: Response) -> str:
+    return str(View(responses, None).nodes())
 
 
-SILENT = Answer("http://h:9/status", error="Connection refused")
+SILENT = Response("http://h:9/status", error="Connection refused")
 
 
 @contextlib.contextmanager
@@ -106,7 +108,17 @@ class StatusUrlTests(SynchronousTestCase):
             self.assertEqual(status_url(text), url)
 
     def test_refused(self) -> None:
-        for text in ("", ":8101", "ftp://h:1/", "file:///etc/passwd", "h:port", "h:0", "[::1:1"):
+        for text in (
+            "",
+            "a",
+            "127.0.0.1",
+            ":8101",
+            "ftp://h:1/",
+            "file:///etc/passwd",
+            "h:port",
+            "h:0",
+            "[::1:1",
+        ):
             self.assertRaises(argparse.ArgumentTypeError, status_url, text)
 
 
@@ -156,7 +168,7 @@ class TableTests(SynchronousTestCase):
 
     def test_who_has_no_url_is_called_as_it_is(self) -> None:
         for name in ("c", "//[", "this node"):
-            self.assertIn(f"\n{name}  ", table(Answer(name, error="Connection refused")))
+            self.assertIn(f"\n{name}  ", table(Response(name, error="Connection refused")))
 
 
 class VerdictTests(SynchronousTestCase):
@@ -167,7 +179,7 @@ class VerdictTests(SynchronousTestCase):
         self.assertIsNone(verdict([answer(), SILENT]))
 
     def test_problems(self) -> None:
-        for answers, problem in (
+        for responses, problem in (
             ([SILENT], "no node answered"),
             ([answer(can_write=False), replica("b")], "no primary holds its lease"),
             ([answer(), answer(node_id="b")], "2 nodes claim the lease: a, b"),
@@ -180,7 +192,7 @@ class VerdictTests(SynchronousTestCase):
                 "\\x1b[31m holds the lease, but is not followed by \\x1b[31m, b",
             ),
         ):
-            self.assertEqual(verdict(answers), problem)
+            self.assertEqual(verdict(responses), problem)
 
 
 class AskTests(SynchronousTestCase):
@@ -194,9 +206,9 @@ class AskTests(SynchronousTestCase):
             "/text": (200, {}, b"\x1b[2J"),
         }
         with served(pages) as base:
-            answers = ask_all([base + path for path in pages], 5)
+            responses = ask_all([base + path for path in pages], 5)
         self.assertEqual(
-            [each.error for each in answers],
+            [each.error for each in responses],
             [
                 None,
                 "HTTP status 404",
@@ -205,7 +217,7 @@ class AskTests(SynchronousTestCase):
                 "no valid status: it is no JSON",
             ],
         )
-        self.assertEqual(answers[0].status, answer().status)
+        self.assertEqual(responses[0].status, answer().status)
 
     def test_no_http(self) -> None:
         with talking(lambda peer: peer.wfile.write(b"\x1b[2J\r\n" * 9) and None) as url:
@@ -274,8 +286,8 @@ class MainTests(SynchronousTestCase):
 
     def test_usage_errors(self) -> None:
         for argv in (
-            [],
             ["status", "ftp://h"],
+            ["status", "a"],
             ["status", "h:1", "--timeout", "0"],
             ["status", "h:1", "--timeout", "nan"],
             ["status", "h:1", "--timeout", "1e300"],
@@ -284,6 +296,35 @@ class MainTests(SynchronousTestCase):
             ["demo", "--down-after", "x"],
         ):
             self.assertEqual(self.assertRaises(SystemExit, main, argv).code, 2)
+
+    def test_without_a_command_there_is_help(self) -> None:
+        self.assertEqual(main([]), 2)
+        self.assertIn("show what nodes say of themselves", self.err.getvalue())
+
+    def test_a_misspelt_command_says_which_was_meant(self) -> None:
+        for word, meant in (("stauts", "status"), ("swichover", "switchover")):
+            self.assertEqual(self.assertRaises(SystemExit, main, [word]).code, 2)
+            self.assertIn(f"no command '{word}'; did you mean {meant}?", self.err.getvalue())
+        self.assertEqual(self.assertRaises(SystemExit, main, ["x"]).code, 2)
+        self.assertIn("no command 'x'; see kevy-elect --help", self.err.getvalue())
+
+    def test_a_command_that_does_not_know_which_node_says_how_to_tell(self) -> None:
+        unsaid = {name: os.environ[name] for name in {*os.environ} - {ADMIN, DATA_DIR}}
+        self.patch(os, "environ", unsaid)
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(directory)
+        self.assertEqual(main(["status"]), 2)
+        self.assertIn("no node has a data directory kevy-elect-* here", self.err.getvalue())
+        self.assertIn("--data-dir or --admin, or by the environment", self.err.getvalue())
+        for name in "ab":
+            Path(f"kevy-elect-{name}").mkdir()
+            Path(f"kevy-elect-{name}/admin.sock").touch()
+        self.assertEqual(main(["status"]), 2)
+        self.assertIn("several nodes have", self.err.getvalue())
+        self.assertIn("\n  --data-dir kevy-elect-a\n  --data-dir kevy-elect-b", self.err.getvalue())
 
     def test_timings_that_do_not_fit(self) -> None:
         self.assertEqual(main(["demo", "--down-after", "0.1"]), 2)

@@ -20,8 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.cli import status_command as report
 from kevy_elect.cli import tables as screen
-from kevy_elect.cli.answers import Answer, Changes
 from kevy_elect.cli.main import main
+from kevy_elect.cli.responses import Changes, Response
 from kevy_elect.cli.status_command import MAX_ROWS, RECENT, View
 from kevy_elect.cli.tables import Grid, PlainBoard, drawn
 from kevy_elect.status import from_object
@@ -46,11 +46,12 @@ def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[int]:
 @contextlib.contextmanager
 def node(tell: Callable[[], Any], **more: object) -> Iterator[str]:
     """A node's admin endpoint that tells this as its status."""
+    reply = {"ok": True, "http_peers": {}} | more
 
     class Admin(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             self.rfile.readline()
-            self.wfile.write(json.dumps({"ok": True, "status": tell()} | more).encode() + b"\n")
+            self.wfile.write(json.dumps(reply | {"status": tell()}).encode() + b"\n")
 
     with serving(Admin) as port:
         yield f"tcp:127.0.0.1:{port}"
@@ -263,8 +264,8 @@ class WatchTests(SynchronousTestCase):
 
     def test_rows_are_bounded(self) -> None:
         many = {"peers": [peer()] * 300, "events": [event()] * 300}
-        answers = [Answer(name, from_object(document(node_id=name, **many))) for name in "ab"]
-        view = View(answers, None)
+        responses = [Response(name, from_object(document(node_id=name, **many))) for name in "ab"]
+        view = View(responses, None)
         self.assertEqual(len(view.links().rows), 2 * MAX_ROWS)
         self.assertEqual(len(view.events().rows), RECENT)
 

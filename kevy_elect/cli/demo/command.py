@@ -20,7 +20,7 @@ TIMINGS: Final[dict[str, float | None]] = {
 """The timings that may be given, with the demo's defaults; None leaves it to ElectConfig."""
 
 
-def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `demo` to the subcommands of `kevy-elect`."""
     parser = commands.add_parser(
         "demo",

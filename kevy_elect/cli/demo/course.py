@@ -206,9 +206,9 @@ class Demo:
         if self._caught:
             raise Interrupted(self._caught[0])
         running = self._running()
-        answers = ask_all([node.url for node in running], ASK_TIMEOUT)
-        for node, answer in zip(running, answers, strict=True):
-            node.hear(answer)
+        responses = ask_all([node.url for node in running], ASK_TIMEOUT)
+        for node, response in zip(running, responses, strict=True):
+            node.hear(response)
         self._screen.show(self._nodes)
 
     def _running(self) -> list[Node]:

@@ -20,8 +20,8 @@ from typing import Final
 
 import attrs
 
-from kevy_elect.cli.answers import Answer
 from kevy_elect.cli.printable import printable
+from kevy_elect.cli.responses import Response
 from kevy_elect.config import PeerAddr
 from kevy_elect.status import Status
 
@@ -38,7 +38,7 @@ class Node:
     directory: Path
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
-    answer: Answer | None = None
+    response: Response | None = None
     ready: bool = False
     """Whether this process ever answered."""
     ended_at: float = 0.0
@@ -53,7 +53,7 @@ class Node:
 
     @property
     def status(self) -> Status | None:
-        return None if self.answer is None else self.answer.status
+        return None if self.response is None else self.response.status
 
     def start(self) -> None:
         """Start the process, which ends when this one does, however that comes about.
@@ -71,9 +71,9 @@ class Node:
                 process_group=0,
             )
 
-    def hear(self, answer: Answer) -> None:
-        self.answer = answer
-        self.ready = self.ready or answer.status is not None
+    def hear(self, response: Response) -> None:
+        self.response = response
+        self.ready = self.ready or response.status is not None
 
     def has_ended(self) -> bool:
         """Whether the process ended without having been killed from here."""
@@ -84,7 +84,7 @@ class Node:
         if self.process is not None:
             self.process.kill()
             self.process.communicate()  # reaps it and closes its stdin
-            self.process = self.answer = None
+            self.process = self.response = None
             self.ended_at = time.monotonic()
 
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 
-from kevy_elect.cli.answers import HEADER, STARTING, Changes, State, cells, state_of
 from kevy_elect.cli.demo.nodes import Node
+from kevy_elect.cli.responses import HEADER, STARTING, Changes, State, cells, state_of
 from kevy_elect.cli.tables import Grid, can_draw, drawn
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def state(node: Node) -> State:
     """What a node of the demo is."""
     if node.process is None or node.has_ended():
         return "dead", ""
-    if node.answer is None or (node.answer.status is None and not node.ready):
+    if node.response is None or (node.response.status is None and not node.ready):
         return STARTING
-    return state_of(node.answer)
+    return state_of(node.response)
 
 
 class Lines:
@@ -97,7 +97,7 @@ def _grid(nodes: Sequence[Node]) -> Grid:
     for node in nodes:
         word, _ = state(node)
         row: tuple[str, ...] = (node.node_id, word, *["-"] * (len(HEADER) - 2))
-        if node.answer is not None and node.status is not None and word != "dead":
-            row = cells(node.answer)
+        if node.response is not None and node.status is not None and word != "dead":
+            row = cells(node.response)
         rows.append((*row, str(node.pid or "-")))
     return Grid((*HEADER, "PROCESS"), rows)

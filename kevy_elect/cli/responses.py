@@ -21,7 +21,7 @@ STARTING: Final = ("starting", "")
 
 
 @attrs.frozen
-class Answer:
+class Response:
     """What came of asking one node: its status, or the reason why there is none."""
 
     url: str
@@ -32,11 +32,11 @@ class Answer:
 # In a table
 
 
-def cells(answer: Answer) -> tuple[str, ...]:
+def cells(response: Response) -> tuple[str, ...]:
     """One line of the table: as many cells as HEADER has, or just where and the error."""
-    status = answer.status
+    status = response.status
     if status is None:
-        return printable(_place(answer.url)), printable(f"error: {answer.error}")
+        return printable(_place(response.url)), printable(f"error: {response.error}")
     return (
         printable(status.node_id),
         status.role.value,
@@ -70,10 +70,10 @@ def _shown(text: str | None) -> str:
 # In a word
 
 
-def state_of(answer: Answer) -> State:
+def state_of(response: Response) -> State:
     """What a node is by its own account, or `silent` and why."""
-    status = answer.status
-    return ("silent", printable(answer.error or "")) if status is None else _state(status)
+    status = response.status
+    return ("silent", printable(response.error or "")) if status is None else _state(status)
 
 
 def _state(status: Status) -> State:
