@@ -168,7 +168,9 @@ class Node(MultiService):
             advertise=options["advertise"],
             witness=options["witness"],
             handover=not options["no-handover"],
-            security=security_of(options.configuration.links),
+            security=security_of(
+                options.configuration.links, [peer.node_id for peer in options.cluster.peers]
+            ),
         )
         self._data_dir = options["data-dir"]
         hook = Hook(self.election, options.commands.get("on-change", ()))

@@ -31,7 +31,7 @@ class Reload(Service):
     """
 
     log = Logger()
-    _KEYS: Final = frozenset({"noise-key", "peer-keys"})
+    _KEYS: Final = frozenset({"noise-key", "peer-keys", "tls-cert", "tls-key", "tls-ca"})
 
     def __init__(
         self,
@@ -94,7 +94,8 @@ class Reload(Service):
         if "links" in changed:  # all keys wait for the restart, too
             return [name for name in changed if name not in self._KEYS]
         if new.links != present.links and self._KEYS.isdisjoint(changed):
-            changed.append("noise-key")  # a file of the same name, with another key in it
+            # A file of the same name has another key in it.
+            changed.append("noise-key" if new.values["links"] == "noise" else "tls-cert")
         return changed
 
     def _check_running_command(self, new: Configuration) -> None:
@@ -116,7 +117,8 @@ class Reload(Service):
         if "offset-command" in changed:
             self._offset.use(new.commands.get("offset-command", ()))
         if not self._KEYS.isdisjoint(changed):
-            self._election.use_security(security_of(new.links))
+            peers = [peer.node_id for peer in new.cluster.peers]
+            self._election.use_security(security_of(new.links, peers))
         applied = {name: new.values[name] for name in changed if NAMED[name].reloadable}
         self._present = self._present.evolved(applied, new.timings, new.links)
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
 import stat
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from kevy_elect.errors import ConfigError
 
+if TYPE_CHECKING:
+    # Imported where it is used, since a client that only names settings needs none of it.
+    import ssl
+
 KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
-_FILE_LIMIT: Final = 1024
-"""Bytes; more is no key."""
+_FILE_LIMIT: Final = 1024 * 1024
+"""Bytes; more is no key, certificate or list of authorities."""
+ALPN: Final = "kevy-elect"
+"""What members say that they will speak within TLS."""
+_URI: Final = "kevy-elect:"
 
 
 @attrs.frozen
@@ -27,7 +36,19 @@ class NoiseKeys:
     peers: Mapping[str, tuple[bytes, ...]]
 
 
-Links = NoiseKeys | None
+@attrs.frozen(kw_only=True)
+class TlsIdentity:
+    """This node's certificate and the authority of its cluster, ready to dial and to accept."""
+
+    dialling: ssl.SSLContext = attrs.field(eq=False, repr=False)
+    accepting: ssl.SSLContext = attrs.field(eq=False, repr=False)
+    ends: float
+    """When the certificate ends, in seconds since 1970."""
+    content: str
+    """A digest of the files, by which two readings of them are compared."""
+
+
+Links = NoiseKeys | TlsIdentity | None
 """What the links of a node prove themselves by; None if they are plain."""
 
 
@@ -46,22 +67,7 @@ def read_private_key(path: str) -> bytes:
 
     Raises ConfigError if it cannot be read, holds no key, or others may use it.
     """
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError("is no regular file; name the file that kevy-elect keygen made")
-            content = file.read(_FILE_LIMIT)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be read ({error.strerror}); kevy-elect keygen FILE makes a key"
-        ) from None
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        raise ConfigError(
-            f"group or others may use it (its mode is {mode:o}), and whoever has a private key "
-            "can speak as this node; chmod 600 it, or make another key"
-        )
+    content = _read_private(path, "kevy-elect keygen FILE makes a key")
     text = content.decode("ascii", "replace").strip()
     if not _KEY.fullmatch(text):
         raise ConfigError(
@@ -102,6 +108,135 @@ def public_key(private: bytes) -> bytes:
             "needs the package cryptography: pip install 'kevy-elect[noise]'"
         ) from None
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def read_identity(node_id: str, certificate: str, key: str, authority: str) -> TlsIdentity:
+    """The TLS identity in these PEM files. Raises ConfigError unless they fit together:
+    the certificate is valid now, of this node, and signed by the authority."""
+    import ssl
+
+    content = _digest(certificate, authority, key)
+    dialling = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
+    accepting = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
+    accepting.num_tickets = 0  # nobody resumes a session
+    own = _own_certificate(dialling, accepting, certificate)
+    names = member_names(own)
+    if node_id not in names:
+        whose = f"of {', '.join(sorted(names))}" if names else "of no member"
+        raise ConfigError(
+            f"{certificate} is {whose}: it needs the alternative name URI:kevy-elect:{node_id} "
+            f"or DNS:{node_id}"
+        )
+    return TlsIdentity(
+        dialling=dialling,
+        accepting=accepting,
+        ends=ssl.cert_time_to_seconds(own["notAfter"]),
+        content=content,
+    )
+
+
+def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
+    """The ids that a certificate, as `getpeercert` gives it, may speak for."""
+    names = set()
+    for kind, value in certificate.get("subjectAltName", ()):
+        if kind == "URI" and value.startswith(_URI):
+            names.add(value.removeprefix(_URI))
+        elif kind == "DNS":
+            names.add(value)
+    return frozenset(names)
+
+
+def _digest(certificate: str, authority: str, key: str) -> str:
+    """Of the contents of all three. Raises ConfigError if one cannot be used."""
+    digest = hashlib.sha256()
+    for path, read in ((certificate, _read), (authority, _read), (key, _read_private)):
+        try:
+            digest.update(read(path, "name a file in PEM"))
+        except ConfigError as error:
+            raise ConfigError(f"{path} {error}") from None
+    return digest.hexdigest()
+
+
+def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SSLContext:
+    """Raises ConfigError, naming the files, if OpenSSL cannot use them."""
+    import ssl
+
+    context = ssl.SSLContext(purpose)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # members are known by their ids
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols([ALPN])
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:
+        raise ConfigError(
+            f"{certificate} and {key} are no certificate and its private key in PEM "
+            f"({_reason(error)})"
+        ) from None
+    try:
+        context.load_verify_locations(authority)
+    except OSError as error:
+        raise ConfigError(
+            f"{authority} holds no certificate of an authority in PEM ({_reason(error)})"
+        ) from None
+    return context
+
+
+def _own_certificate(
+    dialling: ssl.SSLContext, accepting: ssl.SSLContext, path: str
+) -> dict[str, Any]:
+    """What this node's certificate says. A handshake with itself shows it, and whether the
+    other members would take it. Raises ConfigError if they would not."""
+    import ssl
+
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = dialling.wrap_bio(back, there)
+    server = accepting.wrap_bio(there, back, server_side=True)
+    try:
+        for end in (client, server, client, server):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLError as error:
+        raise ConfigError(f"{path} would be refused by all members: {_reason(error)}") from None
+    own: dict[str, Any] = server.getpeercert() or {}
+    return own
+
+
+def _reason(error: OSError) -> str:
+    """Why OpenSSL or the system refused, in words."""
+    said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    return str(said or error.strerror or error).lower().replace("_", " ")
+
+
+def _no_password() -> str:
+    """A key that is encrypted cannot be used by a node that starts by itself."""
+    raise ConfigError("the private key is encrypted, and nobody is there to type its password")
+
+
+def _read_private(path: str, remedy: str) -> bytes:
+    """What is in a file that only its owner may use. Raises ConfigError."""
+    content = _read(path, remedy)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        raise ConfigError(
+            f"group or others may use it (its mode is {mode:o}), and whoever has a private key "
+            "can speak as this node; chmod 600 it, or make another key"
+        )
+    return content
+
+
+def _read(path: str, remedy: str) -> bytes:
+    """What is in a regular file. Raises ConfigError."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"is no regular file; {remedy}")
+            content = file.read(_FILE_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror}); {remedy}") from None
+    if len(content) > _FILE_LIMIT:
+        raise ConfigError(f"has more than {_FILE_LIMIT // 1024} KiB; {remedy}")
+    return content
 
 
 def _without_waiting(path: str, flags: int) -> int:

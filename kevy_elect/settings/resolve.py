@@ -17,7 +17,14 @@ from kevy_elect.grace import OnExit, longest_stop_grace
 from kevy_elect.settings import parse as values
 from kevy_elect.settings import toml_file as config_file
 from kevy_elect.settings.admin import parse_socket, socket_in
-from kevy_elect.settings.links import Links, NoiseKeys, public_key, read_private_key
+from kevy_elect.settings.links import (
+    Links,
+    NoiseKeys,
+    TlsIdentity,
+    public_key,
+    read_identity,
+    read_private_key,
+)
 from kevy_elect.settings.table import (
     COMMANDS,
     DEFAULT_STOP_GRACE,
@@ -38,6 +45,8 @@ _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 """What the existing implementation's file calls these settings."""
 _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
+_NOISE: Final = ("noise-key", "peer-keys")
+_TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _SOLE_OPTIONS: Final = ("config",)
 """What a file cannot set."""
 
@@ -312,13 +321,17 @@ class _Reading:
         before = len(self.mistakes)
         self.values["peer-keys"] = self._peer_keys()
         readable = len(self.mistakes) == before
-        given = [name for name in ("noise-key", "peer-keys") if name in self.given]
+        kind = self.values.get("links")
+        given = [name for name in (*_NOISE, *_TLS) if name in self.given]
         if given and "links" not in self.given:
             self._add(
                 given[0],
-                f"--{given[0]}: plain links have no keys; give --links noise too, or leave it out",
+                f"--{given[0]}: plain links have no keys; give --links "
+                f"{'noise' if given[0] in _NOISE else 'tls'} too, or leave it out",
             )
-        if self.values.get("links") != "noise":
+        if kind == "tls":
+            return self._tls_identity()
+        if kind != "noise":
             return None
         if "noise-key" not in self.given:
             self._add(
@@ -330,6 +343,18 @@ class _Reading:
             self._check_all_have_keys(cluster)
         private = self._private_key()
         return None if private is None else NoiseKeys(private, self.values["peer-keys"])
+
+    def _tls_identity(self) -> TlsIdentity | None:
+        missing = [f"--{name} FILE" for name in _TLS if name not in self.given]
+        if missing:
+            self._add("links", f"--links tls: give {', '.join(missing)} too")
+        files = [self.values[name] for name in _TLS if name in self.values]
+        if len(files) == len(_TLS) and "node-id" in self.values:
+            try:
+                return read_identity(self.values["node-id"], *files)
+            except ConfigError as error:
+                self._add("tls-cert", f"--links tls: {error}")
+        return None
 
     def _check_all_have_keys(self, cluster: Cluster) -> None:
         keys = self.values["peer-keys"]

@@ -16,7 +16,7 @@ from kevy_elect.grace import OnExit
 PREFIX: Final = "KEVY_ELECT_"
 """What the names of environment variables begin with."""
 DEFAULT_STOP_GRACE: Final = 1.0
-LINKS: Final = ("plain", "noise")
+LINKS: Final = ("plain", "noise", "tls")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
@@ -150,8 +150,8 @@ SETTINGS: Final = (
         "links",
         Kind.CHOICE,
         Group.LINKS,
-        "What members speak by: plain, where anybody who reaches the port is believed, or noise, "
-        "where each proves who it is. All members need the same",
+        "What members speak by: plain, where anybody who reaches the port is believed, or noise "
+        "or tls, where each proves who it is. All members need the same",
         "KIND",
         "plain",
         LINKS,
@@ -174,6 +174,14 @@ SETTINGS: Final = (
         "LIST",
         "none",
         reloadable=True,
+    ),
+    *(
+        Setting(name, Kind.FILE, Group.LINKS, meaning, "FILE", "none", reloadable=True)
+        for name, meaning in (
+            ("tls-cert", "PEM file with this node's certificate, and those up to the authority"),
+            ("tls-key", "PEM file with the certificate's private key"),
+            ("tls-ca", "PEM file with the authority that signs the members' certificates"),
+        )
     ),
     Setting(
         "http",

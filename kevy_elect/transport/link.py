@@ -161,6 +161,7 @@ class PeerLink(ReconnectingClientFactory):
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
         self._problem = ""  # why we ended the connection, if we did
+        self._renewing = False  # we ended it to make another by other keys
         # A peer that hangs up at once is neither to be dialled ten times a second for
         # ever, nor to be logged as often.
         self._lasting = False
@@ -266,11 +267,13 @@ class PeerLink(ReconnectingClientFactory):
             stream.end()
 
     def use_security(self, security: Security) -> None:
-        """Go by other keys from now on: end a connection to a peer that they do not know."""
+        """Go by other keys from now on: end a connection to a peer that they do not know, and
+        dial again at once, since a primary needs its links."""
         self._security = security
         stream = self._stream
         if stream is not None and not security.trusts(stream.channel):
             self._problem = "its key is no longer listed"
+            self._renewing = True
             stream.end()
 
     # What the connection tells
@@ -365,6 +368,10 @@ class PeerLink(ReconnectingClientFactory):
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
         self._notice_lasting(self.now())
         self._addresses = []
+        if self._renewing:
+            self._renewing = False
+            destination: Any = connector.getDestination()
+            self._addresses = [destination.host]
         self._over(self._problem or reason.getErrorMessage())
 
     def _over(self, problem: str) -> None:

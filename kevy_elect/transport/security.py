@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from kevy_elect.settings.links import Links
+from collections.abc import Collection
+
+from kevy_elect.settings.links import Links, TlsIdentity
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 
 
-def security_of(links: Links) -> Security:
-    """The security of a node with these keys; plain for None."""
+def security_of(links: Links, peers: Collection[str]) -> Security:
+    """The security of a node with these keys and peers; plain for None."""
+    # Imported where they are used: a node with plain links does without the libraries.
     if links is None:
         return PLAIN_SECURITY
-    # Imported here: a node with plain links does without the library.
+    if isinstance(links, TlsIdentity):
+        from kevy_elect.transport.tls import TlsSecurity
+
+        return TlsSecurity(links, peers)
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     from kevy_elect.transport.noise import NoiseSecurity

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import time
 from pathlib import Path
 
 from kevy_elect.errors import ConfigError
@@ -11,9 +14,11 @@ from kevy_elect.settings.links import (
     make_private_key,
     parse_key,
     public_key,
+    read_identity,
     read_private_key,
 )
 from tests.settings.test_resolve import FILE, ConfigurationTests
+from tests.support import ROOT
 
 B, C = (public_key(bytes([number]) * 32) for number in (2, 5))
 
@@ -147,3 +152,25 @@ class LinkSettingsTests(ConfigurationTests):
         self.mistake("give --links noise too", file=FILE, peer_keys=keys)
         self.mistake("give --links noise too", file=FILE, noise_key=self.key_file)
         self.assertIsNone(self.read(FILE, peer_keys=keys, links="plain").links)
+
+
+class DocumentedAuthorityTests(ConfigurationTests):
+    def test_the_commands_in_the_documentation_make_an_identity(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        page = (ROOT / "docs/links.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+        script = "set -e\n" + "".join(blocks)
+        subprocess.run(["sh", "-c", script], cwd=directory, check=True, capture_output=True)
+        files = [str(directory / name) for name in ("a.pem", "a.key", "ca.pem")]
+        identity = read_identity("a", *files)
+        self.assertLess(abs(identity.ends - time.time() - 365 * 86400), 3600)
+        options = dict(zip(("tls_cert", "tls_key", "tls_ca"), files, strict=True))
+        self.assertEqual(self.read(FILE, links="tls", **options).links, identity)
+
+    def test_what_tls_needs_is_named(self) -> None:
+        self.mistake("--links tls: give --tls-cert FILE, --tls-key FILE, --tls-ca FILE too",
+                     file=FILE + 'links = "tls"')  # fmt: skip
+        files = 'tls-cert = "no"\ntls-key = "no"\ntls-ca = "no"\n'
+        self.mistake("FILE:3", "no cannot be read", file=FILE + files + 'links = "tls"')
+        self.mistake("give --links tls too", file=FILE + files)

@@ -129,8 +129,12 @@ class EstablishedTests(SecureLinkTests):
 
     def test_a_link_is_dialled_with_the_new_keys_after_a_change(self) -> None:
         self.carry()
+        dialled = len(self.reactor.tcpClients)
         self.link.use_security(security(A, b=C))
-        self.outgoing.connectionLost(Failure(ConnectionDone()))
+        lost = Failure(ConnectionDone())
+        self.outgoing.connectionLost(lost)
+        self.link.clientConnectionLost(self.reactor.connectors[0], lost)
+        self.assertEqual(len(self.reactor.tcpClients), dialled + 1, "it is dialled at once")
         self.assertEqual(self.link.buildProtocol(None).channel.names, {"b"})
         self.assertEqual(self.link.buildProtocol(None).channel.key, security(C, b=C).dials("b").key)
 
