@@ -26,6 +26,11 @@ class Ledger:
         self._sent_in_all = 0
         self._open: deque[tuple[int, int, float]] = deque(maxlen=REMEMBERED)
 
+    @property
+    def beaten(self) -> bool:
+        """Whether any heartbeat was sent."""
+        return self._sent_in_all > 0
+
     def sent(self, heartbeat: Heartbeat, at: float) -> None:
         """This heartbeat goes out `at` this time, after all those before."""
         self._sent_in_all += 1

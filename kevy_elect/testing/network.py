@@ -38,9 +38,9 @@ class Backlog:
         if len(self._waiting) < self.LIMIT:
             self._waiting.append(message)
 
-    def take(self) -> Message:
-        """Remove and return the oldest message. Raises IndexError if there is none."""
-        return self._waiting.popleft()
+    def take(self, beaten: bool = True) -> Message | None:
+        """Remove and return the oldest message, None if there is none."""
+        return self._waiting.popleft() if self._waiting else None
 
 
 class Host:
@@ -184,8 +184,11 @@ class Network:
         if connection is None:
             link.outbox.put(message)
             self.connect(link, sent_at)
-        else:
+        elif connection.ledger.beaten:
             self._write(connection, message, sent_at)
+        else:
+            link.outbox.put(message)
+            self._drain(connection, sent_at)
 
     def connect(self, link: Link, sent_at: float) -> None:
         """Dial unless it is too early to try again, and send what was waiting."""
@@ -195,9 +198,13 @@ class Network:
             link.retry_at = self.now + self._random() * self._retry_after
             return
         self._dialled += 1
-        link.connection = connection = Connection(link, self._dialled)
-        while link.outbox:
-            self._write(connection, link.outbox.take(), sent_at)
+        link.connection = Connection(link, self._dialled)
+        self._drain(link.connection, sent_at)
+
+    def _drain(self, connection: Connection, sent_at: float) -> None:
+        outbox = connection.link.outbox
+        while (message := outbox.take(connection.ledger.beaten)) is not None:
+            self._write(connection, message, sent_at)
 
     def reply(self, connection: Connection, ack: Ack) -> None:
         """Answer on an accepted connection, if its other end still is there."""
@@ -210,7 +217,7 @@ class Network:
             link.dialler.node_id, link.acceptor.node_id, message
         ):
             return
-        if type(message) is Heartbeat and connection.greeted:
+        if type(message) is Heartbeat:
             connection.ledger.sent(message, sent_at)
         self._carry(connection.there, message)
 

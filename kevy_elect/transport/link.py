@@ -63,7 +63,7 @@ class Outgoing(FrameProtocol[Ack]):
         self.member = link.peer.node_id
         self.paused_since: float | None = None
         self._link = link
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._last: tuple[Message, bytes] | None = None
 
     @property
@@ -87,7 +87,7 @@ class Outgoing(FrameProtocol[Ack]):
 
     def send(self, message: Message) -> None:
         if isinstance(message, Heartbeat):
-            self._ledger.sent(message, self._link.now())
+            self.ledger.sent(message, self._link.now())
         # A heartbeat is the same object until there is something new to say.
         if self._last is None or self._last[0] is not message:
             self._last = message, wire.encode(message)
@@ -95,7 +95,7 @@ class Outgoing(FrameProtocol[Ack]):
 
     def messageReceived(self, ack: Ack) -> None:
         """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
-        sent_at = self._ledger.confirmed_by(ack)
+        sent_at = self.ledger.confirmed_by(ack)
         if sent_at is not None:
             self._link.acknowledged(ack.epoch, sent_at)
 
@@ -208,17 +208,22 @@ class PeerLink(ReconnectingClientFactory):
         return gone
 
     def send(self, message: Message) -> None:
-        """Send `message` now, or once the peer is there and reads."""
+        """Send `message` now, or once the peer is there and reads; an ANNOUNCE not before
+        a heartbeat."""
         stream = self._stream
-        if stream is not None and stream.takes and not self.outbox:
+        if stream is not None and stream.takes and stream.ledger.beaten and not self.outbox:
             stream.send(message)
         else:
             self.outbox.put(message)
+            self.drain()
 
     def drain(self) -> None:
         """Write what waits, as long as the transport takes it."""
-        while self._stream is not None and self._stream.takes and self.outbox:
-            self._stream.send(self.outbox.take())
+        while self._stream is not None and self._stream.takes:
+            message = self.outbox.take(self._stream.ledger.beaten)
+            if message is None:
+                return
+            self._stream.send(message)
 
     def sweep(self, now: float) -> None:
         """Do what is overdue. The reactor's timers follow the wall clock, which may be set back."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from kevy_elect.messages import Message
+from kevy_elect.messages import Announce, Heartbeat, Message
 
 
 class Outbox:
     """A queue in which only the newest message of each kind is worth keeping.
 
     A peer that was away wants to know how things are, not how they came to be: a
-    newer message replaces an older one of its kind and takes the last place.
+    newer message replaces an older one of its kind and takes the last place. A
+    heartbeat overtakes all others (R2): a node of the existing implementation that
+    hears an ANNOUNCE before any heartbeat of its sender takes that one for down.
     Beyond `limit` messages the oldest goes, whatever kinds there may be one day.
     `dropped` counts all that will never be sent.
     """
@@ -32,12 +34,18 @@ class Outbox:
             self.dropped += 1
         self._waiting[kind] = message
         if len(self._waiting) > self.limit:
-            self.take()
+            del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
 
-    def take(self) -> Message:
-        """Remove and return the oldest message. Raises LookupError if there is none."""
-        try:
-            return self._waiting.pop(next(iter(self._waiting)))
-        except StopIteration:
-            raise LookupError("the outbox is empty") from None
+    def take(self, beaten: bool = True) -> Message | None:
+        """Remove and return the message to send next, None if there is none.
+
+        That is a heartbeat, or else the oldest. On a connection on which no heartbeat
+        was sent yet (`beaten` is false), an ANNOUNCE waits for one.
+        """
+        if Heartbeat in self._waiting:
+            return self._waiting.pop(Heartbeat)
+        for kind in self._waiting:
+            if beaten or kind is not Announce:
+                return self._waiting.pop(kind)
+        return None

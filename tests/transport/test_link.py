@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
-from kevy_elect.messages import Accept, Ack, Role
+from kevy_elect.messages import Accept, Ack, Announce, Role
 from kevy_elect.transport.link import CONNECT_TIMEOUT, Outgoing, PeerLink
 from tests.support.transports import QUICK, Wire, heartbeat, rng
 
@@ -292,6 +292,19 @@ class ConnectionTests(LinkTests):
         transport = self.connect()
         self.link.send(heartbeat("a"))
         self.assertEqual(transport.value(), wire.GREETING + wire.encode(heartbeat("a")))
+
+    def test_r2_an_announce_waits_for_the_first_heartbeat_of_a_connection(self) -> None:
+        announce, beat = Announce(2, "a", "h:1"), heartbeat("a", 2)
+        transport = self.connect()
+        self.link.send(announce)
+        self.link.send(Accept(1, "a"))
+        begun = wire.GREETING + wire.encode(Accept(1, "a"))
+        self.assertEqual(transport.value(), begun)
+        self.link.send(beat)
+        begun += wire.encode(beat) + wire.encode(announce)
+        self.assertEqual(transport.value(), begun)
+        self.link.send(announce)
+        self.assertEqual(transport.value(), begun + wire.encode(announce))
 
     def test_the_first_bytes_are_the_greeting(self) -> None:
         self.assertEqual(self.connect().value(), b"*0\r\n")
