@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
+from kevy_elect.directory import DirectoryLock, make_directory
 from kevy_elect.errors import BallotError
 from kevy_elect.messages import U64_MAX
 
 _SAVED: Final = re.compile(rb"epoch ([0-9]{1,20})\nvoted ([!-~]{1,32})\n")
+_LONGEST: Final = 4096
+"""Bytes of a file that are looked at: a ballot has some 70."""
 NOBODY: Final = "-"
 """Stands in the file for no vote."""
 
@@ -49,25 +52,32 @@ class MemoryBallot:
 
 
 class FileBallot:
-    """The ballot in `elect.meta` below `directory`, which is made if it is missing.
+    """The ballot in `elect.meta` below `directory`, which is made if it is missing at first.
 
-    Saved as a whole or not at all: written beside, flushed to the disk, renamed.
+    Saved as a whole or not at all: written beside, flushed to the disk, renamed. With
+    `lock`, which must be of the same directory, all of that happens in the directory that
+    was locked, and fails once its path leads elsewhere.
     """
 
     FILE: Final = "elect.meta"
+    BESIDE: Final = "elect.tmp"
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], lock: DirectoryLock | None = None
+    ) -> None:
         self.directory = Path(directory)
         self.path = self.directory / self.FILE
+        self._lock = lock
+        self._began = False
 
     def load(self) -> tuple[int, str | None]:
         try:
-            text = self.path.read_bytes()
+            text = self._read()
         except FileNotFoundError:
             return 0, None
         except OSError as error:
             raise BallotError(
-                f"cannot read the ballot {self.path} ({error.strerror}): "
+                f"cannot read the ballot {self.path} ({_strerror(error)}): "
                 "it is a file of two lines that this user must be able to read and write"
             ) from error
         found = _SAVED.fullmatch(text)
@@ -82,19 +92,57 @@ class FileBallot:
         voted = found[2].decode("ascii")
         return int(found[1]), None if voted == NOBODY else voted
 
+    def _read(self) -> bytes:
+        with self._opened() as directory, _open(self.FILE, "rb", directory) as file:
+            return file.read(_LONGEST)
+
     def save(self, epoch: int, voted_for: str | None) -> None:
         text = f"epoch {epoch}\nvoted {voted_for or NOBODY}\n".encode("ascii")
-        beside = self.path.with_suffix(".tmp")
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with open(beside, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
-            _sync_directory(self.directory)
+            with self._opened() as directory:
+                self._write_beside(directory, text)
+                os.replace(self.BESIDE, self.FILE, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
         except OSError as error:
             raise BallotError(f"cannot save the ballot {self.path}: {error.strerror}") from error
+
+    def _write_beside(self, directory: int, text: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.BESIDE, dir_fd=directory)  # what a crash left
+        with _open(self.BESIDE, "xb", directory) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """The descriptor of the directory."""
+        if self._lock is not None:
+            yield self._lock.descriptor()
+            return
+        if not self._began:
+            make_directory(self.directory)
+            self._began = True
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _open(name: str, mode: str, directory: int) -> IO[bytes]:
+    """The file of this name in the directory; not what a link there leads to, and no wait
+    for a pipe."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
+
+    return open(name, mode, opener=opener)
+
+
+def _strerror(error: OSError) -> str:
+    """In words; of a symbolic link, the system speaks of too many levels."""
+    return "a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
 
 
 class TimedBallot:
@@ -120,64 +168,3 @@ class TimedBallot:
             kept = True
         finally:
             self._tell(self._clock() - began, kept)
-
-
-class DirectoryLock:
-    """Keeps a data directory for one process: two nodes with one ballot could vote twice.
-
-    Held by the operating system for as long as this object lives and the process
-    runs, so a crash leaves nothing to clean up.
-    """
-
-    FILE: Final = "elect.lock"
-
-    def __init__(self, directory: str | os.PathLike[str], node_id: str) -> None:
-        """Take the lock, making the directory if it is missing.
-
-        Raises BallotError, naming the directory and both nodes, if it is in use,
-        and also if the directory cannot be used.
-        """
-        self.path = Path(directory) / self.FILE
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise BallotError(
-                f"{self.path.parent} cannot be the data directory ({error.strerror}): "
-                "name a directory that this user can write, or one that can be made"
-            ) from error
-        try:
-            self._take(node_id)
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def _take(self, node_id: str) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BallotError(f"cannot lock {self.path}: {error.strerror}") from error
-            holder = os.pread(self._fd, 100, 0).decode("ascii", "replace").strip()
-            raise BallotError(
-                f"the data directory {self.path.parent} is in use by node {holder or 'unknown'}; "
-                f"node {node_id} needs a directory of its own"
-            ) from None
-        # On a full disk it cannot be told who holds the lock; it is held all the same.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
-
-    def release(self) -> None:
-        """Let the directory go; harmless the second time."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -24,8 +24,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from kevy_elect.ballot import Ballot, DirectoryLock, FileBallot, TimedBallot
+from kevy_elect.ballot import Ballot, FileBallot, TimedBallot
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
+from kevy_elect.directory import DirectoryLock
 from kevy_elect.elector import Elector, Event
 from kevy_elect.errors import ConfigError, FrameError, HandoverError
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
@@ -508,7 +509,7 @@ class ElectionService(Service):
         cluster, ballot = self.cluster, self._ballot
         if self._data_dir is not None:
             self._lock = DirectoryLock(self._data_dir, cluster.node_id)
-            ballot = FileBallot(self._data_dir)
+            ballot = FileBallot(self._data_dir, self._lock)
         assert ballot is not None
         elector = Elector(
             cluster.node_id,

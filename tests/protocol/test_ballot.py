@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,7 +17,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.ballot import DirectoryLock, FileBallot, MemoryBallot
+from kevy_elect.ballot import FileBallot, MemoryBallot
+from kevy_elect.directory import DirectoryLock
 from kevy_elect.errors import BallotError
 from kevy_elect.messages import U64_MAX
 from tests.support import ROOT
@@ -86,9 +90,9 @@ class TheOrderOfASave(SynchronousTestCase):
         self.patch(os, "rename", self.recorded(os.rename, self.on_rename))
 
     def recorded(self, real: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
-        def wrapper(*args: Any) -> Any:
-            note(*args)
-            return real(*args)
+        def wrapper(*args: Any, **directories: int) -> Any:
+            note(*args, **directories)
+            return real(*args, **directories)
 
         return wrapper
 
@@ -105,9 +109,11 @@ class TheOrderOfASave(SynchronousTestCase):
             self.beside.add(path.name)
             self.steps.append("file flushed")
 
-    def on_rename(self, source: Any, target: Any) -> None:
-        self.assertIn(Path(source).name, self.beside)
-        self.assertEqual(Path(target).resolve(), self.file.resolve())
+    def on_rename(self, source: str, target: str, src_dir_fd: int, dst_dir_fd: int) -> None:
+        self.assertIn(source, self.beside)
+        self.assertEqual(src_dir_fd, dst_dir_fd)
+        directory = os.readlink(f"/proc/self/fd/{dst_dir_fd}")
+        self.assertEqual(Path(directory, target), self.file.resolve())
         self.steps.append("renamed")
 
     def test_order(self) -> None:
@@ -217,7 +223,7 @@ class FailingSaves(SynchronousTestCase):
         class Crash(BaseException):
             pass
 
-        def crash(*_: object) -> None:
+        def crash(*_: object, **__: object) -> None:
             raise Crash
 
         patch = self.patch(os, "replace", crash)
@@ -229,9 +235,152 @@ class FailingSaves(SynchronousTestCase):
         self.assertEqual(next_life.load(), (9, None))
 
 
+class Links(SynchronousTestCase):
+    """What a link leads to is neither read nor written."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.elsewhere = Path(self.mktemp())
+        self.elsewhere.write_bytes(b"epoch 7\nvoted b\n")
+
+    def link(self, name: str) -> Path:
+        link = self.directory / name
+        link.symlink_to(self.elsewhere.resolve())
+        return link
+
+    def test_a_ballot_that_is_a_link_is_refused(self) -> None:
+        self.link("elect.meta")
+        error = self.assertRaises(BallotError, FileBallot(self.directory).load)
+        self.assertIn("symbolic link", str(error))
+
+    def test_a_link_in_the_way_of_a_save_is_removed(self) -> None:
+        self.link("elect.tmp")
+        FileBallot(self.directory).save(9, "c")
+        self.assertEqual(self.elsewhere.read_bytes(), b"epoch 7\nvoted b\n")
+        self.assertEqual((self.directory / "elect.meta").read_bytes(), b"epoch 9\nvoted c\n")
+
+    def test_a_lock_that_is_a_link_is_refused(self) -> None:
+        self.link("elect.lock")
+        error = self.assertRaises(BallotError, DirectoryLock, self.directory, "a")
+        self.assertIn("elect.lock", str(error))
+        self.assertEqual(self.elsewhere.read_bytes(), b"epoch 7\nvoted b\n")
+
+    def test_a_directory_may_be_a_link(self) -> None:
+        link = Path(self.mktemp())
+        link.symlink_to(self.directory.resolve())
+        lock = DirectoryLock(link, "a")
+        self.addCleanup(lock.release)
+        FileBallot(link, lock).save(9, "c")
+        self.assertEqual(FileBallot(self.directory).load(), (9, "c"))
+
+    def test_a_pipe_is_no_ballot_and_not_waited_for(self) -> None:
+        os.mkfifo(self.directory / "elect.meta")
+        self.assertRaises(BallotError, FileBallot(self.directory).load)
+
+
+class TheLockedDirectory(SynchronousTestCase):
+    """A ballot is saved in the directory that was locked, or not at all."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.lock = DirectoryLock(self.directory, "a")
+        self.addCleanup(self.lock.release)
+        self.ballot = FileBallot(self.directory, self.lock)
+        self.ballot.save(7, "b")
+        self.elsewhere = Path(self.mktemp())
+
+    def assert_save_fails(self) -> None:
+        error = self.assertRaises(BallotError, self.ballot.save, 8, "c")
+        self.assertIn(str(self.directory), str(error))
+
+    def test_a_removed_one_is_not_made_again(self) -> None:
+        shutil.rmtree(self.directory)
+        self.assert_save_fails()
+        self.assertFalse(self.directory.exists())
+
+    def test_another_in_its_place_is_left_alone(self) -> None:
+        self.directory.rename(self.elsewhere)
+        self.assert_save_fails()
+        self.directory.mkdir()
+        self.assert_save_fails()
+        DirectoryLock(self.directory, "a").release()
+        self.assert_save_fails()
+        self.assertEqual(os.listdir(self.directory), ["elect.lock"])
+
+    def test_one_that_is_put_back_is_used_again(self) -> None:
+        self.directory.rename(self.elsewhere)
+        self.assert_save_fails()
+        self.elsewhere.rename(self.directory)
+        self.ballot.save(8, "c")
+        self.assertEqual(FileBallot(self.directory).load(), (8, "c"))
+
+    def test_without_its_lock_file_it_is_not_used(self) -> None:
+        (self.directory / "elect.lock").unlink()
+        self.assert_save_fails()
+        self.assertEqual(FileBallot(self.directory).load(), (7, "b"))
+
+    def test_a_process_may_go_elsewhere(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir("/")
+        self.ballot.save(8, "c")
+
+    def test_without_a_lock_it_is_made_once_only(self) -> None:
+        ballot = FileBallot(self.elsewhere)
+        ballot.save(7, "b")
+        shutil.rmtree(self.elsewhere)
+        self.assertRaises(BallotError, ballot.save, 8, "c")
+        self.assertFalse(self.elsewhere.exists())
+
+
+class OneUsersDirectory(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+
+    def refused(self) -> str:
+        return str(self.assertRaises(BallotError, DirectoryLock, self.directory, "a"))
+
+    def mode(self, path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    def test_what_is_made_is_for_this_user_alone(self) -> None:
+        lock = DirectoryLock(self.directory, "a")
+        self.addCleanup(lock.release)
+        FileBallot(self.directory, lock).save(7, "b")
+        self.assertEqual(self.mode(self.directory), 0o700)
+        self.assertEqual(self.mode(self.directory / "elect.lock"), 0o600)
+        self.assertEqual(self.mode(self.directory / "elect.meta"), 0o600)
+
+    def test_a_lock_file_that_others_could_open_is_closed_to_them(self) -> None:
+        self.directory.mkdir()
+        (self.directory / "elect.lock").touch(0o644)
+        DirectoryLock(self.directory, "a").release()
+        self.assertEqual(self.mode(self.directory / "elect.lock"), 0o600)
+
+    def test_one_that_others_can_write_is_refused(self) -> None:
+        self.directory.mkdir()
+        for mode in (0o777, 0o1777, 0o775, 0o702):
+            self.directory.chmod(mode)
+            self.assertIn("chmod go-w", self.refused())
+        self.directory.chmod(0o755)
+        DirectoryLock(self.directory, "a").release()
+
+    def test_one_of_another_user_is_refused(self) -> None:
+        self.directory.mkdir()
+        self.patch(os, "geteuid", lambda: self.directory.stat().st_uid + 1)
+        self.assertIn("chown", self.refused())
+
+    def test_no_descriptor_is_left_of_a_refusal(self) -> None:
+        self.directory.mkdir()
+        self.directory.chmod(0o777)
+        before = os.listdir("/proc/self/fd")
+        self.refused()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+
 OTHER_PROCESS = """
 import sys, time
-from kevy_elect.ballot import DirectoryLock
+from kevy_elect.directory import DirectoryLock
 from kevy_elect.errors import BallotError
 try:
     lock = DirectoryLock(sys.argv[1], "other")
@@ -298,6 +447,15 @@ class Locking(SynchronousTestCase):
         self.lock("n2")
         error = self.assertRaises(BallotError, DirectoryLock, self.directory, "n3")
         self.assertIn("n2", str(error))
+
+    def test_who_really_holds_it_is_named(self) -> None:
+        self.lock("n1").release()
+        with open(self.directory / "elect.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            (self.directory / "elect.lock").write_text("n1 (process 999999999)\n")
+            error = self.assertRaises(BallotError, DirectoryLock, self.directory, "n1")
+        self.assertIn(f"process {os.getpid()} (", str(error))
+        self.assertNotIn("999999999", str(error))
 
     def test_a_refused_one_does_not_disturb_the_holder(self) -> None:
         self.lock("n1")

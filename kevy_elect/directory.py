@@ -1,0 +1,147 @@
+"""A node's data directory: of one process at a time, and always the same one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from kevy_elect.errors import BallotError
+
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class DirectoryLock:
+    """Keeps a data directory for one process: two nodes with one ballot could vote twice.
+
+    Held by the operating system for as long as this object lives and the process
+    runs, so a crash leaves nothing to clean up. The directory stays open, and what is
+    done by its descriptor happens in it whatever becomes of its path.
+    """
+
+    FILE: Final = "elect.lock"
+
+    def __init__(self, directory: str | os.PathLike[str], node_id: str) -> None:
+        """Take the lock, making the directory if it is missing.
+
+        Raises BallotError, naming the directory and who holds it, if it is in use,
+        and also if the directory cannot be used or is not this user's alone to write.
+        """
+        self.directory = Path(os.path.abspath(directory))
+        self.path = self.directory / self.FILE
+        self._descriptors: list[int] = []
+        try:
+            make_directory(self.directory)
+            self._directory = self._keep(os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY))
+            self._check_private()
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._file = self._keep(os.open(self.FILE, flags, 0o600, dir_fd=self._directory))
+            os.fchmod(self._file, 0o600)
+            self._take(node_id)
+        except OSError as error:
+            self.release()
+            raise BallotError(
+                f"{self.directory} cannot be the data directory ({_where(error)}): "
+                "name a directory that this user can write, or one that can be made"
+            ) from error
+        except BaseException:
+            self.release()
+            raise
+
+    def _keep(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _check_private(self) -> None:
+        found = os.fstat(self._directory)
+        remedy = (
+            "or name one that can be made below it; a ballot that is here already, elect.meta, "
+            "must move there too"
+        )
+        if found.st_uid != os.geteuid():
+            raise BallotError(
+                f"the data directory {self.directory} belongs to user {found.st_uid}, and this "
+                f"node runs as user {os.geteuid()}: chown it, {remedy}"
+            )
+        if found.st_mode & _OTHERS_MAY_WRITE:
+            raise BallotError(
+                f"the data directory {self.directory} can be written by other users, who could "
+                f"replace this node's vote: chmod go-w, {remedy}"
+            )
+
+    def _take(self, node_id: str) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise BallotError(
+                f"the data directory {self.directory} is in use by {self._holder()}; "
+                f"node {node_id} needs a directory of its own"
+            ) from None
+        # On a full disk it cannot be told who holds the lock; it is held all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
+
+    def _holder(self) -> str:
+        """Who holds the lock: what the file says, unless the system knows better."""
+        said = os.pread(self._file, 100, 0).decode("ascii", "replace").strip()
+        process = _locker(self._file)
+        if process is None or said.endswith(f"(process {process})"):
+            return f"node {said or 'unknown'}"
+        return f"process {process} ({_program(process)}), which is no node that said so"
+
+    def descriptor(self) -> int:
+        """The directory's, to save in. Raises BallotError unless the directory's path still
+        leads to the lock taken here: else it was removed, unmounted or replaced, and
+        another process may have taken what is there now."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+            if os.path.samestat(there, os.fstat(self._file)):
+                return self._directory
+            what = "is another one than this node locked"
+        except OSError as error:
+            what = f"is gone ({error.strerror})"
+        raise BallotError(
+            f"{self.path} {what}: the data directory was removed, unmounted or replaced. Put the "
+            "directory back that was there when this node started, or restart the node once the "
+            "one that is there has its ballot"
+        )
+
+    def release(self) -> None:
+        """Let the directory go; harmless the second time."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def make_directory(directory: Path) -> None:
+    """Make it, for this user alone, and those that lead to it; no harm if it is there."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _where(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def _locker(file: int) -> int | None:
+    """The process that has locked this open file, None where the system does not tell."""
+    found = os.fstat(file)
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, process, inode, *_ = line.split()
+            if (kind, inode) == ("FLOCK", f"{device}:{found.st_ino}"):
+                return int(process)
+    return None
+
+
+def _program(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "of unknown name"
