@@ -137,6 +137,11 @@ def _default_ack_margin(config: ElectConfig) -> float:
     return config.down_after / 50
 
 
+def _default_lease_duration(config: ElectConfig) -> float:
+    least = config.down_after / 2  # for whoever gives too great an ack_margin, which is blamed
+    return max(config.down_after - config.ack_margin, least)
+
+
 @attrs.frozen(kw_only=True)
 class ElectConfig:
     """The timings, all in seconds. Every node of a cluster should use the same.
@@ -166,8 +171,12 @@ class ElectConfig:
     announce_interval: float = attrs.Factory(_default_announce_interval, takes_self=True)
     """A primary repeats its ANNOUNCE this often (R2); unless given 5 × hb_interval."""
     ack_margin: float = attrs.Factory(_default_ack_margin, takes_self=True)
-    """An acknowledged lease ends this much early, for clocks that run at different
-    rates; unless given down_after / 50."""
+    """An acknowledged lease ends at least this much before a voter's promise, for clocks
+    that run at different rates; at most down_after / 2, unless given down_after / 50."""
+    lease_duration: float = attrs.Factory(_default_lease_duration, takes_self=True)
+    """For so long an acknowledgement backs the lease (section 4); between
+    2 × hb_interval + pause_after and down_after − ack_margin, which it is unless given.
+    Less only while down_after is being changed."""
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(ElectConfig):
@@ -184,6 +193,23 @@ class ElectConfig:
             raise ConfigError(
                 f"lease_margin ({margin:g} s) must be at most down_after / 2 ({down / 2:g} s): "
                 "lower lease_margin or hb_interval, or raise down_after"
+            )
+        if _exceeds(self.ack_margin, down / 2):
+            raise ConfigError(
+                f"ack_margin ({self.ack_margin:g} s) must be at most down_after / 2 "
+                f"({down / 2:g} s): lower ack_margin or raise down_after"
+            )
+        lease, longest = self.lease_duration, down - self.ack_margin
+        if _exceeds(lease, longest):
+            raise ConfigError(
+                f"lease_duration ({lease:g} s) must be at most down_after − ack_margin "
+                f"({longest:g} s): lower lease_duration or raise down_after"
+            )
+        shortest = 2 * hb + self.pause_after
+        if _exceeds(shortest, lease):
+            raise ConfigError(
+                f"lease_duration ({lease:g} s) must be at least 2 × hb_interval + pause_after "
+                f"({shortest:g} s): raise lease_duration or lower hb_interval"
             )
 
     @staticmethod

@@ -25,7 +25,7 @@ class OnExit(Enum):
 def longest_grace(config: ElectConfig) -> float:
     """The longest time, in seconds, that children may take to stop with these timings; 0 or
     less if there is none."""
-    lease = config.down_after - max(config.lease_margin, config.ack_margin)
+    lease = min(config.lease_duration, config.down_after - config.lease_margin)
     return lease - LEAST_LEASE * config.hb_interval
 
 

@@ -97,17 +97,17 @@ class Peers:
         """Until when this node and enough peers make a quorum behind a primary of `epoch`.
 
         Every peer backs it up to a time of its own. One whose backing is known
-        exactly (`confirmed`, and it acknowledges): for down_after less ack_margin
-        from its confirmation (section 4). Any other: for down_after less
-        lease_margin from when it was last heard, if that was at `since` or later and
+        exactly (`confirmed`, and it acknowledges): for lease_duration from its
+        confirmation (section 4). Any other: for down_after less lease_margin, and at
+        most lease_duration, from when it was last heard, if that was at `since` or later and
         its epoch is not above ours (R8), and while this process runs (R9), which is
         certain up to `runs_until`.
         """
         needed = self.quorum - 1
         if needed == 0:
             return math.inf
-        exact = self._config.down_after - self._config.ack_margin
-        inferred = self._config.down_after - self._config.lease_margin
+        exact = self._config.lease_duration
+        inferred = min(exact, self._config.down_after - self._config.lease_margin)
         deadlines = []
         for view in self._views.values():
             if confirmed and view.acknowledging:

@@ -28,6 +28,7 @@ from kevy_elect.cli.printable import printable
 from kevy_elect.cli.responses import HEADER, Changes, Response, cells, state_of
 from kevy_elect.cli.tables import Grid, Page, open_board
 from kevy_elect.errors import ConfigError
+from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import EventStatus, PeerStatus, Status
 
 PEER_HEADER: Final = ("NODE", "PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS LINK", "OUR LINK")
@@ -37,6 +38,8 @@ INTERVAL: Final = 1.0
 """Seconds from one look of `--watch` to the next."""
 RECENT: Final = 8
 """Events, or changes, that are shown of each watch."""
+MAX_WARNING: Final = 500
+"""Characters of a warning that are shown."""
 MAX_ROWS: Final = 64
 """Peers that are shown of one node; it may claim more."""
 
@@ -152,14 +155,16 @@ class View:
 
     def as_object(self) -> dict[str, Any]:
         """For programs."""
-        judged = {"ok": self.problem is None, "problem": self.problem}
+        judged = {"ok": self.problem is None, "problem": self.problem, "warnings": self.warnings()}
         if self.alone:
             return judged | self._statuses()[0].as_object()
         return judged | {"nodes": [_as_object(response) for response in self.responses]}
 
     def page(self) -> Page:
         """For people."""
-        return [self.nodes(), self.links(), *self.remarks()] if self.alone else [self.nodes()]
+        if self.alone:
+            return [self.nodes(), self.links(), *self.remarks()]
+        return [self.nodes(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
         """A line for each that was asked."""
@@ -189,6 +194,15 @@ class View:
             for status in statuses
             for remark in _remarks(status)
         ]
+
+    def warnings(self) -> list[str]:
+        """What the settings of those that answered have against each other."""
+        settings = {printable(each.node_id): each.settings for each in self._statuses()}
+        return [printable(each, MAX_WARNING) for each in mixed_timings(settings)]
+
+    def warning_lines(self) -> list[str]:
+        """These for people."""
+        return [f"warning: {each}" for each in self.warnings()]
 
     def _statuses(self) -> list[Status]:
         """Those of the nodes that answered, each once, however often it was asked."""
@@ -347,7 +361,15 @@ def _watched(view: View, log: ChangeLog) -> Page:
     """What is worth a look: the nodes, what changed since the watch began, and what they tell."""
     log.note(view)
     links, remarks, events = view.links(), view.remarks(), view.events()
-    return [_headline(view), view.nodes(), log.page(), links, *remarks, events]
+    return [
+        _headline(view),
+        view.nodes(),
+        *view.warning_lines(),
+        log.page(),
+        links,
+        *remarks,
+        events,
+    ]
 
 
 def _headline(view: View) -> str:

@@ -17,6 +17,7 @@ from kevy_elect.ops.log import LogLines
 from kevy_elect.service.election import ElectionService
 from kevy_elect.settings.resolve import Configuration, MistakesError, grace_problem
 from kevy_elect.settings.table import NAMED, TIMINGS
+from kevy_elect.settings.timing_change import step_problem
 from kevy_elect.transport.security import security_of
 
 WHY: Final = "the configuration was reread"
@@ -26,8 +27,8 @@ class Reload(Service):
     """While it runs, SIGHUP rereads the configuration.
 
     Timings, keys, the hook, the offset command and the log level change at once; what else
-    changed is named in the log, and takes a restart. If anything is wrong with it, all stays
-    as it was.
+    changed is named in the log, and takes a restart. If anything is wrong with it, or
+    its timings take more than one step (`step_problem`), all stays as it was.
     """
 
     log = Logger()
@@ -75,6 +76,7 @@ class Reload(Service):
             return  # the signal came while the services were stopping
         try:
             new = self._read()
+            self._check_timings(new)
             self._check_running_command(new)
             changed = self._changed(new)
             self._apply(new, changed)
@@ -97,6 +99,12 @@ class Reload(Service):
             # A file of the same name has another key in it.
             changed.append("noise-key" if new.values["links"] == "noise" else "tls-cert")
         return changed
+
+    def _check_timings(self, new: Configuration) -> None:
+        """Raise ConfigError for timings that take more than one step from those in force."""
+        problem = step_problem(self._present.timings, new.timings)
+        if problem is not None:
+            raise ConfigError(problem)
 
     def _check_running_command(self, new: Configuration) -> None:
         """Raise ConfigError unless the command that runs, with its grace, can still be dead

@@ -270,6 +270,11 @@ SETTINGS: Final = (
         "Seconds by which a lease ends before others may take over",
         "the greater of down-after / 4 and 4 × hb-interval",
     ),
+    _timing(
+        "lease-duration",
+        "Seconds for which an acknowledgement backs the lease; for changing down-after",
+        "down-after less 1/50",
+    ),
     Setting(
         "log-level",
         Kind.CHOICE,

@@ -92,8 +92,9 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
 
     heard = tmp_path / "heard"
     hook = ["/bin/sh", "-c", f"echo $KEVY_NODE_ID of $KEVY_PRIMARY_ID: $KEVY_REASON >> {heard}"]
-    config.write(down_after=1.0, on_change=hook, log_level="debug", no_handover=True)
-    for node_id in [*"abc".replace(primary, ""), primary]:  # longer: the replicas first
+    longer = {"down_after": 1.0, "lease_duration": 0.49}  # the first step of growing
+    config.write(**longer, on_change=hook, log_level="debug", no_handover=True)
+    for node_id in "abc":
         reload(cluster[node_id])
         await goes_by(cluster[node_id], 1.0)
         await logged(cluster[node_id], "no-handover changed too, which needs a restart")
@@ -138,7 +139,7 @@ async def test_a_daemon_finds_its_file_again(
     pid = int(pidfile.read_text())
     try:
         await poll(alone.status)
-        config.write(down_after=1.0)
+        config.write(down_after=1.0, lease_duration=0.49)
         os.kill(pid, signal.SIGHUP)
         await goes_by(alone, 1.0)
     finally:

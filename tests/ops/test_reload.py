@@ -20,6 +20,7 @@ from kevy_elect.transport.channel import Security
 FILE = """\
 node-id = "a"
 peers = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103"
+lease-duration = 3.9  # for down-after from 4 s on
 """
 
 
@@ -162,6 +163,25 @@ class ReloadTests(ReloadCase):
             self.reread(service, text)
         self.assertEqual([config.down_after for config in self.election.used], [6, 5])
 
+    def test_down_after_changes_in_two_steps(self) -> None:
+        """The order that one node can see; `kevy-elect status` sees all of them."""
+        service = self.start("down-after = 5")
+        for text in ("down-after = 8", "down-after = 3"):
+            self.path.write_text(FILE.replace("lease-duration = 3.9", "") + text)
+            self.logged.clear()
+            service.reread()
+            self.assertEqual(self.election.used, [])
+            self.assertEqual(self.logged[0][0], LogLevel.critical)
+            self.assertIn("change it in two steps. First give all members", self.logged[0][1])
+        for lease, promise in ((3.9, 8), (7.84, 8), (2.9, 8), (2.9, 3)):
+            text = FILE.replace("3.9", str(lease)) + f"down-after = {promise}"
+            self.path.write_text(text)
+            service.reread()
+        self.assertEqual(
+            [(each.lease_duration, each.down_after) for each in self.election.used],
+            [(3.9, 8), (7.84, 8), (2.9, 8), (2.9, 3)],
+        )
+
     def test_a_shell_makes_another_command(self) -> None:
         service = self.start('on-change = "hook"')
         self.reread(service, 'on-change = "hook"\nshell = true')
@@ -188,8 +208,8 @@ class ReloadTests(ReloadCase):
         self.reread(service, 'down-after = 6\nlog-level = "warn"\nlisten = 1\nhook = "x"')
         self.assertEqual(self.applied(), ([], [], (), "info"))
         self.assertEqual([level for level, _ in self.logged], [LogLevel.critical] * 2)
-        self.assertIn(f"nothing of it is used: {self.path}:5: --listen 1", self.logged[0][1])
-        self.assertIn(f"{self.path}:6: hook: there is no such setting", self.logged[1][1])
+        self.assertIn(f"nothing of it is used: {self.path}:6: --listen 1", self.logged[0][1])
+        self.assertIn(f"{self.path}:7: hook: there is no such setting", self.logged[1][1])
         self.reread(service, "down-after = 6")
         self.assertEqual([config.down_after for config in self.election.used], [6])
 

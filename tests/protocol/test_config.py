@@ -161,6 +161,7 @@ class Timings(SynchronousTestCase):
             "candidate_step": 0.4,
             "announce_interval": 1.0,
             "ack_margin": 0.1,
+            "lease_duration": 4.9,
         }
         actual = attrs.asdict(ElectConfig())
         self.assertEqual(set(actual), set(expected))
@@ -174,6 +175,7 @@ class Timings(SynchronousTestCase):
         self.assertEqual(config.candidate_step, 2.0)
         self.assertEqual(config.announce_interval, 5.0)
         self.assertEqual(config.ack_margin, 0.2)
+        self.assertEqual(config.lease_duration, 9.8)
 
     def test_the_lease_margin_follows_down_after_when_that_is_long(self) -> None:
         self.assertEqual(ElectConfig(hb_interval=1.0, down_after=100.0).lease_margin, 25.0)
@@ -215,6 +217,22 @@ class Timings(SynchronousTestCase):
     def test_the_lease_margin_is_at_most_half_of_down_after(self) -> None:
         self.refused("lease_margin", "down_after / 2", lease_margin=2.51)
         ElectConfig(lease_margin=2.5)
+
+    def test_the_ack_margin_is_at_most_half_of_down_after(self) -> None:
+        """A greater one would leave no lease that anybody could write under."""
+        self.refused("ack_margin", "down_after / 2", ack_margin=6.0)
+        ElectConfig(ack_margin=2.5)
+
+    def test_the_lease_ends_before_the_promise_that_it_rests_on(self) -> None:
+        self.refused("lease_duration", "down_after − ack_margin", lease_duration=4.91)
+        self.refused(
+            "lease_duration", "down_after − ack_margin (4 s)", ack_margin=1, lease_duration=5
+        )
+        ElectConfig(lease_duration=4.9)
+
+    def test_the_lease_lasts_for_two_heartbeats_and_a_pause(self) -> None:
+        self.refused("lease_duration", "2 × hb_interval + pause_after", lease_duration=0.79)
+        ElectConfig(lease_duration=0.8)
 
     def test_the_default_margin_is_checked_too(self) -> None:
         self.refused("lease_margin", "down_after / 2", hb_interval=0.2, down_after=1.5)
