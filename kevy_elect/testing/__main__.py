@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     for mode, text in (
         (Mode.INFERRED, "nobody acknowledges: leases are inferred (R8)"),
         (Mode.PARTLY, "some acknowledge"),
+        (Mode.MIXED, "some run the existing implementation"),
     ):
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument(
@@ -65,6 +66,11 @@ def _explore(seeds: range, nodes: int, mode: Mode, jobs: int) -> int:
 
 def _summarized(summary: Summary, nodes: int, mode: Mode) -> str:
     settled = summary.settled_within
+    theirs = "".join(
+        f"\n  broken by nodes of the existing implementation: {promise} in {count} schedules"
+        for promise, count in sorted(summary.broken_by_theirs.items())
+    )
+    writers = ", ".join(f"{length:.2f} s {kind}" for kind, length in summary.dual_writable.items())
     return (
         f"{nodes} nodes, {mode}: {summary.schedules} schedules in {summary.took:.1f} s, "
         f"{summary.per_second:.0f} a second\n"
@@ -72,7 +78,7 @@ def _summarized(summary: Summary, nodes: int, mode: Mode) -> str:
         f"  settled when the last fault ended: {summary.undisturbed}\n"
         f"  settled after it: median {settled(0.5):.2f} s, 99 % {settled(0.99):.2f} s, "
         f"longest {settled(1):.2f} s\n"
-        f"  two writers: for {summary.dual_writable:.2f} s at most"
+        f"  two writers at most for: {writers}{theirs}"
     )
 
 

@@ -6,7 +6,9 @@ how the cluster or the elector came to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from kevy_elect.config import ElectConfig, quorum
@@ -31,13 +33,29 @@ class Watched(Protocol):
     def note(self, who: str, text: str) -> None: ...
 
 
-class Violation(AssertionError):  # noqa: N818
-    """A promise that was broken `at` so many virtual seconds."""
+class Whose(enum.StrEnum):
+    """Whose nodes took part: ours, those of the existing implementation, or both."""
 
-    def __init__(self, at: float, promise: str, text: str) -> None:
+    OURS = "ours"
+    THEIRS = "theirs"
+    BOTH = "both"
+
+
+def whose(nodes: Iterable[SimulatedNode]) -> Whose:
+    kinds = {node.legacy for node in nodes}
+    if len(kinds) > 1:
+        return Whose.BOTH
+    return Whose.THEIRS if True in kinds else Whose.OURS
+
+
+class Violation(AssertionError):  # noqa: N818
+    """A promise that was broken `at` so many virtual seconds, by whose nodes."""
+
+    def __init__(self, at: float, promise: str, text: str, by: Whose = Whose.OURS) -> None:
         super().__init__(f"{promise} at {at:.4f} s: {text}")
         self.at = at
         self.promise = promise
+        self.by = by
 
 
 class Checker:
@@ -64,8 +82,9 @@ class Checker:
     def resigned(self, node: SimulatedNode) -> None:
         """`node` gave up its role because it was told to."""
 
-    def violated(self, text: str) -> None:
-        self.violations.append(Violation(self.cluster.now, self.promise, text))
+    def violated(self, text: str, *nodes: SimulatedNode) -> None:
+        """`nodes` broke the promise."""
+        self.violations.append(Violation(self.cluster.now, self.promise, text, whose(nodes)))
         self.cluster.note("!", f"{self.promise}: {text}")
 
 
@@ -83,7 +102,8 @@ class OnePrimaryPerEpoch(Checker):
         if type(message) is Announce:
             elected = self.elected.setdefault(message.epoch, node.node_id)
             if elected != node.node_id:
-                self.violated(f"{elected} and {node.node_id} were elected in epoch {message.epoch}")
+                text = f"{elected} and {node.node_id} were elected in epoch {message.epoch}"
+                self.violated(text, self.cluster.nodes[elected], node)
 
 
 class EpochsRise(Checker):
@@ -100,14 +120,14 @@ class EpochsRise(Checker):
         before = self._saved.get(node.node_id, 0)
         self._saved[node.node_id] = epoch
         if epoch < before:
-            self.violated(f"{node.node_id} saved epoch {epoch} after {before}")
+            self.violated(f"{node.node_id} saved epoch {epoch} after {before}", node)
 
     def ran(self, node: SimulatedNode) -> None:
         life = node.life, node.machine.epoch
         before = self._running.get(node.node_id, (0, 0))
         self._running[node.node_id] = life
         if life < before:
-            self.violated(f"{node.node_id} went from epoch {before[1]} to {life[1]}")
+            self.violated(f"{node.node_id} went from epoch {before[1]} to {life[1]}", node)
 
 
 class OneVotePerEpoch(Checker):
@@ -135,7 +155,8 @@ class OneVotePerEpoch(Checker):
         if node.disk.load() != (epoch, candidate):
             self.violated(
                 f"{node.node_id} backs {candidate} in epoch {epoch}, its disk says "
-                f"{node.disk.load()}"
+                f"{node.disk.load()}",
+                node,
             )
         voter = node.node_id
         before = self._votes.setdefault((voter, epoch), candidate)
@@ -145,42 +166,45 @@ class OneVotePerEpoch(Checker):
         offered = self._offered.get((candidate, epoch), 0)
         withdraws = is_better((candidate, offered), (voter, node.machine.repl_offset))
         if before != voter or not withdraws:
-            self.violated(f"{voter} backs {before} and {candidate} in epoch {epoch}")
+            self.violated(f"{voter} backs {before} and {candidate} in epoch {epoch}", node)
 
 
 class OneWriter(Checker):
-    """Never may two nodes write at the same instant, each asked at its own clock.
+    """Never may two nodes of ours write at the same instant, each asked at its own clock.
 
     A node begins to be writable in an event of its own, so it is enough to look
     around whenever the node that ran can write. A paused process is asked like
     any other: it could wake up right at a write.
 
-    Where that is not promised it is measured all the same.
+    Where that is not promised it is measured all the same, and so it is where one
+    or both are of the existing implementation, whose primaries write without a lease.
     """
 
     promise = "one writer"
 
     def __init__(self) -> None:
         super().__init__()
-        self.longest = 0.0
-        """The longest time for which two nodes could write, in virtual seconds."""
-        self._since: float | None = None
+        self.longest = dict.fromkeys(Whose, 0.0)
+        """The longest time for which two nodes could write, in virtual seconds, by whose."""
+        self._since: dict[Whose, float] = {}
 
     def ran(self, node: SimulatedNode) -> None:
-        if self._since is not None:
-            self._measure()
-        elif node.machine.role is Role.PRIMARY and node.can_write():
-            writers = self.cluster.writers()
-            if len(writers) > 1:
-                self._since = self.cluster.now
-                if self.cluster.promises_one_writer:
-                    self.violated(f"{' and '.join(writers)} can write")
+        writes = node.machine.role is Role.PRIMARY and node.can_write()
+        if writes or self._since:
+            self._look(self.cluster.writers())
 
-    def _measure(self) -> None:
-        assert self._since is not None
-        self.longest = max(self.longest, self.cluster.now - self._since)
-        if len(self.cluster.writers()) < 2:
-            self._since = None
+    def _look(self, writers: list[str]) -> None:
+        now, since, nodes = self.cluster.now, self._since, self.cluster.nodes
+        pairs = {whose((nodes[a], nodes[b])) for a, b in itertools.combinations(writers, 2)}
+        for kind in [*since]:
+            self.longest[kind] = max(self.longest[kind], now - since[kind])
+            if kind not in pairs:
+                del since[kind]
+        for kind in pairs - since.keys():
+            since[kind] = now
+            if kind is Whose.OURS and self.cluster.promises_one_writer:
+                ours = [nodes[writer] for writer in writers if not nodes[writer].legacy]
+                self.violated(f"{' and '.join(n.node_id for n in ours)} can write", *ours)
 
 
 class HealthyPrimaryStays(Checker):
@@ -218,7 +242,7 @@ class HealthyPrimaryStays(Checker):
 
     def ran(self, node: SimulatedNode) -> None:
         if self._leader is None:
-            if node.machine.role is Role.PRIMARY and node.can_write():
+            if not node.legacy and node.machine.role is Role.PRIMARY and node.can_write():
                 self._consider(node)
         elif node is self._leader:
             self._verify(node)
@@ -243,7 +267,8 @@ class HealthyPrimaryStays(Checker):
             followers = ", ".join(node.node_id for node in self._followers)
             self.violated(
                 f"{leader.node_id}, primary of epoch {self._epoch}, was deposed "
-                f"despite healthy links to {followers}"
+                f"despite healthy links to {followers}",
+                leader,
             )
         self._release()
 

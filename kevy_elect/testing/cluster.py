@@ -24,6 +24,7 @@ from kevy_elect.testing.checkers import Checker, Violation, default_checkers
 from kevy_elect.testing.legacy import LegacyNode, constant_jitter
 from kevy_elect.testing.network import Connection, Loss, Network, Stream
 from kevy_elect.testing.node import NodeSnapshot, Observer, SimulatedNode
+from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
 
 TICK_JITTER: Final = 0.1
@@ -58,6 +59,7 @@ class SimulatedCluster:
         checkers: Sequence[Checker] | None = None,
         raising: bool = True,
         elector: type[Elector] = Elector,
+        outbox: type[Outbox] = Outbox,
     ) -> None:
         """Raises ValueError for `witnesses`, `silent` or `legacy` nodes that are no nodes."""
         names = [f"n{n + 1}" for n in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -68,7 +70,7 @@ class SimulatedCluster:
         self.trace: list[str] = []
         self.tracing = True
         self.checkers = default_checkers() if checkers is None else checkers
-        self.promises_one_writer = True
+        self.promises_one_writer = not legacy
         self.rng = random.Random(str(seed))
         self._raising = raising
         self._elector = elector
@@ -82,6 +84,7 @@ class SimulatedCluster:
                 name,
                 config,
                 legacy=name in legacy,
+                outbox=outbox,
                 time=lambda: self._now,
                 clock_offset=self.rng.uniform(0, 10_000),
                 clock_rate=1 + self.rng.uniform(-clock_drift, clock_drift),
@@ -207,7 +210,7 @@ class SimulatedCluster:
     def cut_one_way(self, source: str, target: str) -> None:
         """Let nothing of `source` reach `target`; the other direction is left as it is.
 
-        Unless all nodes acknowledge, two writers are possible from here on (R8).
+        Unless all nodes acknowledge, two writers of ours are possible from here on (R8).
         """
         self._fault(f"cut {source} -> {target}")
         if not all(node.acknowledges for node in self.nodes.values()):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
 import attrs
 
+from kevy_elect.testing.checkers import Whose
 from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
 
 BATCH: Final = 50
@@ -22,9 +24,13 @@ class Result:
     """What is kept of one schedule; times in virtual seconds."""
 
     seed: int
+    theirs: int
+    """How many nodes ran the existing implementation."""
     violations: tuple[str, ...]
+    broken_by_theirs: tuple[str, ...]
+    """The promises that nodes of the existing implementation broke among themselves."""
     settled_after: float | None
-    dual_writable: float
+    dual_writable: Mapping[Whose, float]
 
 
 @attrs.frozen
@@ -35,7 +41,10 @@ class Summary:
     took: float
     failures: tuple[Result, ...]
     settling: tuple[float, ...]
-    dual_writable: float
+    dual_writable: Mapping[Whose, float]
+    """The longest time for which two nodes could write, by whose they were."""
+    broken_by_theirs: Mapping[str, int]
+    """In how many schedules they broke which promise."""
 
     @property
     def per_second(self) -> float:
@@ -61,7 +70,11 @@ def explore(seeds: range, nodes: int, mode: Mode, jobs: int = 1) -> Summary:
         took=time.perf_counter() - began,
         failures=tuple(result for result in results if result.violations),
         settling=tuple(sorted(r.settled_after for r in results if r.settled_after is not None)),
-        dual_writable=max((result.dual_writable for result in results), default=0.0),
+        dual_writable={
+            kind: max((result.dual_writable[kind] for result in results), default=0.0)
+            for kind in Whose
+        },
+        broken_by_theirs=Counter(p for result in results for p in set(result.broken_by_theirs)),
     )
 
 
@@ -87,7 +100,9 @@ def _run(seed: int, nodes: int, mode: Mode) -> Result:
     outcome = run_schedule(draw_schedule(seed, nodes, mode))
     return Result(
         seed,
-        tuple(map(str, outcome.violations)),
+        len(outcome.schedule.legacy),
+        tuple(map(str, outcome.ours)),
+        tuple(v.promise for v in outcome.violations if v.by is Whose.THEIRS),
         outcome.settled_after,
         outcome.dual_writable,
     )

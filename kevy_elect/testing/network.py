@@ -51,9 +51,10 @@ class Host:
     from a write that is lost.
     """
 
-    def __init__(self, node_id: str, legacy: bool = False) -> None:
+    def __init__(self, node_id: str, legacy: bool, outbox: type[Outbox]) -> None:
         self.node_id = node_id
         self.legacy = legacy
+        self.new_outbox: type[Outbox] | type[Backlog] = Backlog if legacy else outbox
         self.acknowledges = not legacy
         self.life = 0  # one more with every crash
         self.running = False
@@ -74,14 +75,11 @@ class Link:
         self.dialler = dialler
         self.acceptor = acceptor
         self.connection: Connection | None = None
-        self.outbox = self.new_outbox()
+        self.outbox = dialler.new_outbox()
         self.retry_at = 0.0
         self.cut = False  # this direction only
         self.cut_at = 0.0
         self.waiting: list[Stream] = []  # what is stuck in the cut
-
-    def new_outbox(self) -> Outbox | Backlog:
-        return Backlog() if self.dialler.legacy else Outbox()
 
     def is_up(self) -> bool:
         """Whether a packet and its answer get through."""
@@ -280,7 +278,7 @@ class Network:
         host.waiting.clear()
         for link in host.links.values():
             self.reset(link, straggle)
-            link.outbox = link.new_outbox()
+            link.outbox = host.new_outbox()
 
     def _release(self, waiting: list[Stream]) -> None:
         for stream in waiting:

@@ -13,6 +13,7 @@ from kevy_elect.errors import BallotError
 from kevy_elect.messages import Message, Outbound, Role
 from kevy_elect.testing.legacy import LegacyNode
 from kevy_elect.testing.network import Host
+from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
 
 
@@ -69,6 +70,8 @@ class SimulatedDisk:
 
     def save(self, epoch: int, voted_for: str | None) -> None:
         if self.broken:
+            if self._node.legacy:
+                return  # the existing implementation goes on as if nothing were wrong
             raise BallotError("the simulated disk refuses to save")
         self._saved = (epoch, voted_for)
         self._on_saved(self._node, epoch, voted_for)
@@ -90,12 +93,13 @@ class SimulatedNode(Host):
         config: ElectConfig,
         *,
         legacy: bool,
+        outbox: type[Outbox],
         time: Callable[[], float],
         clock_offset: float,
         clock_rate: float,
         saved: Saved,
     ) -> None:
-        super().__init__(node_id, legacy)
+        super().__init__(node_id, legacy, outbox)
         self.config = config
         self.disk = SimulatedDisk(self, saved)
         self.observers: list[Observer] = []

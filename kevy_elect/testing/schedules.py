@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.elector import Elector
-from kevy_elect.testing.checkers import OneWriter, Violation, default_checkers
+from kevy_elect.testing.checkers import OneWriter, Violation, Whose, default_checkers
 from kevy_elect.testing.cluster import SimulatedCluster
 
 COARSE: Final = ElectConfig(
@@ -31,11 +31,13 @@ STAYS_FOR: Final = 4.0
 
 
 class Mode(enum.StrEnum):
-    """How primaries know of their leases: nodes acknowledge, all, none or some of them."""
+    """How primaries know of their leases: nodes acknowledge, all, none or some of them;
+    in mixed clusters those that do not run the existing implementation."""
 
     ACKNOWLEDGED = "acknowledged"
     INFERRED = "inferred"
     PARTLY = "partly"
+    MIXED = "mixed"
 
 
 @attrs.frozen
@@ -58,6 +60,7 @@ class Schedule:
     nodes: int
     mode: Mode
     silent: Collection[str]
+    legacy: Collection[str]
     witnesses: Collection[str]
     max_delay: float
     begins_at: float
@@ -72,8 +75,14 @@ class Outcome:
     schedule: Schedule
     violations: Sequence[Violation]
     settled_after: float | None
-    dual_writable: float
+    dual_writable: Mapping[Whose, float]
+    """For how long two nodes could write, by whose they were."""
     trace: Sequence[str]
+
+    @property
+    def ours(self) -> list[Violation]:
+        """The violations in which nodes of ours took part."""
+        return [violation for violation in self.violations if violation.by is not Whose.THEIRS]
 
 
 def draw_schedule(seed: int, nodes: int, mode: Mode = Mode.ACKNOWLEDGED) -> Schedule:
@@ -92,7 +101,7 @@ class _Draw:
         self.at = 0.0
         # R8 alone wants links that fail in both directions at once and, when up,
         # stay up for a heartbeat.
-        self.careful = mode is not Mode.ACKNOWLEDGED
+        self.careful = mode in (Mode.INFERRED, Mode.PARTLY)
 
     def schedule(self) -> Schedule:
         rng = self.rng
@@ -104,6 +113,7 @@ class _Draw:
             nodes=len(self.names),
             mode=self.mode,
             silent=self._silent(),
+            legacy=self._legacy(),
             witnesses=[self.names[-1]] if rng.random() < 0.1 else [],
             max_delay=rng.choice((0.02, 0.2, 0.4)) * COARSE.hb_interval,
             begins_at=begins_at,
@@ -112,11 +122,17 @@ class _Draw:
         )
 
     def _silent(self) -> Collection[str]:
-        if self.mode is Mode.ACKNOWLEDGED:
-            return []
         if self.mode is Mode.INFERRED:
             return self.names
-        return self.rng.sample(self.names, self.rng.randint(1, len(self.names) - 1))
+        if self.mode is Mode.PARTLY:
+            return self.rng.sample(self.names, self.rng.randint(1, len(self.names) - 1))
+        return []
+
+    def _legacy(self) -> Collection[str]:
+        """As many as the seed says, so that consecutive seeds go through all mixes."""
+        if self.mode is not Mode.MIXED:
+            return []
+        return self.rng.sample(self.names, 1 + self.seed % (len(self.names) - 1))
 
     def _faults(self, count: int) -> Iterator[Fault]:
         """A few kinds of mishap for each schedule: all kinds at once undo each other."""
@@ -246,6 +262,7 @@ def run_schedule(
         COARSE,
         seed=f"{schedule.seed} {schedule.nodes} {schedule.mode}",
         silent=schedule.silent,
+        legacy=schedule.legacy,
         witnesses=schedule.witnesses,
         max_delay=schedule.max_delay,
         checkers=checkers,
@@ -284,12 +301,19 @@ def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
     while settled is None or cluster.now < since + STAYS_FOR:
         if since - healed_at > SETTLES_WITHIN:
             text = f"no lasting primary in {SETTLES_WITHIN:g} s without faults"
-            return None, [Violation(cluster.now, "settling", text)]
+            by = Whose.THEIRS if _theirs_disagree(cluster) else Whose.OURS
+            return None, [Violation(cluster.now, "settling", text, by)]
         cluster.advance(COARSE.hb_interval / 4)
         found = _leader_and_epoch(cluster)
         if found is None or found != settled:
             settled, since = found, cluster.now
     return since - healed_at, []
+
+
+def _theirs_disagree(cluster: SimulatedCluster) -> bool:
+    """Whether nodes of the existing implementation follow different primaries: of that they
+    are not always cured, whatever ours do."""
+    return len({n.machine.current_primary for n in cluster.nodes.values() if n.legacy}) > 1
 
 
 def _leader_and_epoch(cluster: SimulatedCluster) -> tuple[str, int] | None:

@@ -1,0 +1,175 @@
+"""Clusters of ours and of the existing implementation: what becomes of them after a mishap.
+
+    python -m kevy_elect.testing.mixed --seeds 500
+
+prints a table: for every mix of 3 and 5 nodes, in how many of so many clusters it
+ended well, with all remedies of the protocol and with each of them taken out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from kevy_elect.elector import Elector
+from kevy_elect.messages import Message, Role
+from kevy_elect.testing.cluster import SimulatedCluster
+from kevy_elect.testing.schedules import COARSE, SETTLES_WITHIN
+from kevy_elect.transport.outbox import Outbox
+
+STEP: Final = COARSE.hb_interval / 4
+"""Virtual seconds between two looks."""
+FOLLOWS_WITHIN: Final = 3 * COARSE.down_after
+"""Virtual seconds in which a node of theirs that starts must follow the primary."""
+
+
+class Mishap(enum.StrEnum):
+    """What happens, beside healthy links, to a cluster whose primary is one of ours."""
+
+    RESTART_OF_THEIRS = "theirs restarts"
+    STEP_DOWN = "ours steps down"
+    CRASH = "ours crashes"
+    RESTART = "ours restarts"
+
+
+class End(enum.StrEnum):
+    """How it ended."""
+
+    WELL = "well"
+    DEPOSED = "primary deposed"
+    LEFT_BEHIND = "left behind"
+    LEADERLESS = "leaderless"
+
+
+@attrs.frozen
+class Remedies:
+    """The protocol's remedies for life beside the existing implementation, or all but one."""
+
+    name: str
+    elector: type[Elector] = Elector
+    outbox: type[Outbox] = Outbox
+
+
+class _Unordered(Outbox):
+    """A queue in which a heartbeat waits its turn, and an ANNOUNCE for nothing."""
+
+    def take(self, beaten: bool = True) -> Message | None:
+        return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
+
+
+VARIANTS: Final = (
+    Remedies("all remedies"),
+    Remedies("no heartbeat first (R2)", outbox=_Unordered),
+)
+
+
+def run(seed: int, nodes: int, theirs: int, mishap: Mishap, remedies: Remedies) -> End:
+    """Let this happen to one cluster, of which `theirs` run the existing implementation."""
+    return _Trial(seed, nodes, theirs, remedies).run(mishap)
+
+
+class _Trial:
+    """One cluster, settled on a primary of ours that has no more data than the others."""
+
+    def __init__(self, seed: int, nodes: int, theirs: int, remedies: Remedies) -> None:
+        self.rng = random.Random(f"{seed} {nodes} {theirs}")
+        names = [f"n{number + 1}" for number in range(nodes)]
+        self.theirs = self.rng.sample(names, theirs)
+        self.primary = self.rng.choice([name for name in names if name not in self.theirs])
+        self.cluster = cluster = SimulatedCluster(
+            names,
+            COARSE,
+            seed=f"{seed} {nodes} {theirs}",
+            legacy=self.theirs,
+            checkers=(),
+            elector=remedies.elector,
+            outbox=remedies.outbox,
+        )
+        cluster.tracing = False
+        cluster.set_repl_offset(self.primary, 1)
+        cluster.settle()
+        cluster.set_repl_offset(self.primary, 0)
+        cluster.advance(self.rng.uniform(1, 2) * COARSE.down_after)
+
+    def run(self, mishap: Mishap) -> End:
+        cluster, downtime = self.cluster, self.rng.uniform(0, 2) * COARSE.down_after
+        match mishap:
+            case Mishap.RESTART_OF_THEIRS:
+                victim = self.rng.choice(self.theirs)
+                cluster.crash(victim)
+                if self._is_deposed_within(downtime):
+                    return End.DEPOSED
+                cluster.restart(victim)
+                if self._is_deposed_within(FOLLOWS_WITHIN):
+                    return End.DEPOSED
+                follows = cluster.snapshot(victim).current_primary == self.primary
+                return End.WELL if follows else End.LEFT_BEHIND
+            case Mishap.STEP_DOWN:
+                cluster.step_down(self.primary)
+            case Mishap.CRASH:
+                cluster.crash(self.primary)
+            case Mishap.RESTART:
+                cluster.crash(self.primary)
+                cluster.advance(downtime)
+                cluster.restart(self.primary)
+        return End.WELL if self._agree_within(SETTLES_WITHIN) else End.LEADERLESS
+
+    def _steps(self, seconds: float) -> Iterator[None]:
+        ends_at = self.cluster.now + seconds
+        while self.cluster.now < ends_at:
+            self.cluster.advance(STEP)
+            yield
+
+    def _is_deposed_within(self, seconds: float) -> bool:
+        node = self.cluster.nodes[self.primary]
+        return any(node.machine.role is not Role.PRIMARY for _ in self._steps(seconds))
+
+    def _agree_within(self, seconds: float) -> bool:
+        return any(self._agree() for _ in self._steps(seconds))
+
+    def _agree(self) -> bool:
+        """Whether one of those that run leads, and all of them follow it."""
+        running = self.cluster.running()
+        followed = {node.machine.current_primary for node in running}
+        leaders = {node.node_id for node in running if node.machine.role is Role.PRIMARY}
+        return len(followed) == 1 and followed == leaders
+
+
+def measure(seeds: range, nodes: int, theirs: int, remedies: Remedies) -> dict[Mishap, int]:
+    """In how many clusters of this mix each mishap ended well."""
+    return {
+        mishap: sum(run(seed, nodes, theirs, mishap, remedies) is End.WELL for seed in seeds)
+        for mishap in Mishap
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 1 if anything ended badly although all remedies were there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m kevy_elect.testing.mixed",
+        description="What becomes of clusters of ours and of the existing implementation.",
+    )
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="clusters of each mix")
+    seeds = range(parser.parse_args(arguments).seeds)
+    bad = 0
+    print(f"| remedies | ours + theirs | {' | '.join(Mishap)} |")
+    print("|---" * (2 + len(Mishap)) + "|")
+    for remedies in VARIANTS:
+        for nodes in (3, 5):
+            for theirs in range(1, nodes):
+                well = measure(seeds, nodes, theirs, remedies)
+                cells = " | ".join(f"{100 * count / len(seeds):g} %" for count in well.values())
+                print(f"| {remedies.name} | {nodes - theirs} + {theirs} | {cells} |", flush=True)
+                if remedies is VARIANTS[0] and min(well.values()) < len(seeds):
+                    bad = 1
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main())
