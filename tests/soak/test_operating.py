@@ -31,7 +31,9 @@ QUICK = ElectConfig(
     election_backoff=0.1,
     election_backoff_jitter=0.4,
 )
-SLOW = attrs.evolve(QUICK, down_after=1.0, lease_margin=0.25, ack_margin=0.02)
+SLOW = attrs.evolve(QUICK, down_after=1.0, lease_margin=0.25, ack_margin=0.02, lease_duration=0.98)
+BETWEEN = attrs.evolve(SLOW, lease_duration=QUICK.lease_duration)
+"""The first step of growing, and of shrinking: the longer promise, the shorter lease."""
 LONG = 4.0
 """Seconds in which anything that is to happen has happened, at these timings."""
 
@@ -322,18 +324,33 @@ class LostBallotTests(SynchronousTestCase):
 
 
 class TimingsTests(SynchronousTestCase):
-    """Change the timings: n1 is primary, and down_after grows."""
+    """Change the timings: down_after grows and shrinks, while whatever else happens."""
 
-    def reload(self, cluster: SimulatedCluster, *names: str) -> None:
-        for name in names:
-            cluster.use_timings(name, SLOW)
+    def test_in_one_step_a_failover_in_between_can_make_two_writers(self) -> None:
+        """n2 leads with the longer lease, and n1 promises less."""
+        cluster = self.failed_over_within(SLOW)
+        with self.assertRaises(Violation) as caught:
+            self.cut_off_twice(cluster)
+        self.assertEqual(caught.exception.promise, OneWriter.promise)
 
-    def lose_primary(self, cluster: SimulatedCluster) -> None:
-        """n1 goes and comes back, with the old timings."""
+    def test_in_two_steps_it_cannot(self) -> None:
+        cluster = self.failed_over_within(BETWEEN)
+        self.cut_off_twice(cluster)
+        cluster.heal()
+        cluster.settle()
+
+    def failed_over_within(self, step: ElectConfig) -> SimulatedCluster:
+        """n2 and n3 took the step, n1 failed and came back without it: n2 is primary."""
+        cluster = SimulatedCluster(3, QUICK, seed=1, checkers=[OneWriter()])
+        self.assertEqual(cluster.settle(), "n1")
+        for name in ("n2", "n3"):
+            cluster.use_timings(name, step)
         cluster.crash("n1")
         cluster.advance(LONG)
         cluster.restart("n1")
         cluster.advance(LONG)
+        self.assertEqual(cluster.writers(), ["n2"])
+        return cluster
 
     def cut_off_twice(self, cluster: SimulatedCluster) -> None:
         """n2 is left by n3 first, and by n1, on which its lease then hangs, later."""
@@ -342,32 +359,49 @@ class TimingsTests(SynchronousTestCase):
         cluster.cut("n2", "n1")
         cluster.advance(LONG)
 
-    def test_a_failover_in_between_can_make_two_writers(self) -> None:
-        cluster = SimulatedCluster(3, QUICK, seed=1)
-        self.assertEqual(cluster.settle(), "n1")
-        self.reload(cluster, "n2", "n3")
-        self.lose_primary(cluster)
-        self.assertEqual(cluster.writers(), ["n2"])
+    def test_two_steps_hold_whatever_fails_in_between(self) -> None:
+        for seed in range(40):
+            self.change(seed, [BETWEEN, SLOW, BETWEEN, QUICK])
+
+    def test_one_step_does_not(self) -> None:
+        """The same faults, so that the test before this one is known to be able to fail."""
         with self.assertRaises(Violation) as caught:
-            self.cut_off_twice(cluster)
+            for seed in range(200):
+                self.change(seed, [SLOW, QUICK])
         self.assertEqual(caught.exception.promise, OneWriter.promise)
 
-    def test_replicas_that_stand_aside_meanwhile_cannot(self) -> None:
-        cluster = SimulatedCluster(3, QUICK, seed=1)
-        self.assertEqual(cluster.settle(), "n1")
-        for name in ("n2", "n3"):
-            node = cluster.nodes[name]
-            node.elector.stand_aside(node.clock(), 100.0)
-        self.reload(cluster, "n2", "n3")
-        self.lose_primary(cluster)
-        self.assertEqual(cluster.writers(), ["n1"])
-        self.cut_off_twice(cluster)
+    def change(self, seed: int, steps: list[ElectConfig]) -> None:
+        """Give each member one step after another, with faults between any two members."""
+        rng = random.Random(seed)
+        cluster = SimulatedCluster(3, QUICK, seed=seed, checkers=[OneWriter()])
+        cluster.settle()
+        names = list(cluster.nodes)
+        for step in steps:
+            for name in rng.sample(names, len(names)):
+                cluster.use_timings(name, step)
+                for _ in range(rng.randrange(4)):
+                    self.disturb(cluster, rng)
+            cluster.heal()
+            self.restart_all(cluster)
+            cluster.settle()
 
-    def test_once_all_have_it_they_need_not(self) -> None:
-        cluster = SimulatedCluster(3, QUICK, seed=1)
-        self.assertEqual(cluster.settle(), "n1")
-        self.reload(cluster, "n2", "n3")
-        self.lose_primary(cluster)
-        self.reload(cluster, "n1")
-        cluster.advance(LONG)
-        self.cut_off_twice(cluster)
+    def disturb(self, cluster: SimulatedCluster, rng: random.Random) -> None:
+        one, other = rng.sample(list(cluster.nodes), 2)
+        down = [name for name, node in cluster.nodes.items() if not node.running]
+        match rng.randrange(5):
+            case 0 if not down:
+                cluster.crash(one)
+            case 1:
+                self.restart_all(cluster)
+            case 2:
+                cluster.heal()
+            case 3:
+                cluster.cut_one_way(one, other)
+            case _:
+                cluster.cut(one, other)
+        cluster.advance(rng.uniform(0.0, 2.0))
+
+    def restart_all(self, cluster: SimulatedCluster) -> None:
+        for name, node in cluster.nodes.items():
+            if not node.running:
+                cluster.restart(name)
