@@ -249,6 +249,18 @@ def parse_advertised(text: str) -> str:
     return join_host_port(host, port)
 
 
+def parse_host(text: str) -> str:
+    """The host of `host:port`, or of what is only a host; an IPv6 address without brackets."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address, and no name."""
+    return _ip(host) is not None
+
+
 def is_wildcard(host: str) -> bool:
     """Whether `host` stands for every address of the machine."""
     address = _ip(host)

@@ -21,7 +21,7 @@ from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
-from kevy_elect.config import Cluster, ElectConfig
+from kevy_elect.config import Cluster, ElectConfig, parse_host
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
@@ -104,11 +104,15 @@ class Options(usage.Options):
     def opt_http_peers(self, pages: str) -> None:
         self._lists.setdefault("http-peers", []).append(pages)
 
+    def opt_http_host(self, names: str) -> None:
+        self._lists.setdefault("http-host", []).append(names)
+
     def opt_peer_keys(self, keys: str) -> None:
         self._lists.setdefault("peer-keys", []).append(keys)
 
     opt_peers.__doc__ = NAMED["peers"].help
     opt_http_peers.__doc__ = NAMED["http-peers"].help
+    opt_http_host.__doc__ = NAMED["http-host"].help
     opt_peer_keys.__doc__ = NAMED["peer-keys"].help
 
     def opt_version(self) -> NoReturn:
@@ -253,7 +257,9 @@ def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, I
             for node_id, address in options["http-peers"].items()
             if node_id != election.cluster.node_id
         }
-        yield f"--http {options['http']}", strports.service(options["http"], site(election, others))
+        known = {parse_host(address) for address in options["http-peers"].values()}
+        pages = site(election, others, hosts={*known, *options["http-host"]})
+        yield f"--http {options['http']}", strports.service(options["http"], pages)
     if options["agent-check"] is not None:
         agent = strports.service(options["agent-check"], AgentCheckFactory(election))
         yield f"--agent-check {options['agent-check']}", agent

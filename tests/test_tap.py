@@ -189,9 +189,9 @@ class WrongInputTests(SynchronousTestCase):
     def test_commands_that_are_none(self) -> None:
         for option in COMMANDS:
             message = self.refused_with(f"--{option}", " ")
-            self.check(message, f"--{option} ' '", "name a program")
+            self.check(message, f"--{option}: there", "name a program")
             message = self.refused_with(f"--{option}", "job 'a")
-            self.check(message, f'--{option} "job \'a"', "no closing quotation", "close the quote")
+            self.check(message, f"--{option}: ", "no closing quotation", "close the quote")
 
     def test_an_unknown_thing_to_do_on_exit(self) -> None:
         message = self.refused_with("--run-primary=job", "--on-exit=again")
@@ -216,7 +216,7 @@ class WrongInputTests(SynchronousTestCase):
 
     def test_a_witness_that_should_run_as_primary(self) -> None:
         message = self.refused_with("--witness", "--run-primary=job")
-        self.check(message, "--run-primary 'job'", "--witness", "leave one")
+        self.check(message, "--run-primary: ", "--witness", "leave one")
 
     def test_endpoints_that_are_none(self) -> None:
         for option in ("listen", "http"):

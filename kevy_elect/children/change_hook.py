@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from kevy_elect.children.supervised import (
     describe_status,
     election_environment,
     printable,
+    program,
 )
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.observers import Change, ElectorSnapshot
@@ -50,7 +50,7 @@ class Hook(Service):
         self._idle: list[Deferred[None]] = []
 
     def __str__(self) -> str:
-        return f"the hook {shlex.join(self.command)!r}"
+        return f"the hook {program(self.command)!r}"
 
     def startService(self) -> None:
         super().startService()
@@ -93,7 +93,7 @@ class Hook(Service):
         self._run = run = Run(
             self.command,
             self._environment(change),
-            partial(self._log_output, self.command[0]),
+            partial(self._log_output, program(self.command)),
             reactor=self.election.reactor,
             stop_at=float("inf"),
             grace=GRACE,

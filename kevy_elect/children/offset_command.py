@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.children.supervised import STDOUT, Run, describe_status, printable
+from kevy_elect.children.supervised import STDOUT, Run, describe_status, printable, program
 from kevy_elect.errors import ConfigError
 from kevy_elect.service.election import ElectionService
 
@@ -47,7 +46,7 @@ class OffsetCommand(Service):
         self._problem = ""
 
     def __str__(self) -> str:
-        return f"the offset command {shlex.join(self.command)!r}"
+        return f"the offset command {program(self.command)!r}"
 
     def startService(self) -> None:
         super().startService()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -20,6 +19,7 @@ from kevy_elect.children.supervised import (
     describe_status,
     election_environment,
     printable,
+    program,
 )
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.service.election import ElectionService
@@ -73,7 +73,7 @@ class Command(Service):
     ) -> None:
         self.election = election
         self.command = tuple(command)
-        self.name = shlex.join(command)
+        self.name = program(command)
         self.stop_grace = stop_grace
         self._on_exit = on_exit
         self._on_stop = on_stop or end_with
@@ -210,7 +210,7 @@ class Command(Service):
 
     def _log_output(self, descriptor: int, line: bytes) -> None:
         log = self.log.warn if descriptor == STDERR else self.log.info
-        log("{program}: {line}", program=self.command[0], line=printable(line))
+        log("{program}: {line}", program=self.name, line=printable(line))
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("{command} lost its way", failure, command=self)

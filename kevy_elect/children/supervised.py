@@ -47,6 +47,11 @@ def election_environment(node_id: str, snapshot: ElectorSnapshot) -> dict[str, s
     }
 
 
+def program(command: Sequence[str]) -> str:
+    """The name that others are told: arguments may be passwords."""
+    return os.path.basename(command[0])
+
+
 def describe_status(status: int) -> str:
     """In words how a process ended, from its status as a shell would tell it."""
     try:

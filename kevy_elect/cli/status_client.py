@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 from kevy_elect.cli.responses import Response
@@ -63,6 +64,8 @@ def _get(url: str, timeout: float) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
+        if error.code == HTTPStatus.MISDIRECTED_REQUEST:
+            return "it does not answer by this name: ask by its address, or give it --http-host"
         return f"HTTP status {error.code}"
     if isinstance(error, urllib.error.URLError):
         if not isinstance(error.reason, Exception):

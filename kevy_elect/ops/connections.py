@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any, Final
 
 import attrs
@@ -11,8 +12,11 @@ from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
+from twisted.web.pages import errorPage
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
+
+from kevy_elect.config import is_address, parse_host
 
 MAX_READERS: Final = 16
 """Connections at a time, those of watchers included."""
@@ -89,14 +93,33 @@ class OneRequest(HTTPChannel):
 
 
 class Pages(Site):
-    """A site whose connections answer one request each, and which logs no line for it."""
+    """A site whose connections answer one request each, and which logs no line for it.
+
+    It answers to addresses, localhost and the given names only: else a web page elsewhere
+    could have its own name lead here, and its readers' browsers would tell it what is here.
+    """
 
     protocol = OneRequest  # type: ignore[assignment]
     requestFactory = UnreadRequest
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any) -> None:
+    def __init__(self, root: IResource, names: Iterable[str], reactor: Any) -> None:
         super().__init__(root, timeout=PATIENCE, reactor=reactor)
+        self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
+
+    def getResourceFor(self, request: Request) -> IResource:
+        if all(map(self._answers_to, request.requestHeaders.getRawHeaders("host") or ())):
+            found: IResource = super().getResourceFor(request)
+            return found
+        return errorPage(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "Not by this name",
+            "Ask by an address, or have this node answer to the name: --http-host NAME",
+        )
+
+    def _answers_to(self, host: str) -> bool:
+        name = parse_host(host.strip().lower()).rstrip(".")
+        return name in self._names or is_address(name)
 
     def log(self, request: HTTPRequest) -> None:
         """Others cause requests at will."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from twisted.protocols.policies import WrappingFactory
@@ -40,10 +40,16 @@ def _metrics(service: ElectionService) -> IResource:
     return MetricsPage(service)
 
 
-def site(service: ElectionService, others: Mapping[str, str] | None = None) -> WrappingFactory:
+def site(
+    service: ElectionService,
+    others: Mapping[str, str] | None = None,
+    *,
+    hosts: Iterable[str] = (),
+) -> WrappingFactory:
     """The factory for a listening port that serves this service's status, and the page that
     shows the cluster. `others` are the base URLs of other members' own, by their ids, such
-    as `http://10.0.0.2:8101`.
+    as `http://10.0.0.2:8101`. It answers to addresses, localhost and the members' hosts, and to
+    the names in `hosts`.
 
     Raises ConfigError for a URL that cannot be asked, or of no member.
     """
@@ -55,4 +61,5 @@ def site(service: ElectionService, others: Mapping[str, str] | None = None) -> W
     root.putChild(b"metrics", _metrics(service))
     for name, check in routes(service).items():
         root.putChild(name, check)
-    return FewReaders(Pages(root, service.reactor), watch.stop)
+    names = {*hosts, *(member.host for member in service.cluster.members)}
+    return FewReaders(Pages(root, names, service.reactor), watch.stop)

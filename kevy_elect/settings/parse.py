@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -15,6 +16,7 @@ from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
+_HOST_NAME: Final = re.compile("[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_-])?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -115,6 +117,17 @@ def keys(node_id: str | None, entry: Any) -> tuple[str, tuple[bytes, ...]]:
         return node_id, tuple(parse_key(each.strip()) for each in several)
     except ConfigError as error:
         raise ConfigError(f"{node_id}: {error}") from None
+
+
+def host_name(node_id: str | None, entry: Any) -> str:
+    """A name of a host, in lower case. Raises ConfigError."""
+    text = entry.strip() if node_id is None and isinstance(entry, str) else ""
+    if not _HOST_NAME.fullmatch(text):
+        raise ConfigError(
+            f"{shown(entry)} is no host's name: write for instance status.example.org, "
+            "without scheme, port and path"
+        )
+    return text.lower()
 
 
 def _entry_text(node_id: str | None, entry: Any) -> str:

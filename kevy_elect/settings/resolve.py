@@ -45,6 +45,7 @@ _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 """What the existing implementation's file calls these settings."""
 _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
+_UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _SOLE_OPTIONS: Final = ("config",)
@@ -168,6 +169,7 @@ class _Reading:
             raise MistakesError(_in_order(self.mistakes))
         cluster, timings = self._cluster(), self._timings()
         self._pages()
+        self._http_hosts()
         self._check_commands()
         self._check_primary_settings(timings)
         self._check_admin()
@@ -247,13 +249,11 @@ class _Reading:
             self._add(setting.name, f"{self._quoted(setting)}: {error}", *keys)
 
     def _quoted(self, setting: Setting) -> str:
-        """The setting as it was given, unless the mistake quotes its value itself."""
-        if setting.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.ADDRESS):
+        """The setting as it was given, unless the mistake quotes its value itself, or the
+        value is nothing for a log, as the arguments of a command."""
+        if setting.kind in _UNQUOTED:
             return setting.option
-        value = self.given[setting.name].value
-        if setting.kind is Kind.COMMAND and isinstance(value, str):
-            return f"{setting.option} {value!r}"
-        return f"{setting.option} {values.shown(value)}"
+        return f"{setting.option} {values.shown(self.given[setting.name].value)}"
 
     def _fine(self, *names: str) -> bool:
         """Whether none of these settings is wrong by itself."""
@@ -313,6 +313,16 @@ class _Reading:
                     raise ConfigError(f"{member} is there twice: leave one out")
                 pages[member] = address
         self.values["http-peers"] = pages
+
+    def _http_hosts(self) -> None:
+        setting = NAMED["http-host"]
+        names: list[str] = []
+        for key, entry in self._entries(setting):
+            with self._blaming(setting, *_key(key)):
+                names.append(values.host_name(key, entry))
+        self.values["http-host"] = names
+        if names and "http" not in self.given:
+            self._add("http-host", "--http-host: nothing is served; give --http too")
 
     # Links
 

@@ -28,6 +28,7 @@ class Kind(Enum):
     PEERS = "members"
     PAGES = "status pages"
     KEYS = "public keys"
+    NAMES = "host names"
     ENDPOINT = "endpoint"
     SOCKET = "socket"
     ADDRESS = "address"
@@ -83,7 +84,7 @@ class Setting:
     @property
     def repeatable(self) -> bool:
         """Whether the option may be given again, to add to a list."""
-        return self.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS)
+        return self.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES)
 
     @property
     def help(self) -> str:
@@ -196,6 +197,15 @@ SETTINGS: Final = (
         Kind.PAGES,
         Group.SERVICES,
         "Where the --http pages of the members are: id@host:port,... (repeatable)",
+        "LIST",
+        "none",
+    ),
+    Setting(
+        "http-host",
+        Kind.NAMES,
+        Group.SERVICES,
+        "Name by which --http may be asked, beside addresses, localhost and the hosts of --peers "
+        "and --http-peers: NAME,... (repeatable)",
         "LIST",
         "none",
     ),

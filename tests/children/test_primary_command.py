@@ -14,6 +14,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect.children import supervisor as keeper
+from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_command import Backoff, Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.children.supervised import (
@@ -115,6 +117,15 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(describe_status(3), "exited with status 3")
         self.assertEqual(describe_status(137), "ended by SIGKILL")
         self.assertEqual(describe_status(255), "exited with status 255")
+
+    def test_of_a_command_others_learn_the_program_alone(self) -> None:
+        words = ("/usr/bin/serve", "--password", "secret")
+        election: Any = Election(None)
+        command = Command(election, words, stop_grace=0.1)
+        self.assertEqual(command.name, "serve")
+        for each in (command, Hook(election, words), OffsetCommand(election, words)):
+            self.assertIn("'serve'", str(each))
+            self.assertNotIn("secret", str(each))
 
     def test_nothing_that_a_terminal_obeys_is_left_of_a_line(self) -> None:
         self.assertEqual(printable(b"caf\xc3\xa9 \xff\x1b[2J\r"), "café \\xff\\x1b[2J")
@@ -288,7 +299,7 @@ class CommandTests(ProcessTests):
     async def test_it_runs_from_start_to_stop(self) -> None:
         command = self.make("echo $KEVY_NODE_ID $KEVY_ROLE $KEVY_EPOCH > out; echo hi; sleep 60")
         await command.startService()
-        await self.poll(lambda: self.is_logged("/bin/sh: hi"))
+        await self.poll(lambda: self.is_logged("sh: hi"))
         self.assertEqual(self.read(), "a primary 7\n")
         await command.stopService()
         self.assertFalse(command.running)

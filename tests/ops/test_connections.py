@@ -49,7 +49,7 @@ class ConnectionsTestCase(SynchronousTestCase):
         stream.render = self.stream
         root.putChild(b"page", page)
         root.putChild(b"stream", stream)
-        self.factory = FewReaders(Pages(root, self.reactor), self.stop)
+        self.factory = FewReaders(Pages(root, ["Node.example."], self.reactor), self.stop)
 
     def stream(self, request: Request) -> int:
         request.write(b"and so on")
@@ -103,6 +103,39 @@ class OneRequestTests(ConnectionsTestCase):
         connection.say(STREAM)
         self.reactor.advance(10 * PATIENCE)
         self.assertFalse(connection.lost)
+
+
+class HostTests(ConnectionsTestCase):
+    def status(self, *hosts: str) -> bytes:
+        connection = self.connect()
+        headers = "".join(f"Host: {host}\r\n" for host in hosts)
+        connection.say(f"GET /page HTTP/1.1\r\n{headers}\r\n".encode())
+        return connection.value().split()[1]
+
+    def test_it_answers_by_addresses_and_its_own_names(self) -> None:
+        for host in ("10.0.0.1", "10.0.0.1:8101", "[::1]", "[fe80::1]:8101", "LOCALHOST:80"):
+            self.assertEqual(self.status(host), b"200", host)
+        for host in ("node.example", "NODE.example:8101", "node.example.:8101"):
+            self.assertEqual(self.status(host), b"200", host)
+        self.assertEqual(self.status(), b"200")
+
+    def test_it_answers_by_no_other_name(self) -> None:
+        for host in ("evil.example", "evil.example:8101", "node.example.evil", "10.0.0.1.evil"):
+            self.assertEqual(self.status(host), b"421", host)
+        for host in (
+            "[evil]",
+            "localhost.evil",
+            "@localhost",
+            "\xff",
+            "evil:@[::1]",
+        ):
+            self.assertEqual(self.status(host), b"421", host)
+        self.assertEqual(self.status("localhost", "evil.example"), b"421")
+
+    def test_it_says_what_to_do(self) -> None:
+        connection = self.connect()
+        connection.say(b"GET /page HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        self.assertIn(b"--http-host", connection.value())
 
 
 class FewReadersTests(ConnectionsTestCase):

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 
 from twisted.application.service import Service
+from twisted.internet.error import ConnectionLost
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.children.primary_only import PrimaryOnly
-from kevy_elect.config import ElectConfig
+from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.messages import Offer
 from kevy_elect.ops.http import site
 from kevy_elect.ops.own_status import own_status
@@ -109,6 +111,17 @@ class StatusTests(SynchronousTestCase):
         _, body = self.get()
         self.assertIsNone(json.loads(body)["lease_expires_in"])
         self.assertTrue(json.loads(body)["can_write"])
+
+    def test_members_may_be_asked_by_their_hosts_and_by_names_that_were_given(self) -> None:
+        for name, code in (("c.example", 200), ("extra.example", 200), ("d.example", 421)):
+            members = (PeerAddr("a", "a.example", 1, 1), PeerAddr("c", "C.example", 1, 1))
+            service = ElectionService(Cluster("a", members), ballot=MemoryBallot(), config=QUICK)
+            transport = StringTransport()
+            channel = site(service, hosts=["extra.example"]).buildProtocol(None)
+            channel.makeConnection(transport)
+            channel.dataReceived(f"HEAD / HTTP/1.1\r\nHost: {name}:8101\r\n\r\n".encode())
+            self.assertEqual(int(transport.value().split()[1]), code, name)
+            channel.connectionLost(Failure(ConnectionLost()))
 
     def test_nothing_can_be_changed(self) -> None:
         for method in (b"POST", b"PUT", b"DELETE"):

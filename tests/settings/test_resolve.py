@@ -175,6 +175,18 @@ class MembersTests(ConfigurationTests):
             self.assertTrue(mistake.startswith("FILE:3: --http-peers: "), mistake)
             self.assertIn(word, mistake)
 
+    def test_names_by_which_a_page_is_asked(self) -> None:
+        file = FILE + 'http = "tcp:8101"\n'
+        found = self.read(file + 'http-host = ["Status.example.org", "b"]')
+        self.assertEqual(found.values["http-host"], ["status.example.org", "b"])
+        found = self.read(file, http_host="x.example,y")
+        self.assertEqual(found.values["http-host"], ["x.example", "y"])
+        for wrong in ("http://x", "x:80", "x/", "x y", "*", ""):
+            self.mistake(
+                "FILE:4: --http-host", "no host's name", file=f'{file}http-host = ["{wrong}"]'
+            )
+        self.mistake("FILE:3: --http-host", "give --http too", file=FILE + 'http-host = "x"')
+
 
 class CommandsTests(ConfigurationTests):
     def test_words_are_taken_as_they_are(self) -> None:
