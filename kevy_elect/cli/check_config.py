@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from enum import Enum
 from typing import Any
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     }
     try:
         found = read(options, os.environ)
+        check_programs(found)
     except MistakesError as error:
         if args.json:
             print(_as_json(None, error.mistakes))
@@ -53,6 +55,17 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(_as_json(found, ()) if args.json else table(found))
     return 0
+
+
+def check_programs(found: Configuration) -> None:
+    """Raise MistakesError if what is to run on the primary cannot be found here."""
+    command = found.commands.get("run-primary")
+    if command is not None and shutil.which(command[0]) is None:
+        text = (
+            f"--run-primary: there is no program {shown(command[0])} here that this user can "
+            "run; correct it, or install it"
+        )
+        raise MistakesError((Mistake(text, "run-primary", found.sources["run-primary"]),))
 
 
 def table(found: Configuration) -> str:

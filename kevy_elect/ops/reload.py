@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
@@ -21,6 +23,8 @@ from kevy_elect.settings.timing_change import step_problem
 from kevy_elect.transport.security import security_of
 
 WHY: Final = "the configuration was reread"
+MOST_MISTAKES: Final = 20
+"""Lines in the log of what is wrong with one reading."""
 
 
 class Reload(Service):
@@ -51,6 +55,7 @@ class Reload(Service):
         self._hook = hook
         self._offset = offset
         self._log_lines = log_lines
+        self._reading = self._again = False
         self._before: Any = None
         self._caught = False
 
@@ -71,11 +76,29 @@ class Reload(Service):
             self._caught = False
 
     def reread(self) -> None:
-        """Read again, and apply what changed if nothing is wrong."""
+        """Read again, in a thread since a disk may be slow and a file hard to read; then apply
+        what changed if nothing is wrong. One reading at a time: what is asked for meanwhile
+        makes one more."""
         if not self.running:
             return  # the signal came while the services were stopping
+        if self._reading:
+            self._again = True
+            return
+        self._reading, self._again = True, False
+        reactor: Any = self._election.reactor
+        deferToThreadPool(reactor, reactor.getThreadPool(), self._read).addBoth(self._was_read)
+
+    def _was_read(self, new: Configuration | Failure) -> None:
+        self._reading = False
+        if self.running:
+            self._take(new)
+        if self._again:
+            self.reread()
+
+    def _take(self, new: Configuration | Failure) -> None:
         try:
-            new = self._read()
+            if isinstance(new, Failure):
+                new.raiseException()
             self._check_timings(new)
             self._check_running_command(new)
             changed = self._changed(new)
@@ -131,6 +154,9 @@ class Reload(Service):
         self._present = self._present.evolved(applied, new.timings, new.links)
 
     def _refuse(self, *mistakes: str) -> None:
+        left_out = len(mistakes) - MOST_MISTAKES
+        if left_out > 0:
+            mistakes = (*mistakes[:MOST_MISTAKES], f"and {left_out} more mistakes")
         for mistake in mistakes:
             self.log.critical(
                 "{why}, but nothing of it is used: {mistake}", why=WHY, mistake=mistake

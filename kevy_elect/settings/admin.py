@@ -35,7 +35,7 @@ def parse_socket(description: str) -> tuple[str, int] | None:
     kind, _, rest = description.partition(":")
     if kind != "unix":
         return None
-    path, *more = _parts(rest)
+    path, *more = parts(rest)
     path = path.removeprefix("address=")
     mode = MODE
     for part in more:
@@ -51,14 +51,14 @@ def parse_socket(description: str) -> tuple[str, int] | None:
     return path, mode
 
 
-def _parts(text: str) -> list[str]:
-    """What stands between the colons of `text`. A backslash takes away the meaning of the
-    character after it, as in every endpoint of Twisted."""
-    parts = [""]
+def parts(text: str) -> list[str]:
+    """What stands between the colons of an endpoint's description. A backslash takes away the
+    meaning of the character after it, as in every endpoint of Twisted."""
+    found = [""]
     characters = iter(text)
     for each in characters:
         if each == ":":
-            parts.append("")
+            found.append("")
         else:
-            parts[-1] += next(characters, each) if each == "\\" else each
-    return parts
+            found[-1] += next(characters, each) if each == "\\" else each
+    return found

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
 from kevy_elect.errors import ConfigError
-from kevy_elect.settings.admin import parse_socket
+from kevy_elect.settings.admin import parse_socket, parts
 from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
+MAX_PORT: Final = 65535
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
 _HOST_NAME: Final = re.compile("[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_-])?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -35,6 +36,8 @@ def shown(value: Any) -> str:
         return text if text.isprintable() else json.dumps(value, default=str)
     except ValueError:  # a number with more digits than Python writes
         return "which is far too large"
+    except RecursionError:
+        return "which is nested too deeply"
 
 
 def hyphened(key: str) -> str:
@@ -212,7 +215,19 @@ def _endpoint(setting: Setting, value: Any) -> str:
             f"no endpoint ({' '.join(str(error).split())}); "
             "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
         ) from None
+    _check_port(description)
     return description
+
+
+def _check_port(description: str) -> None:
+    """Raise ConfigError for a port that Twisted takes, only to fail when it is to listen."""
+    kind, *rest = parts(description)
+    if kind not in ("tcp", "tcp4", "tcp6", "ssl"):
+        return
+    for each in rest:
+        port = each.removeprefix("port=")
+        if port.isdigit() and int(port) > MAX_PORT:
+            raise ConfigError(f"{port} is no port: write a number of at most {MAX_PORT}")
 
 
 def _socket(setting: Setting, value: Any) -> str:

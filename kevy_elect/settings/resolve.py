@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final
@@ -48,6 +48,8 @@ _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
 _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
+_HINTED: Final = 20
+"""Mistakes before which it is guessed what a name was to be, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
 """What a file cannot set."""
 
@@ -109,11 +111,15 @@ class Configuration:
     values: dict[str, Any]
     """Each setting's value by name: seconds as floats, commands in words and with their shell,
     the pages of `http-peers` by id; None for what is off or left to the election."""
-    sources: dict[str, Source]
-    """Where each setting's value was given."""
     cluster: Cluster
     timings: ElectConfig
-    links: Links = None
+    links: Links
+    _source: Callable[[str], Source] = attrs.field(eq=False, repr=False)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where each setting's value was given; the lines of a file are looked up for this."""
+        return {name: self._source(name) for name in NAMED}
 
     @property
     def commands(self) -> dict[str, tuple[str, ...]]:
@@ -177,8 +183,7 @@ class _Reading:
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
         self._fill_in(cluster, timings)
-        sources = {name: self._source(name) for name in NAMED}
-        return Configuration(self.values, sources, cluster, timings, links)
+        return Configuration(self.values, cluster, timings, links, self._source)
 
     # What is given, and where
 
@@ -210,22 +215,23 @@ class _Reading:
             return
         for keys, value in _settings_of(self.file.values):
             key = ".".join(keys)
-            name, source = _OTHER_NAMES.get(keys, values.hyphened(key)), self._place(*keys)
+            name = _OTHER_NAMES.get(keys, values.hyphened(key))
             if keys in _OTHER_NAMES and name in map(values.hyphened, self.file.values):
                 text = f"--{name} is given twice, as {key} too: leave one out"
-                self.mistakes.append(Mistake(text, name, source))
+                self.mistakes.append(Mistake(text, name, self._place(*keys)))
             elif name not in NAMED:
-                hint = did_you_mean(name, NAMED) or "; see `twistd kevy-elect --help`"
+                few = len(self.mistakes) < _HINTED
+                hint = (few and did_you_mean(name, NAMED)) or "; see `twistd kevy-elect --help`"
                 text = f"{values.shown(key)}: there is no such setting{hint}"
-                self.mistakes.append(Mistake(text, key, source))
+                self.mistakes.append(Mistake(text, key, self._place(*keys)))
             elif name in _SOLE_OPTIONS:
                 text = f"--{name} is not for a file: give it as an option"
-                self.mistakes.append(Mistake(text, name, source))
+                self.mistakes.append(Mistake(text, name, self._place(*keys)))
             elif len(keys) == 1 and name != key and name in self.file.values:
                 text = f"--{name} is given twice, with hyphens and with underscores: leave one out"
-                self.mistakes.append(Mistake(text, name, source))
+                self.mistakes.append(Mistake(text, name, self._place(*keys)))
             else:
-                yield name, _Given(_translated(keys, value), source, keys)
+                yield name, _Given(_translated(keys, value), Source(Origin.FILE, path), keys)
 
     def _place(self, *keys: str) -> Source:
         assert self.file is not None
@@ -234,7 +240,7 @@ class _Reading:
     def _source(self, name: str, *keys: str) -> Source:
         """Where the setting was given, or in a table of a file the value at `keys` of it."""
         given = self.given.get(name, _Given(None, _DEFAULT))
-        return self._place(*given.keys, *keys) if given.keys and keys else given.source
+        return self._place(*given.keys, *keys) if given.keys else given.source
 
     # Mistakes
 

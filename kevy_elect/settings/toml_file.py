@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,8 +18,20 @@ MAX_SIZE: Final = 32 * 1024
 Keys = tuple[str | int, ...]
 """Where a value stands: the keys that lead to it, and the index in an array of tables."""
 
-_CLOSERS: Final = ("]", "}", '"""', "'''")
-"""One of these ends every statement of several lines."""
+DEEPEST: Final = 16
+"""Words of one key; tomllib would take seconds for thousands of them."""
+_TOKEN: Final = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}'
+    r"|'''.*?'{3,5}"
+    r'|"(?:\\.|[^"\\\n])*"'
+    r"|'[^'\n]*'"
+    r"|#[^\n]*"
+    r"|[ \t\r]+"
+    r"|[^\s\"'#\[\]{}=.]+"
+    r"|.",
+    re.DOTALL,
+)
+"""A string, a comment, blanks, what stands between them, or one character."""
 _PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
@@ -38,6 +50,11 @@ class ConfigFile:
         """Raises FileError if `text` is no TOML."""
         self.path = path
         self._text = text
+        for begun, _, words in _statements(text):
+            if len(words) > DEEPEST:
+                raise FileError(
+                    f"no configuration: a key has {len(words)} parts, and may have {DEEPEST}", begun
+                )
         try:
             self.values: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -82,52 +99,64 @@ def read(path: str) -> ConfigFile:
 
 
 def lines_of(text: str) -> dict[Keys, int]:
-    """The line on which each key of a TOML document first appears; `text` must be valid.
-
-    A statement of TOML ends at the first line end up to which it can be parsed by itself:
-    a string, array or table that is still open cannot. So tomllib tells the statements
-    apart, and each one's keys.
-    """
+    """The line on which each key of a TOML document first appears, except those inside of
+    inline tables; `text` must be valid, else the answer means nothing."""
     found: dict[Keys, int] = {}
     last: dict[Keys, int] = {}  # the index of the newest table of each array of tables
     table: Keys = ()
-    statement, start = "", 1
-    for number, line in enumerate(text.split("\n"), 1):
-        may_end = not statement or any(closer in line for closer in _CLOSERS)
-        statement += line + "\n"
-        if not may_end:
-            continue
-        try:
-            part = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
-            continue
-        if statement.lstrip().startswith("["):
-            table = _enter(part, last)
-            for length in range(1, len(table) + 1):
-                found.setdefault(table[:length], start)
+    for line, opener, words in _statements(text):
+        names = tuple(map(_name, words))
+        if opener:
+            keys = table = _enter(names, opener == "[[", last)
         else:
-            _note(part, table, start, found)
-        statement, start = "", number + 1
+            keys = (*table, *names)
+        for length in range(1, len(keys) + 1):
+            found.setdefault(keys[:length], line)
     return found
 
 
-def _enter(header: Mapping[str, Any], last: dict[Keys, int]) -> Keys:
-    """The keys of the table that a header opens, a new one if it is one of an array."""
+def _statements(text: str) -> Iterator[tuple[int, str, list[str]]]:
+    """Of each table's head and each assignment: the line on which it begins, the brackets
+    that open it, and the words of its key. In one pass, whatever the text."""
+    line, begun, opener, words = 1, 0, "", list[str]()
+    in_value, depth = False, 0
+    for token in _TOKEN.findall(text):
+        if token == "\n" and depth <= 0:
+            if words:
+                yield begun, opener, words
+            begun, opener, words, in_value, depth = 0, "", [], False, 0
+        elif in_value:
+            depth += (token in ("[", "{")) - (token in ("]", "}"))
+        elif token == "=":
+            in_value = True
+        elif token == "[":
+            opener += token
+            begun = begun or line
+        elif token not in ("]", ".") and not token.isspace() and not token.startswith("#"):
+            words.append(token)
+            begun = begun or line
+        line += token.count("\n")
+    if words:
+        yield begun, opener, words
+
+
+def _name(word: str) -> str:
+    """What a word of a key stands for."""
+    if word[0] not in "\"'":
+        return word
+    try:
+        return next(iter(tomllib.loads(f"{word} = 0")))
+    except tomllib.TOMLDecodeError:
+        return word
+
+
+def _enter(names: tuple[str, ...], of_array: bool, last: dict[Keys, int]) -> Keys:
+    """The keys of the table that a head opens, a new one if it is one of an array."""
     keys: Keys = ()
-    inner: Any = header
-    while inner:
-        ((key, inner),) = inner.items()
-        keys += (key,)
-        if isinstance(inner, list):
+    for place, name in enumerate(names, 1):
+        keys += (name,)
+        if of_array and place == len(names):
             last[keys] = last.get(keys, -1) + 1
-            inner = {}
         if keys in last:
             keys += (last[keys],)
     return keys
-
-
-def _note(part: Mapping[str, Any], above: Keys, line: int, found: dict[Keys, int]) -> None:
-    for key, value in part.items():
-        found.setdefault((*above, key), line)
-        if isinstance(value, dict):
-            _note(value, (*above, key), line, found)

@@ -73,14 +73,28 @@ class CheckConfigTests(SynchronousTestCase):
         return told
 
     def test_json(self) -> None:
-        told = self.told("--run-primary=job")
+        told = self.told("--run-primary=sh -c job")
         self.assertEqual((told["ok"], told["mistakes"]), (True, []))
         self.assertEqual(list(told["settings"]), list(NAMED))
         place = {"source": "file", "name": self.path, "line": 2}
         self.assertEqual(told["settings"]["down-after"], {"value": 6.0} | place)
         nowhere = {"source": "default", "name": None, "line": None}
         self.assertEqual(told["settings"]["on-exit"], {"value": "restart"} | nowhere)
-        self.assertEqual(told["settings"]["run-primary"]["value"], ["job"])
+        self.assertEqual(told["settings"]["run-primary"]["value"], ["sh", "-c", "job"])
+
+    def test_a_program_that_is_not_there(self) -> None:
+        for command in ("no-such-program --now", "/etc/passwd", "./job"):
+            _, complaint = self.check("--run-primary", command, status=1)
+            self.assertIn("kevy-elect: --run-primary: there is no program", complaint)
+            self.assertIn(command.split()[0], complaint)
+        self.check("--run-primary", "no-such-program --now", "--shell")
+
+    def test_a_port_that_is_none(self) -> None:
+        for endpoint in ("tcp:80801", "tcp:port=65536:interface=127.0.0.1"):
+            _, complaint = self.check("--http", endpoint, status=1)
+            self.assertIn(f"--http {endpoint}: ", complaint)
+            self.assertIn("is no port", complaint)
+        self.check("--http", "tcp:65535", "--listen", "unix:80801")
 
     def test_json_of_mistakes(self) -> None:
         with open(self.path, "a") as file:

@@ -4,15 +4,17 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.ops.log import LogLines
-from kevy_elect.ops.reload import Reload
+from kevy_elect.ops.reload import MOST_MISTAKES, Reload
 from kevy_elect.settings.links import make_private_key, public_key
 from kevy_elect.settings.resolve import Configuration, read
 from kevy_elect.transport.channel import Security
@@ -25,9 +27,33 @@ lease-duration = 3.9  # for down-after from 4 s on
 
 
 class Reactor:
+    """Has no threads: what is to run in one runs once it is asked for."""
+
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
-        self.callFromThread = self.calls.append
+        self.in_threads: list[Callable[[], object]] = []
+
+    def callFromThread(self, function: Callable[..., object], *args: object) -> None:
+        self.calls.append(partial(function, *args) if args else function)
+
+    def getThreadPool(self) -> Reactor:
+        return self
+
+    def callInThreadWithCallback(
+        self, on_result: Callable[[bool, object], object], function: Callable[[], object]
+    ) -> None:
+        def run() -> None:
+            try:
+                on_result(True, function())
+            except Exception:
+                on_result(False, Failure())
+
+        self.in_threads.append(run)
+
+    def run(self) -> None:
+        """Until nothing is left to do."""
+        while self.in_threads or self.calls:
+            (self.in_threads or self.calls).pop(0)()
 
 
 class Election:
@@ -94,6 +120,7 @@ class ReloadCase(SynchronousTestCase):
         self.path.write_text(FILE + text)
         self.logged.clear()
         service.reread()
+        self.election.reactor.run()
 
     def applied(self) -> tuple[object, ...]:
         """All that may have been changed."""
@@ -170,6 +197,7 @@ class ReloadTests(ReloadCase):
             self.path.write_text(FILE.replace("lease-duration = 3.9", "") + text)
             self.logged.clear()
             service.reread()
+            self.election.reactor.run()
             self.assertEqual(self.election.used, [])
             self.assertEqual(self.logged[0][0], LogLevel.critical)
             self.assertIn("change it in two steps. First give all members", self.logged[0][1])
@@ -177,6 +205,7 @@ class ReloadTests(ReloadCase):
             text = FILE.replace("3.9", str(lease)) + f"down-after = {promise}"
             self.path.write_text(text)
             service.reread()
+            self.election.reactor.run()
         self.assertEqual(
             [(each.lease_duration, each.down_after) for each in self.election.used],
             [(3.9, 8), (7.84, 8), (2.9, 8), (2.9, 3)],
@@ -217,6 +246,7 @@ class ReloadTests(ReloadCase):
         service = self.start()
         self.path.unlink()
         service.reread()
+        self.election.reactor.run()
         self.assertIn("cannot be read", self.logged[-1][1])
         self.assertEqual(self.logged[-1][0], LogLevel.critical)
 
@@ -234,6 +264,42 @@ class ReloadTests(ReloadCase):
         self.election.use_timings = self.election.used.append
         self.reread(service, "down-after = 6")
         self.assertEqual([config.down_after for config in self.election.used], [6])
+
+
+class ReadingTests(ReloadCase):
+    def test_the_reactor_goes_on_meanwhile(self) -> None:
+        service = self.start()
+        self.path.write_text(FILE + "down-after = 6")
+        service.reread()
+        self.assertEqual((self.logged, self.election.used), ([], []))
+        self.election.reactor.run()
+        self.assertEqual([config.down_after for config in self.election.used], [6])
+
+    def test_what_is_asked_for_meanwhile_is_one_more_reading(self) -> None:
+        service = self.start()
+        reactor = self.election.reactor
+        for _ in range(100):
+            service.reread()
+        self.assertEqual(len(reactor.in_threads), 1)
+        reactor.in_threads.pop()()
+        self.path.write_text(FILE + "down-after = 6")  # after it was read
+        reactor.run()
+        self.assertEqual(len(self.logged), 2)
+        self.assertEqual([config.down_after for config in self.election.used], [6])
+
+    def test_what_was_read_while_the_service_stopped_is_not_taken(self) -> None:
+        service = self.start()
+        self.path.write_text(FILE + "down-after = 6")
+        service.reread()
+        service.stopService()
+        self.election.reactor.run()
+        self.assertEqual(self.applied(), ([], [], (), "info"))
+
+    def test_of_many_mistakes_the_first_are_told(self) -> None:
+        service = self.start()
+        self.reread(service, "\n".join(f"x{number} = 1" for number in range(1000)))
+        self.assertEqual(len(self.logged), MOST_MISTAKES + 1)
+        self.assertIn(f"and {1000 - MOST_MISTAKES} more mistakes", self.logged[-1][1])
 
 
 class SignalTests(ReloadCase):
