@@ -40,6 +40,8 @@ class SimulatedCluster:
     `witnesses` vote and never run. `silent` nodes neither greet nor acknowledge, so
     that leases on them are inferred (R8). `legacy` nodes run the existing
     implementation: a double of it, which is as faithful as its recorded traces.
+    Of a node's connections one at a time is heard, as in the service; without
+    `one_connection` every one is, however late its messages come.
 
     Every event is followed by the `checkers`; `advance` raises the first Violation
     that they find, unless `raising` is off, and `violations` has them all.
@@ -54,6 +56,7 @@ class SimulatedCluster:
         witnesses: Collection[str] = (),
         silent: Collection[str] = (),
         legacy: Collection[str] = (),
+        one_connection: bool = True,
         clock_drift: float = 0.01,
         max_delay: float | None = None,
         checkers: Sequence[Checker] | None = None,
@@ -75,6 +78,7 @@ class SimulatedCluster:
         self._raising = raising
         self._elector = elector
         self._witnesses = witnesses
+        self._one_connection = one_connection
         self._queue: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._scheduled = 0
         self._now = 0.0
@@ -514,7 +518,8 @@ class SimulatedCluster:
         sender = message.sender
         if type(message) is Heartbeat:
             connection.read += 1
-        if not node.current.hears(sender, connection.number, now):
+        heard = node.current.hears(sender, connection.number, now)
+        if self._one_connection and not heard:
             return
         if not connection.introduced:
             connection.introduced = True

@@ -62,6 +62,7 @@ class Schedule:
     silent: Collection[str]
     legacy: Collection[str]
     witnesses: Collection[str]
+    one_connection: bool
     max_delay: float
     begins_at: float
     faults: Sequence[Fault]
@@ -115,6 +116,7 @@ class _Draw:
             silent=self._silent(),
             legacy=self._legacy(),
             witnesses=[self.names[-1]] if rng.random() < 0.1 else [],
+            one_connection=rng.random() < 0.5,
             max_delay=rng.choice((0.02, 0.2, 0.4)) * COARSE.hb_interval,
             begins_at=begins_at,
             faults=faults,
@@ -150,7 +152,7 @@ class _Draw:
             self._offset,
         ]
         if not self.careful:
-            kinds.append(self._cut_one_way)
+            kinds += [self._cut_one_way, self._belate]
         rng = self.rng
         kinds = rng.sample(kinds, rng.randint(2, 6))
         for _ in range(count):
@@ -217,6 +219,15 @@ class _Draw:
             yield self._fault("reset", other, one, self._straggle())
         self._stay_up()
 
+    def _belate(self) -> Iterator[Fault]:
+        """What a node said for a while arrives when it has long been speaking again."""
+        one, other = self._pair()
+        said = self.rng.uniform(0.5, 4)
+        late = self.rng.uniform(0, 6) * COARSE.down_after
+        yield self._fault("cut_one_way", one, other)
+        yield self._fault("reset", one, other, late, after=said)
+        yield self._fault("mend", one, other, after=said)
+
     def _pause(self) -> Iterator[Fault]:
         node = self._node()
         length = self.rng.choice((self.rng.uniform(0.5, 2), self.rng.uniform(2, 8)))
@@ -243,7 +254,7 @@ class _Draw:
 
     def _straggle(self) -> float | None:
         """How late what was on its way arrives, if it does."""
-        longest = 0.5 if self.careful else 10.0
+        longest = 0.5 if self.careful else 6 * COARSE.down_after
         return self.rng.choice((None, self.rng.uniform(0, 0.5), self.rng.uniform(0, longest)))
 
     def _stay_up(self) -> None:
@@ -264,6 +275,7 @@ def run_schedule(
         silent=schedule.silent,
         legacy=schedule.legacy,
         witnesses=schedule.witnesses,
+        one_connection=schedule.one_connection,
         max_delay=schedule.max_delay,
         checkers=checkers,
         raising=False,
