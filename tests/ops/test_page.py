@@ -288,7 +288,7 @@ class Watching(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.transport.write(b"GET /watch HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.transport.write(b"GET /watch HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         self.received = b""
         self.awaited: list[tuple[bytes, Deferred[None]]] = []
         self.ended: Deferred[None] = Deferred()

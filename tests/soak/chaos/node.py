@@ -32,7 +32,8 @@ class Node(Process):
         self.clock_steps = 0
         self._read_only = False
         settings.data.mkdir(parents=True)
-        run("mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", self.name, str(settings.data))
+        options = f"size={DISK_SIZE},mode=0700"
+        run("mount", "-t", "tmpfs", "-o", options, self.name, str(settings.data))
 
     # The process
 
