@@ -177,10 +177,16 @@ class ElectConfig:
     """For so long an acknowledgement backs the lease (section 4); between
     2 × hb_interval + pause_after and down_after − ack_margin, which it is unless given.
     Less only while down_after is being changed."""
+    count_unacknowledged: bool = True
+    """Whether members that do not acknowledge, those of the existing implementation, count
+    for the lease. Without them no two nodes of ours can write at once, whatever they do; and
+    fewer than a quorum of ours cannot write at all (section 4)."""
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(ElectConfig):
             value = getattr(self, field.name)
+            if isinstance(value, bool):
+                continue
             lowest_is_fine = field.name == "election_backoff_jitter" and value == 0
             if not (math.isfinite(value) and (value > 0 or lowest_is_fine)):
                 raise ConfigError(f"{field.name} ({value:g} s) must be above 0 and finite")

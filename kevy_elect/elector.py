@@ -6,26 +6,27 @@ return values. All times are seconds of one monotonic clock.
     replica   -> candidate   R5: nobody leads, a quorum is alive, it is our turn
     candidate -> primary     R6: a quorum accepted
     candidate -> replica     R3 a better one of the same epoch, R6 timeout, R7 another leads
+    primary   -> primary     R8: a quorum accepted that it renews, in a higher epoch
     primary   -> candidate   R8: lease lost and part of the cluster is in a higher epoch
     primary   -> replica     R3 voted for another, R7 another leads, R8 no lease for down_after
 
-Only `_become_*`, `_follow` and `_forget_primary` change role or primary, and
-only `_save` touches the disk.
+Only `_become_*`, `_run_on`, `_lead`, `_follow` and `_forget_primary` change role or
+primary, only `_enter` changes the epoch, and only `_save` touches the disk.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
 import attrs
 
 from kevy_elect.ballot import Ballot
 from kevy_elect.config import ElectConfig
-from kevy_elect.errors import BallotError, ConfigError, FrameError
+from kevy_elect.errors import BallotError, ConfigError, FrameError, HandoverError
+from kevy_elect.events import Cause, Event, EventKind, EventLog
 from kevy_elect.messages import (
     U64_MAX,
     Accept,
@@ -36,25 +37,12 @@ from kevy_elect.messages import (
     Outbound,
     Role,
 )
-from kevy_elect.peers import NEVER, Peers, is_better
+from kevy_elect.peers import NEVER, Lease, Peers, View, is_better
 
 EPOCH_LEAP: Final = 2**32
 """An epoch further above ours than this is refused: following it would use up the epochs (R1)."""
-EVENTS_KEPT: Final = 256
-
-
-@attrs.frozen
-class Event:
-    """Something that an operator may ask about later: when, of what kind, and why in words."""
-
-    at: float
-    kind: str
-    text: str
-    critical: bool = False
-    epoch: int = 0
-    """The node's own when it was noted."""
-    label: str = ""
-    """A word to count by: the rule that refused a vote, or how a candidacy ended."""
+LONGEST_WAIT: Final = 16
+"""A renewal that fails is tried again after twice as long, up to so many down_after (R8)."""
 
 
 @attrs.define
@@ -67,17 +55,31 @@ class _Vote:
     released: bool = False  # its candidate has since said that it gave up
 
 
+@attrs.define
+class _Candidacy:
+    """The epoch that this node offered last, when it did so first, and who accepted.
+
+    A candidate's is of its own epoch. So is that of a primary, which it won. A primary
+    that renews has one of a higher epoch (R8).
+    """
+
+    epoch: int
+    offered_at: float
+    accepted: set[str]
+
+
 @attrs.frozen
 class _Refusal:
-    rule: str
+    rule: Cause
     why: str
 
 
 class Elector:
     """One node's part in the election.
 
-    `peer_ids` are all members, this one included. `tick` wants to be called at
-    least every hb_interval / 2 and after every message. Both return what to send.
+    `peer_ids` are all members, this one included. `tick` is to be called every
+    hb_interval, after every message, and at the time that `next_due` names. `tick` and
+    `on_message` return what to send.
     """
 
     def __init__(
@@ -102,18 +104,16 @@ class Elector:
         self.config = config
         self.witness = witness
         self.peers = Peers((peer for peer in peer_ids if peer != node_id), config)
-        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self.event_count = 0
+        self.events = EventLog()
         self._advertised_addr = advertised_addr
         self._ballot = ballot
         self._rng = rng
         self._offset = 0
         self._out: list[Outbound] = []
 
-        saved_epoch, _ = ballot.load()
-        self._ever_saved = saved_epoch > 0
+        self._ballot_epoch, _ = ballot.load()
         self._role = Role.REPLICA
-        self._epoch = max(1, saved_epoch)
+        self._epoch = max(1, self._ballot_epoch)
         self._vote: _Vote | None = None
         self._noted: dict[str, tuple[object, ...]] = {}  # what is repeated is noted once
 
@@ -125,26 +125,24 @@ class Elector:
         self._no_wait = False  # R5: the primary stepped down, nobody need be waited for
         self._resigned: str | None = None  # the one that did
 
-        self._accepted: set[str] = set()
-        self._offered_at = NEVER
+        self._candidacy: _Candidacy | None = None
         self._eligible_since: float | None = None
         self._backoff_until = NEVER
         self._aside_until = NEVER
 
         self._fenced = False
-        self._heir: str | None = None  # whom alone a handover tells, until then
-        self._heir_until = NEVER
-        self._yields_until = NEVER  # to whom a handover was meant for
+        self._target: str | None = None  # whom alone a handover tells, until then
+        self._target_until = NEVER
+        self._yields_until = NEVER  # to the target of a handover
 
         self._started: float | None = None
         self._last_run = NEVER
         self._hold_until = NEVER  # R9
-        self._lease_from = NEVER  # R8: only what is heard from here on counts
-        self._lease_until = NEVER
-        self._leaseless_since: float | None = None
+        self._lease = Lease()
         self._had_quorum = False
         self._next_heartbeat = NEVER
         self._last_heartbeat: Heartbeat | None = None
+        self._silent_until = NEVER  # R2: to peers that cannot hear a resignation
         self._next_announce = NEVER
 
     # What the host program asks
@@ -175,7 +173,7 @@ class Elector:
     @property
     def ever_saved(self) -> bool:
         """Whether a ballot was ever saved here."""
-        return self._ever_saved
+        return self._ballot_epoch > 0
 
     @property
     def repl_offset(self) -> int:
@@ -199,16 +197,16 @@ class Elector:
 
     def has_quorum(self, now: float) -> bool:
         """Whether a quorum backs this node at `now`: for a primary, the lease (R8, R9)."""
-        return now < self._lease_until
+        return now < self._lease.until
 
     def can_write(self, now: float) -> bool:
         """Whether this node is primary with its lease. Ask at the moment of writing (R8)."""
-        return now < self._lease_until and self._role is Role.PRIMARY and not self._fenced
+        return now < self._lease.until and self._role is Role.PRIMARY and not self._fenced
 
     def lease_expires_in(self, now: float) -> float:
         """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
 
-        That this process may be paused before (R9) is left out: then it need not ask.
+        That this process may be stopped before (R9) is left out: then it need not ask.
         """
         if not self.can_write(now):
             return 0.0
@@ -217,26 +215,40 @@ class Elector:
     def step_down(self, now: float, rest: float, why: str) -> None:
         """Give up the role, and do not run for `rest` seconds.
 
-        A primary's next heartbeat says so, and the others need not wait (R5, R7).
+        A primary's heartbeat says so with the next tick, and the others need not wait (R5, R7).
         """
         self._backoff_until = max(self._backoff_until, now + rest)
         self._eligible_since = None
         if self._role is not Role.REPLICA:
-            self._become_replica(now, why, "resigned", no_wait=True)
+            self._become_replica(now, why, Cause.RESIGNED, reason=why, no_wait=True)
         self._measure_lease()
 
-    def hand_over(self, heir: str, now: float, within: float, rest: float) -> None:
-        """Step down, so that `heir` is elected at once.
+    def hand_over(self, target: str, now: float, within: float, rest: float) -> None:
+        """Step down, so that `target` is elected at once.
 
-        Nobody but the heir is told, so that nobody runs against it, until its OFFER is
+        Nobody but the target is told, so that nobody runs against it, until its OFFER is
         here: then the others, too, may vote for it (R4.6). If it does not run `within`
         seconds they are told all the same; `rest` seconds later this node may run again.
+
+        Raises HandoverError, and changes nothing, if this node is not primary, if the
+        target is not another member, or for a time that is no time.
         """
-        self._heir = heir
-        self._heir_until = now + within
+        if self._role is not Role.PRIMARY:
+            raise HandoverError(f"{self.node_id} is not primary, so it has no role to hand over")
+        if target not in self.peers:
+            peers = ", ".join(view.node_id for view in self.peers) or "none"
+            raise HandoverError(f"{target!r} is not another member; these are: {peers}")
+        if not (0 < within < math.inf and 0 <= rest < math.inf):
+            raise HandoverError(
+                f"a handover within {within:g} s and a rest of {rest:g} s: the first must be "
+                "above 0, the second not below, and both finite"
+            )
+        self._target = target
+        self._target_until = now + within
         self._yields_until = now + within + rest
-        self._next_heartbeat = NEVER
-        self.step_down(now, 0.0, f"handing over to {heir}")
+        why = f"handing over to {target}"
+        self._become_replica(now, why, Cause.HANDED_OVER, member=target, no_wait=True)
+        self._measure_lease()
 
     def fence(self, now: float, closed: bool) -> None:
         """Write nothing from now on, whatever the lease; or no longer so.
@@ -245,21 +257,23 @@ class Elector:
         """
         if closed != self._fenced:
             self._fenced = closed
-            text = (
-                "this node writes nothing from here on" if closed else "this node may write again"
-            )
-            self._note(now, "fence", text)
+            if closed:
+                text = "this node writes nothing from here on"
+                self._note(now, EventKind.FENCE, text, Cause.BEGUN)
+            else:
+                self._note(now, EventKind.FENCE, "this node may write again", Cause.ENDED)
 
     def stand_aside(self, now: float, seconds: float) -> None:
         """Do not run for so many seconds, 0 to run again; a candidate gives up."""
         self._aside_until = now + seconds
         self._eligible_since = None
-        if seconds > 0:
-            self._note(now, "aside", f"does not stand for election for {seconds:g} s")
-        else:
-            self._note(now, "aside", "stands for election again")
-        if seconds > 0 and self._role is Role.CANDIDATE:
-            self._become_replica(now, "stands aside", "withdrawn")
+        if seconds <= 0:
+            self._note(now, EventKind.ASIDE, "stands for election again", Cause.ENDED)
+            return
+        text = f"does not stand for election for {seconds:g} s"
+        self._note(now, EventKind.ASIDE, text, Cause.BEGUN)
+        if self._role is Role.CANDIDATE:
+            self._become_replica(now, "stands aside", Cause.WITHDRAWN)
 
     def aside_for(self, now: float) -> float:
         """Seconds that this node still does not run because it was told to stand aside."""
@@ -279,7 +293,7 @@ class Elector:
         if self._role is Role.PRIMARY:
             self._guard_lease(now)
         elif self._role is Role.CANDIDATE:
-            if now - self._offered_at >= self.config.election_timeout:
+            if self._is_late(now):
                 self._give_up(now)
         else:
             self._follow_old_claim(now)
@@ -287,15 +301,50 @@ class Elector:
         self._send_heartbeats(now)
         return self._end(now)
 
+    def next_due(self, now: float) -> float:
+        """When to call `tick` next, at the latest: when something is due that no message
+        brings about. Always after `now`."""
+        due = min((at for at in self._times() if at > now), default=math.inf)
+        return min(due, now + self.config.hb_interval)
+
+    def _times(self) -> Iterator[float]:
+        """Every time at which a rule may come to another decision by itself."""
+        config = self.config
+        yield from (self._next_heartbeat, self._target_until, self._hold_until)
+        yield from (self._lease.until, self._deadline(self._counts_from(), math.inf))
+        for view in self.peers:
+            down_at = view.heard + config.down_after
+            yield from (down_at, down_at + config.candidate_step, view.heard + config.pause_after)
+            if view.ahead_since is not None:
+                yield view.ahead_since + view.wait * config.down_after
+        if self._candidacy is not None:
+            yield self._candidacy.offered_at + config.election_timeout
+        if self._role is Role.PRIMARY:
+            yield self._next_announce
+            if self._lease.lost_since is not None:
+                yield self._lease.lost_since + config.down_after
+                yield self._backoff_until
+            return
+        yield from (self._backoff_until, self._yields_until, self._aside_until)
+        yield from (self._none_since + config.candidate_step, self._none_since + config.down_after)
+        if self._started is not None:
+            yield self._started + config.down_after
+        if self._vote is not None:
+            yield self._vote.at + config.down_after
+        if self._eligible_since is not None:
+            for steps in range(1, len(self.peers) + 1):
+                yield self._eligible_since + steps * config.candidate_step
+
     def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]:
         """Take a message of `sender` in.
 
         A stranger's, or one whose id field is not `sender`, changes nothing (R1).
-        Raises FrameError (kind `bad_epoch`) for an epoch too far ahead, unchanged too.
+        Raises FrameError (kind `bad_epoch`) for an epoch too far ahead, which it only
+        remembers to have seen.
         """
         if sender != message.sender or sender not in self.peers:
             return []
-        self.check(message)
+        self._check_epoch(message, now)
         self._begin(now)
         match message:
             case Heartbeat():
@@ -313,11 +362,25 @@ class Elector:
         if message.epoch > self._epoch + EPOCH_LEAP:
             raise FrameError(
                 "bad_epoch",
-                f"{message.sender} claims epoch {message.epoch}, this node is in {self._epoch}; if "
-                "that is true, stop this node and write that epoch into its elect.meta",
+                f"{message.sender} claims epoch {message.epoch}, this node is in {self._epoch}; it "
+                "follows once a quorum of the other members says the like",
             )
 
+    def _check_epoch(self, message: Message, now: float) -> None:
+        """Refuse an epoch too far ahead, unless it is this node that was away (R1)."""
+        view = self.peers[message.sender]
+        is_far = message.epoch > self._epoch + EPOCH_LEAP
+        view.far_ahead_at = now if is_far else NEVER
+        if is_far and not self.peers.quorum_far_ahead(now):
+            self.check(message)
+
     # Acknowledged leases, section 4
+
+    def set_connected(self, peer: str, connected: bool) -> None:
+        """Whether this node has a connection on which it speaks to `peer` (R8)."""
+        view = self.peers[peer]
+        view.connected = connected
+        view.ahead_since = None
 
     def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
         """Whether `peer` answers heartbeats with ACK, so that its backing is known exactly."""
@@ -350,10 +413,10 @@ class Elector:
             self._started = self._none_since = now
         elif now - self._last_run > self.config.pause_after:
             self._hold_until = now + self.config.pause_after
-            self._note(now, "pause", f"did not run for {now - self._last_run:.2f} s")
+            self._note(now, EventKind.PAUSE, f"did not run for {now - self._last_run:.2f} s")
         self._last_run = now
         if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until, math.inf):
-            self._lease_from = now + self.config.pause_after
+            self._lease.counts_from = now + self.config.pause_after
             self._measure_lease()
 
     def _end(self, now: float) -> list[Outbound]:
@@ -362,7 +425,10 @@ class Elector:
         if quorum != self._had_quorum:
             self._had_quorum = quorum
             what = "the lease" if self._role is Role.PRIMARY else "sight of a quorum"
-            self._note(now, "quorum", f"{'has' if quorum else 'lost'} {what}")
+            if quorum:
+                self._note(now, EventKind.QUORUM, f"has {what}", Cause.GAINED)
+            else:
+                self._note(now, EventKind.QUORUM, f"lost {what}", Cause.LOST)
         out, self._out = self._out, []
         return out
 
@@ -370,37 +436,52 @@ class Elector:
 
     def _on_heartbeat(self, heartbeat: Heartbeat, now: float) -> None:
         sender = heartbeat.sender
+        if sender == self._primary and self._is_older_than_claim(heartbeat):
+            return
         view = self.peers[sender]
         view.heard = now
         view.update(heartbeat)
+        vote = self._vote
+        if vote is not None and vote.candidate == sender:
+            gave_up = heartbeat.role is Role.REPLICA and heartbeat.epoch == vote.epoch
+            vote.released = vote.released or gave_up or heartbeat.epoch > vote.epoch
         if heartbeat.role is Role.PRIMARY:
             self._on_claim(sender, heartbeat.epoch, None, now)
-            return
-        vote = self._vote
-        if (
-            vote is not None
-            and (vote.candidate, vote.epoch) == (sender, heartbeat.epoch)
-            and heartbeat.role is Role.REPLICA
-        ):
-            vote.released = True
-        if sender == self._primary:
-            resigned = heartbeat.epoch == self._primary_epoch
-            self._forget_primary(
-                now, f"{sender} says that it is {heartbeat.role}", sender if resigned else None
-            )
+        elif sender == self._primary:
+            self._on_resignation(heartbeat, now)
+
+    def _is_older_than_claim(self, heartbeat: Heartbeat) -> bool:
+        """Whether the primary sent this heartbeat before it became primary (R7)."""
+        if heartbeat.role is Role.PRIMARY:
+            return False
+        late = heartbeat.epoch == self._primary_epoch and heartbeat.role is Role.CANDIDATE
+        return late or heartbeat.epoch < self._primary_epoch
+
+    def _on_resignation(self, heartbeat: Heartbeat, now: float) -> None:
+        """This node's primary no longer says that it is one (R7)."""
+        sender, vote = heartbeat.sender, self._vote
+        resigned = heartbeat.epoch == self._primary_epoch or (
+            heartbeat.role is Role.REPLICA
+            and vote is not None
+            and (vote.epoch, vote.candidate) == (heartbeat.epoch, sender)
+        )
+        why = f"{sender} says that it is {heartbeat.role}"
+        self._forget_primary(now, why, sender if resigned else None)
 
     def _on_announce(self, announce: Announce, now: float) -> None:
         view = self.peers[announce.sender]
         view.heard = now
-        view.role = Role.PRIMARY
-        view.epoch = announce.epoch
+        if announce.epoch >= view.epoch:
+            view.role = Role.PRIMARY
+            view.epoch = announce.epoch
         self._on_claim(announce.sender, announce.epoch, announce.new_primary_addr, now)
 
     def _on_claim(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
         """A heartbeat, without `addr`, or an ANNOUNCE says that `sender` is primary (R7)."""
         if epoch > self._epoch:
-            self._save(epoch, None if addr is None else sender, now)
-            self._epoch = epoch
+            if epoch > self._ballot_epoch:
+                self._save(epoch, None if addr is None else sender, now)
+            self._enter(epoch)
             self._follow(sender, epoch, addr, now)
         elif epoch == self._epoch:
             if self._role is Role.PRIMARY:
@@ -415,27 +496,27 @@ class Elector:
     def _learn_address(self, addr: str | None, now: float) -> None:
         if addr is not None and addr != self._primary_addr:
             self._primary_addr = addr
-            self._note(now, "primary", f"primary {self._primary} is at {addr}")
+            text = f"primary {self._primary} is at {addr}"
+            self._note(now, EventKind.PRIMARY, text, Cause.ADDRESS, member=self._primary)
 
     def _contend(self, sender: str, addr: str | None, now: float) -> None:
         """Two primaries of one epoch cannot be; if they are, only the better one stays (R7)."""
         loses = self._is_better(sender, self.peers[sender].offset)
         if self._is_news(f"conflict {sender}", self._epoch):
-            self._note(
-                now,
-                "conflict",
+            text = (
                 f"{sender} also claims to be primary of epoch {self._epoch}: a ballot was lost; "
-                f"compare what both wrote. This one {'steps down' if loses else 'stays'}",
-                critical=True,
+                f"compare what both wrote. This one {'steps down' if loses else 'stays'}"
             )
+            self._note(now, EventKind.CONFLICT, text, member=sender, critical=True)
         if loses:
             self._follow(sender, self._epoch, addr, now)
 
     def _on_offer(self, offer: Offer, now: float) -> None:
-        view = self.peers[offer.sender]
+        sender = offer.sender
+        view = self.peers[sender]
         view.heard = now
         ahead = offer.epoch > self._epoch
-        if ahead and offer.sender == self._heir:
+        if ahead and sender == self._target:
             # In the epoch that is given up: it also frees those who voted in it (R4.2).
             self._tell_all()
             self._send_heartbeats(now)
@@ -444,15 +525,9 @@ class Elector:
         if ahead:
             view.role = Role.CANDIDATE
             view.epoch = offer.epoch
-        if refusal is not None and self._is_news(
-            f"refused {offer.sender}", offer.epoch, refusal.rule
-        ):
-            self._note(
-                now,
-                "refused",
-                f"refused OFFER {offer.epoch} of {offer.sender}: {refusal.why}",
-                label=refusal.rule,
-            )
+        if refusal is not None and self._is_news(f"refused {sender}", offer.epoch, refusal.rule):
+            text = f"refused OFFER {offer.epoch} of {sender}: {refusal.why}"
+            self._note(now, EventKind.REFUSED, text, refusal.rule, member=sender)
 
     def _answer(self, offer: Offer, now: float) -> _Refusal | None:
         """Vote for the candidate or say why not (R3)."""
@@ -468,27 +543,32 @@ class Elector:
                 return None
             if self._role is Role.CANDIDATE and self._is_better(candidate, offer.repl_offset):
                 why = f"{candidate} is the better candidate of epoch {epoch}"
-                self._become_replica(now, why, "withdrawn")
+                self._become_replica(now, why, Cause.WITHDRAWN, member=candidate)
                 return self._vote_for(epoch, candidate, now)
-        if epoch <= self._epoch:
-            return _Refusal("R3.3", f"epoch {epoch} is not above {self._epoch}")
+        spent = max(self._epoch, self._ballot_epoch)  # the second is above while it renews (R8)
+        if epoch <= spent:
+            return _Refusal(Cause.R3_3, f"epoch {epoch} is not above {spent}")
         pledge = self._pledge(epoch, candidate, now)
         if pledge is not None:
             return pledge
         if self._offset > offer.repl_offset and candidate != self._primary:
             return _Refusal(
-                "R3.5", f"its offset {offer.repl_offset} is behind this node's, {self._offset}"
+                Cause.R3_5, f"its offset {offer.repl_offset} is behind this node's, {self._offset}"
             )
         return self._vote_for(epoch, candidate, now)
 
     def _vote_for(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
         if not self._save(epoch, candidate, now):
-            return _Refusal("R3.6", "the ballot could not be saved")
-        self._epoch = epoch
+            return _Refusal(Cause.R3_6, "the ballot could not be saved")
+        self._enter(epoch)
         if self._role is not Role.REPLICA:
-            self._become_replica(now, f"voted for {candidate} in epoch {epoch}", "withdrawn")
+            why = f"voted for {candidate} in epoch {epoch}"
+            self._become_replica(now, why, Cause.WITHDRAWN, member=candidate)
+        if candidate != self._target:
+            self._tell_all()
         self._accept(epoch, candidate, now)
-        self._note(now, "vote", f"voted for {candidate} in epoch {epoch}")
+        text = f"voted for {candidate} in epoch {epoch}"
+        self._note(now, EventKind.VOTE, text, member=candidate)
         return None
 
     def _accept(self, epoch: int, candidate: str, now: float) -> None:
@@ -501,23 +581,23 @@ class Elector:
         down_after = self.config.down_after
         if self._role is Role.PRIMARY:
             if self.has_quorum(now):
-                return _Refusal("R4.1", "this node is primary and holds the lease")
+                return _Refusal(Cause.R4_1, "this node is primary and holds the lease")
             return None
         vote = self._binding_vote(now)
         if vote is not None and vote.candidate != candidate:
             ago = now - vote.at
-            return _Refusal("R4.2", f"voted for {vote.candidate} {ago:.2f} s ago")
+            return _Refusal(Cause.R4_2, f"voted for {vote.candidate} {ago:.2f} s ago")
         first = self._epoch == 1 and epoch == 2 and self._is_brand_new(now, range(3))
         if now - self._started < down_after and not first:
             ago = now - self._started
-            return _Refusal("R4.3", f"started {ago:.2f} s ago, it may have forgotten a vote")
+            return _Refusal(Cause.R4_3, f"started {ago:.2f} s ago, it may have forgotten a vote")
         if self._is_incumbent(candidate, now):
             return None
         if now < self._hold_until:
-            return _Refusal("R4.5", "this process was paused until just now")
+            return _Refusal(Cause.R4_5, "this process did not run until just now")
         if self._primary is not None and not self.peers.is_down(self._primary, now):
             ago = now - self.peers[self._primary].heard
-            return _Refusal("R4.6", f"primary {self._primary} was heard {ago:.2f} s ago")
+            return _Refusal(Cause.R4_6, f"primary {self._primary} was heard {ago:.2f} s ago")
         return None
 
     def _is_incumbent(self, candidate: str, now: float) -> bool:
@@ -530,7 +610,7 @@ class Elector:
     def _is_brand_new(self, now: float, epochs: Container[int]) -> bool:
         """Whether nobody can have forgotten anything yet: no ballot was ever saved here,
         every other member is alive, none primary and none outside `epochs`."""
-        return not self._ever_saved and all(
+        return not self.ever_saved and all(
             not self.peers.is_down(view.node_id, now)
             and view.role is not Role.PRIMARY
             and view.epoch in epochs
@@ -547,27 +627,33 @@ class Elector:
     def _on_accept(self, accept: Accept, now: float) -> None:
         """Count a vote (R6). It may have waited in a socket: it proves that its sender
         lived when the OFFER went out, not that it does now."""
-        if accept.epoch != self._epoch or self._role is Role.REPLICA:
+        run = self._candidacy
+        if run is None or run.epoch != accept.epoch or self._role is Role.REPLICA:
             return
-        if now - self._offered_at >= self.config.election_timeout:
+        if self._is_late(now):
             return
         view = self.peers[accept.sender]
-        view.heard = max(view.heard, self._offered_at)
+        view.heard = max(view.heard, run.offered_at)
         view.epoch = max(view.epoch, accept.epoch)
-        view.confirmed = max(view.confirmed, self._offered_at)
-        if self._role is Role.CANDIDATE:
-            first = accept.sender not in self._accepted
-            self._accepted.add(accept.sender)
-            self._win_with_quorum(now)
-            if first and accept.sender == self._resigned:
-                # By now it has told the others, which refused the OFFER before that (R4.6).
-                self._next_heartbeat = NEVER
+        view.confirmed = max(view.confirmed, run.offered_at)
+        if self._role is Role.PRIMARY and not self._renews():
+            return
+        view.granted = run.epoch
+        first = accept.sender not in run.accepted
+        run.accepted.add(accept.sender)
+        self._win_with_quorum(now)
+        if first and accept.sender == self._resigned and self._role is Role.CANDIDATE:
+            # By now it has told the others, which refused the OFFER before that (R4.6).
+            self._next_heartbeat = NEVER
 
     # What time brings
 
     def _follow_old_claim(self, now: float) -> None:
-        """A primary of an older epoch is better than none (R7)."""
-        if self._primary is not None or now - self._none_since < self.config.candidate_step:
+        """A primary of an older epoch is better than none, or than one that is DOWN (R7)."""
+        since = self._none_since
+        if self._primary is not None:
+            since = self.peers[self._primary].heard + self.config.down_after
+        if now - since < self.config.candidate_step:
             return
         claims = self.peers.claims_primary(now)
         if claims:
@@ -585,8 +671,14 @@ class Elector:
             for view in self.peers.alive(now)
         )
         if now - self._eligible_since >= better * self.config.candidate_step:
-            why = f"primary {self._primary} is down" if self._primary else "there is no primary"
-            self._become_candidate(now, why)
+            if self._primary is not None:
+                why = f"primary {self._primary} is down"
+                self._become_candidate(now, why, Cause.PRIMARY_DOWN, self._primary)
+            elif self._resigned is not None:
+                why = f"{self._resigned} is primary no more"
+                self._become_candidate(now, why, Cause.PRIMARY_GONE, self._resigned)
+            else:
+                self._become_candidate(now, "there is no primary", Cause.NO_PRIMARY)
 
     def _may_run(self, now: float) -> bool:
         """All of R5 but the delay for better candidates."""
@@ -598,12 +690,13 @@ class Elector:
             return False
         if self._binding_vote(now) is not None or not self.peers.quorum_alive(now):
             return False
+        if self.peers.claims_primary(now):
+            return False
         down_after = self.config.down_after
         brand_new = self._is_brand_new(now, (1,))
-        if self._primary is None:
-            waited = self._no_wait or brand_new or now - self._none_since >= down_after
-            if not waited or self.peers.claims_primary(now):
-                return False
+        waited = self._no_wait or brand_new or now - self._none_since >= down_after
+        if self._primary is None and not waited:
+            return False
         if now - self._started < down_after and not brand_new:
             return False
         return not any(
@@ -614,91 +707,229 @@ class Elector:
         )
 
     def _guard_lease(self, now: float) -> None:
-        """A primary without its lease renews it in a higher epoch or steps down in time (R8)."""
+        """A primary renews: in place while it has its lease, without it as a candidate. If
+        it cannot, it steps down in time (R8)."""
         if self.has_quorum(now):
-            self._leaseless_since = None
+            self._lease.lost_since = None
+            self._consider_renewing(now)
             return
-        if self._leaseless_since is None:
-            self._leaseless_since = now
+        if self._lease.lost_since is None:
+            self._lease.lost_since = now
+        if self._renews():
+            self._run_on(now)
+            return
         ahead = any(view.epoch > self._epoch for view in self.peers.alive(now))
         free = now >= self._hold_until and now >= self._backoff_until
         if ahead and free and self.peers.quorum_alive(now):
-            self._become_candidate(now, "the lease is lost and others are in a higher epoch")
-        elif now - self._leaseless_since >= self.config.down_after:
-            self._become_replica(now, "no lease for down_after", "leaseless", no_wait=True)
+            why = "the lease is lost and others are in a higher epoch"
+            self._become_candidate(now, why, Cause.OTHERS_AHEAD)
+        elif now - self._lease.lost_since >= self.config.down_after:
+            self._become_replica(now, "no lease for down_after", Cause.LEASELESS, no_wait=True)
+
+    def _consider_renewing(self, now: float) -> None:
+        """Bring those who stay in a higher epoch back into one with this primary (R8)."""
+        if self._renews():
+            if self._is_late(now):
+                self._put_off_renewal(now)
+            return
+        ahead = [view for view in self.peers if self._stays_ahead(view, now)]
+        if ahead:
+            self._renew(now, ahead[0].node_id)
+
+    def _stays_ahead(self, view: View, now: float) -> bool:
+        """Whether this peer was in a higher epoch for long enough, alive and connected."""
+        if view.epoch <= self._epoch:
+            view.ahead_since = None
+            view.wait = 1
+            return False
+        if not view.connected or self.peers.is_down(view.node_id, now):
+            view.ahead_since = None
+            return False
+        if view.ahead_since is None:
+            view.ahead_since = now
+        return now - view.ahead_since >= view.wait * self.config.down_after
+
+    def _renew(self, now: float, ahead: str) -> None:
+        """Ask for the votes of a higher epoch, and go on in this one meanwhile (R8)."""
+        epoch = self._next_epoch()
+        if epoch > U64_MAX or not self._save(epoch, self.node_id, now):
+            self._put_off_renewal(now)
+            return
+        self._candidacy = _Candidacy(epoch, now, {self.node_id})
+        self._vote = None
+        text = f"asks for the votes of epoch {epoch}, since {ahead} is in a higher epoch"
+        self._note(now, EventKind.RENEWAL, text, Cause.OTHERS_AHEAD, member=ahead)
+        self._broadcast(Offer(epoch, self.node_id, self._offset))
+
+    def _put_off_renewal(self, now: float) -> None:
+        if self._renews():
+            votes = self._votes()
+            self._candidacy = None
+            text = f"stays primary of epoch {self._epoch}: {votes}"
+            self._note(now, EventKind.RENEWAL, text, Cause.TIMEOUT)
+        for view in self.peers:
+            view.granted = 0
+            if view.ahead_since is not None:
+                view.ahead_since = now
+                view.wait = min(2 * view.wait, LONGEST_WAIT)
+
+    def _run_on(self, now: float) -> None:
+        """The lease ended during a renewal: what it offered is a candidacy now (R8)."""
+        run = self._candidacy
+        assert run is not None
+        why = "the lease ended before enough members had voted to renew it"
+        self._forget_primary(now, why)
+        self._role = Role.CANDIDATE
+        self._enter(run.epoch)
+        self._fall_silent(now)
+        for view in self.peers:
+            if view.node_id not in run.accepted:
+                view.confirmed = NEVER
+        text = f"running in epoch {run.epoch}: {why}"
+        self._note(now, EventKind.CANDIDACY, text, Cause.OTHERS_AHEAD)
 
     def _send_heartbeats(self, now: float) -> None:
         """What is repeated (R2)."""
-        if self._heir is not None and now >= self._heir_until:
+        if self._target is not None and now >= self._target_until:
             self._tell_all()
         if now >= self._next_heartbeat:
             self._next_heartbeat = _next(self._next_heartbeat, self.config.hb_interval, now)
-            self._send(self._heir or Outbound.BROADCAST, self._current_heartbeat())
+            run = self._candidacy
             # The first OFFER left when the candidacy began.
-            if self._role is Role.CANDIDATE and now > self._offered_at:
-                self._broadcast(Offer(self._epoch, self.node_id, self._offset))
+            repeats = run is not None and now > run.offered_at
+            if repeats and self._renews():
+                self._offer_again()
+            self._send_heartbeat(now)
+            if repeats and self._role is Role.CANDIDATE:
+                self._offer_again()
         if self._role is Role.PRIMARY and now >= self._next_announce:
             self._announce(now)
 
+    def _send_heartbeat(self, now: float) -> None:
+        """To all whom it does not mislead."""
+        heartbeat = self._current_heartbeat()
+        if self._target is None and now >= self._silent_until:
+            self._broadcast(heartbeat)
+            return
+        for view in self.peers:
+            told = self._target is None or self._target == view.node_id
+            if told and (view.acknowledging or now >= self._silent_until):
+                self._send(view.node_id, heartbeat)
+
+    def _offer_again(self) -> None:
+        run = self._candidacy
+        assert run is not None
+        self._broadcast(Offer(run.epoch, self.node_id, self._offset))
+
     # Changes of state
 
-    def _become_candidate(self, now: float, why: str) -> None:
+    def _enter(self, epoch: int) -> None:
+        """Be in this epoch from now on; never in a lower one than before."""
+        self._epoch = max(self._epoch, epoch)
+
+    def _next_epoch(self) -> int:
+        """The one to offer: above all that this node, its ballot or a peer has (R1, R5)."""
+        own = max(self._epoch, self._ballot_epoch)
+        return 1 + max(own, min(self.peers.highest_epoch(), self._epoch + EPOCH_LEAP // 2))
+
+    def _renews(self) -> bool:
+        """Whether this primary asks for the votes of a higher epoch (R8)."""
+        run = self._candidacy
+        return self._role is Role.PRIMARY and run is not None and run.epoch > self._epoch
+
+    def _is_late(self, now: float) -> bool:
+        """Whether the time for votes is over (R6)."""
+        run = self._candidacy
+        return run is not None and now - run.offered_at >= self.config.election_timeout
+
+    def _become_candidate(
+        self, now: float, why: str, cause: Cause, member: str | None = None
+    ) -> None:
         """Offer the next epoch to all, once it is on disk (R5)."""
-        epoch = 1 + max(self._epoch, self.peers.highest_epoch())
+        epoch = self._next_epoch()
         self._eligible_since = None
         if epoch > U64_MAX:
             self._back_off(now)
-            self._note(now, "candidacy", "cannot run: the epochs are used up", critical=True)
+            text = "cannot run: the epochs are used up"
+            self._note(now, EventKind.CANDIDACY, text, Cause.EPOCHS_USED_UP, critical=True)
             return
         if not self._save(epoch, self.node_id, now):
             self._back_off(now)
             return
         if self._role is Role.PRIMARY:
             self._forget_primary(now, why)
+            self._fall_silent(now)
         self._role = Role.CANDIDATE
-        self._epoch = epoch
+        self._enter(epoch)
         self._vote = None
-        self._accepted = {self.node_id}
-        self._offered_at = now
+        self._candidacy = _Candidacy(epoch, now, {self.node_id})
         self.peers.forget_confirmations()
         self._tell_all()
-        self._note(now, "candidacy", f"running in epoch {epoch}: {why}", label="running")
+        text = f"running in epoch {epoch}: {why}"
+        self._note(now, EventKind.CANDIDACY, text, cause, member=member)
         self._broadcast(Offer(epoch, self.node_id, self._offset))
         self._win_with_quorum(now)
 
     def _win_with_quorum(self, now: float) -> None:
-        if len(self._accepted) >= self.peers.quorum:
-            self._become_primary(now)
+        run = self._candidacy
+        if run is not None and len(run.accepted) >= self.peers.quorum:
+            voters = ", ".join(sorted(run.accepted))
+            if self._renews():
+                text = f"renewed as primary, of epoch {run.epoch}, by {voters}"
+                self._lead(now, EventKind.RENEWAL, text)
+            else:
+                self._lease = Lease()
+                self._lead(now, EventKind.ROLE, f"elected primary of epoch {run.epoch} by {voters}")
 
-    def _become_primary(self, now: float) -> None:
-        """Elected (R6)."""
+    def _lead(self, now: float, kind: EventKind, text: str) -> None:
+        """Elected (R6), or elected again in a higher epoch (R8)."""
+        assert self._candidacy is not None
+        self._enter(self._candidacy.epoch)
         self._role = Role.PRIMARY
         self._primary = self.node_id
         self._primary_epoch = self._epoch
         self._primary_addr = self._advertised_addr
         self._announced = True
-        self._lease_from = NEVER
-        self._leaseless_since = None
-        voters = ", ".join(sorted(self._accepted))
-        text = f"elected primary of epoch {self._epoch} by {voters}"
-        self._note(now, "role", text, label="elected")
+        self._silent_until = NEVER
+        for view in self.peers:
+            view.ahead_since = None
+            view.wait = 1
+        self._note(now, kind, text, Cause.ELECTED)
+        self._next_heartbeat = now + self.config.hb_interval
+        self._send_heartbeat(now)
         self._announce(now)
 
-    def _become_replica(self, now: float, why: str, label: str, *, no_wait: bool = False) -> None:
+    def _become_replica(
+        self,
+        now: float,
+        why: str,
+        cause: Cause,
+        *,
+        member: str | None = None,
+        reason: str = "",
+        no_wait: bool = False,
+    ) -> None:
         """Stop leading or running. A candidate goes on following whom it followed."""
         was, self._role = self._role, Role.REPLICA
-        self._accepted = set()
-        self._lease_from = NEVER
-        self._note(now, "role", f"{was} no more: {why}", label=label)
+        self._candidacy = None
+        self._lease.counts_from = NEVER
+        text = f"{was} no more: {why}"
+        self._note(now, EventKind.ROLE, text, cause, member=member, reason=reason)
         if was is Role.PRIMARY:
+            self._enter(self._ballot_epoch)  # of a renewal, for which it has voted (R8)
+            self._next_heartbeat = NEVER  # the others need not wait to hear of it
+            self._fall_silent(now)
             self._forget_primary(now, why)
             self._no_wait = no_wait
 
     def _follow(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
         if self._role is not Role.REPLICA:
-            self._become_replica(now, f"{sender} is primary of epoch {epoch}", "superseded")
+            why = f"{sender} is primary of epoch {epoch}"
+            self._become_replica(now, why, Cause.SUPERSEDED, member=sender)
         if (sender, epoch) != (self._primary, self._primary_epoch):
-            self._note(now, "primary", f"following {sender}, primary of epoch {epoch}")
+            cause = Cause.FOLLOWED if epoch == self._epoch else Cause.FOLLOWED_OLDER
+            text = f"following {sender}, primary of epoch {epoch}"
+            self._note(now, EventKind.PRIMARY, text, cause, member=sender)
         if sender != self._primary:
             self._primary_addr = None
         self._primary = sender
@@ -708,12 +939,14 @@ class Elector:
         self._no_wait = False
         self._resigned = None
         self._yields_until = NEVER
+        self._silent_until = NEVER
         self._tell_all()
 
     def _forget_primary(self, now: float, why: str, resigned: str | None = None) -> None:
         """Know no primary from now on; `resigned` is who stepped down of its own accord (R7)."""
         if self._primary != self.node_id:
-            self._note(now, "primary", f"no longer following {self._primary}: {why}")
+            text = f"no longer following {self._primary}: {why}"
+            self._note(now, EventKind.PRIMARY, text, Cause.LOST, member=self._primary)
         self._primary = None
         self._primary_epoch = 0
         self._primary_addr = None
@@ -722,10 +955,21 @@ class Elector:
         self._no_wait = resigned is not None
         self._resigned = resigned
 
+    def _fall_silent(self, now: float) -> None:
+        """Keep from those who cannot hear a resignation what they would take for a sign of
+        life of their primary, until they have noticed that it is gone (R2)."""
+        self._silent_until = now + self.config.down_after + 2 * self.config.hb_interval
+
     def _give_up(self, now: float) -> None:
-        votes = f"{len(self._accepted)} of {self.peers.quorum} votes"
-        self._become_replica(now, f"{votes} for epoch {self._epoch} in time", "timeout")
+        why = f"{self._votes()} for epoch {self._epoch} in time"
+        self._become_replica(now, why, Cause.TIMEOUT)
+        if self._primary is None:
+            self._fall_silent(now)
         self._back_off(now)
+
+    def _votes(self) -> str:
+        accepted = self._candidacy.accepted if self._candidacy is not None else ()
+        return f"{len(accepted)} of {self.peers.quorum} votes"
 
     def _back_off(self, now: float) -> None:
         jitter = self._rng.uniform(0, self.config.election_backoff_jitter)
@@ -737,25 +981,21 @@ class Elector:
             self._ballot.save(epoch, voted_for)
         except BallotError as error:
             if self._is_news("ballot", str(error)):
-                self._note(
-                    now,
-                    "ballot",
-                    f"{error}. This node cannot vote or run until that works",
-                    critical=True,
-                )
+                text = f"{error}. This node cannot vote or run until that works"
+                self._note(now, EventKind.BALLOT, text, critical=True)
             return False
         self._noted.pop("ballot", None)
-        self._ever_saved = True
+        self._ballot_epoch = epoch
         return True
 
     # Helpers
 
     def _measure_lease(self) -> None:
         runs_until = self._last_run + self.config.pause_after
-        self._lease_until = self._deadline(self._counts_from(), runs_until)
+        self._lease.until = self._deadline(self._counts_from(), runs_until)
 
     def _counts_from(self) -> float:
-        return max(self._hold_until, self._lease_from)
+        return max(self._hold_until, self._lease.counts_from)
 
     def _deadline(self, since: float, runs_until: float) -> float:
         """Until when a quorum backs this node, counting what was heard from `since` on."""
@@ -763,7 +1003,7 @@ class Elector:
             self._epoch,
             since=since,
             runs_until=runs_until,
-            confirmed=self._role is Role.PRIMARY,
+            leads=self._role is Role.PRIMARY,
         )
 
     def _is_better(self, candidate: str, offset: int) -> bool:
@@ -786,9 +1026,9 @@ class Elector:
         self._send(Outbound.BROADCAST, message)
 
     def _tell_all(self) -> None:
-        """End a handover's silence towards all but its heir, with the next heartbeat at once."""
-        if self._heir is not None:
-            self._heir = None
+        """End a handover's silence towards all but its target, with the next heartbeat at once."""
+        if self._target is not None:
+            self._target = None
             self._next_heartbeat = NEVER
 
     def _send(self, to: str, message: Message) -> None:
@@ -802,10 +1042,28 @@ class Elector:
         return news
 
     def _note(
-        self, at: float, kind: str, text: str, critical: bool = False, label: str = ""
+        self,
+        at: float,
+        kind: EventKind,
+        text: str,
+        cause: Cause | None = None,
+        *,
+        member: str | None = None,
+        reason: str = "",
+        critical: bool = False,
     ) -> None:
-        self.event_count += 1
-        self.events.append(Event(at, kind, text, critical, self._epoch, label))
+        self.events.note(
+            Event(
+                at=at,
+                kind=kind,
+                epoch=self._epoch,
+                text=text,
+                cause=cause,
+                member=member,
+                reason=reason,
+                critical=critical,
+            )
+        )
 
 
 def _next(due: float, interval: float, now: float) -> float:

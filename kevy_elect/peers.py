@@ -18,7 +18,11 @@ class View:
     """The last that was heard of one peer, in seconds of this node's clock.
 
     `confirmed` is when we sent the latest message by answering which an
-    `acknowledging` peer promised to back nobody else for down_after.
+    `acknowledging` peer promised to back nobody else for down_after. `granted` is the
+    epoch in which it accepted that we renew. `far_ahead_at` is when its latest message
+    came if that was too far ahead (R1). `ahead_since` is since when it is in a higher epoch
+    than ours without a break, alive and `connected`, and `wait` how often down_after it
+    may stay there before we renew (R8).
     """
 
     node_id: str
@@ -28,6 +32,11 @@ class View:
     offset: int = 0
     acknowledging: bool = False
     confirmed: float = NEVER
+    granted: int = 0
+    far_ahead_at: float = NEVER
+    connected: bool = False
+    ahead_since: float | None = None
+    wait: int = 1
 
     def update(self, heartbeat: Heartbeat) -> None:
         self.epoch = heartbeat.epoch
@@ -44,6 +53,18 @@ def is_better(one: tuple[str, int], other: tuple[str, int]) -> bool:
     return (-one[1], one[0]) < (-other[1], other[0])
 
 
+@attrs.define
+class Lease:
+    """What the backing of a quorum rests on (R8)."""
+
+    until: float = NEVER
+    """When it ends if nothing more is heard, and if this process runs no more."""
+    counts_from: float = NEVER
+    """Only what is heard from here on counts."""
+    lost_since: float | None = None
+    """Since when a primary has none."""
+
+
 class Peers:
     """The views of all other members."""
 
@@ -51,6 +72,9 @@ class Peers:
         self._views = {node_id: View(node_id) for node_id in ids}
         self._config = config
         self.quorum = quorum(len(self._views) + 1)
+
+    def __len__(self) -> int:
+        return len(self._views)
 
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._views
@@ -79,6 +103,12 @@ class Peers:
     def quorum_alive(self, now: float) -> bool:
         return len(self.alive(now)) + 1 >= self.quorum
 
+    def quorum_far_ahead(self, now: float) -> bool:
+        """Whether the latest messages of a quorum of these peers, of all if they are fewer,
+        came less than down_after ago and were too far ahead (R1)."""
+        far = sum(now - view.far_ahead_at < self._config.down_after for view in self)
+        return far >= min(self.quorum, len(self))
+
     def claims_primary(self, now: float) -> list[View]:
         """Live views that say they are primary."""
         return [view for view in self.alive(now) if view.role is Role.PRIMARY]
@@ -91,17 +121,16 @@ class Peers:
         for view in self:
             view.confirmed = NEVER
 
-    def lease_deadline(
-        self, epoch: int, *, since: float, runs_until: float, confirmed: bool
-    ) -> float:
+    def lease_deadline(self, epoch: int, *, since: float, runs_until: float, leads: bool) -> float:
         """Until when this node and enough peers make a quorum behind a primary of `epoch`.
 
-        Every peer backs it up to a time of its own. One whose backing is known
-        exactly (`confirmed`, and it acknowledges): for lease_duration from its
-        confirmation (section 4). Any other: for down_after less lease_margin, and at
-        most lease_duration, from when it was last heard, if that was at `since` or later and
-        its epoch is not above ours (R8), and while this process runs (R9), which is
-        certain up to `runs_until`.
+        Every peer backs it up to a time of its own. One that acknowledges this node, if
+        it `leads`: for lease_duration from its confirmation (section 4). Any other: for
+        down_after less lease_margin, and at most lease_duration, from when it was last
+        heard, if that was at `since` or later and its epoch is not above ours or is the
+        one that it granted (R8), and while this process runs (R9), which is certain up
+        to `runs_until`; but not at all if it does not count for a primary
+        (count_unacknowledged).
         """
         needed = self.quorum - 1
         if needed == 0:
@@ -110,9 +139,11 @@ class Peers:
         inferred = min(exact, self._config.down_after - self._config.lease_margin)
         deadlines = []
         for view in self._views.values():
-            if confirmed and view.acknowledging:
+            if leads and view.acknowledging:
                 deadlines.append(view.confirmed + exact)
-            elif view.epoch <= epoch and view.heard >= since:
+            elif leads and not self._config.count_unacknowledged:
+                continue
+            elif view.heard >= since and (view.epoch <= epoch or view.epoch == view.granted):
                 heard_until = view.heard + inferred
                 deadlines.append(heard_until if heard_until < runs_until else runs_until)
         if len(deadlines) < needed:

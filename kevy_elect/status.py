@@ -76,7 +76,11 @@ class EventStatus:
     """For people; no program reads it."""
     critical: bool
     epoch: int
-    label: str
+    cause: str | None = None
+    member: str | None = None
+    """The other member that it is about."""
+    reason: str = ""
+    """What was given as a reason by whoever told the node to do this."""
 
 
 @attrs.frozen(kw_only=True)

@@ -23,7 +23,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from kevy_elect import __version__
-from kevy_elect.elector import Event
+from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.connections import Copy
 from kevy_elect.service.election import ElectionService
@@ -32,13 +32,14 @@ CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 # All values of the labels, so that each counter is there before it first counts: an
 # increase from nothing is none to Prometheus.
-EVENTS: Final = (
-    *("aside", "ballot", "candidacy", "conflict", "fence", "pause", "primary", "quorum"),
-    *("refused", "role", "vote"),
+RESULTS: Final = (
+    *(Cause.ELECTED, Cause.RESIGNED, Cause.SUPERSEDED, Cause.TIMEOUT, Cause.WITHDRAWN),
 )
-RESULTS: Final = ("elected", "resigned", "superseded", "timeout", "withdrawn")
-DEMOTIONS: Final = ("leaseless", "resigned", "superseded", "withdrawn")
-RULES: Final = ("R3.3", "R3.5", "R3.6", "R4.1", "R4.2", "R4.3", "R4.5", "R4.6")
+DEMOTIONS: Final = (
+    *(Cause.HANDED_OVER, Cause.LEASELESS, Cause.RESIGNED, Cause.SUPERSEDED, Cause.WITHDRAWN),
+)
+RULES: Final = tuple(cause for cause in Cause if cause.startswith("R"))
+RENEWALS: Final = (Cause.OTHERS_AHEAD, Cause.ELECTED, Cause.TIMEOUT)
 FRAMES: Final = ("bad", "bad_epoch", "bad_numeric", "bad_role", "bad_sender", "wrong_shape")
 LINKS: Final = ("connecting", "connected", "waiting", "stopped")
 CHILDREN: Final = ("stopped", "starting", "running", "stopping")
@@ -64,7 +65,7 @@ class Metrics:
         self._election = election
         self._leads = election.state_snapshot().role is Role.PRIMARY
         self._events = self._counter(
-            "kevy_elect_events", "What the elector noted, by kind.", "kind", EVENTS
+            "kevy_elect_events", "What the elector noted, by kind.", "kind", EventKind
         )
         self._elections = self._counter(
             "kevy_elect_elections",
@@ -77,6 +78,13 @@ class Metrics:
             "How often this node was primary and became a replica, by why.",
             "reason",
             DEMOTIONS,
+        )
+        self._renewals = self._counter(
+            "kevy_elect_renewals",
+            "Renewals of this primary in a higher epoch: others-ahead when it asks, then elected "
+            "or timeout.",
+            "step",
+            RENEWALS,
         )
         self._refused_votes = self._counter(
             "kevy_elect_refused_votes",
@@ -114,14 +122,16 @@ class Metrics:
 
     def noted(self, event: Event) -> None:
         self._events.labels(event.kind).inc()
-        if event.kind == "refused":
-            self._refused_votes.labels(event.label).inc()
-        elif event.label == "running":
+        if event.kind is EventKind.REFUSED:
+            self._refused_votes.labels(event.cause).inc()
+        elif event.kind is EventKind.RENEWAL:
+            self._renewals.labels(event.cause).inc()
+        elif event.kind is EventKind.CANDIDACY and event.cause is not Cause.EPOCHS_USED_UP:
             self._leads = False
-        elif event.kind == "role":
+        elif event.kind is EventKind.ROLE:
             ended = self._demotions if self._leads else self._elections
-            ended.labels(event.label).inc()
-            self._leads = event.label == "elected"
+            ended.labels(event.cause).inc()
+            self._leads = event.cause is Cause.ELECTED
 
     def ticked(self, late: float) -> None:
         self._lateness.observe(late)

@@ -38,7 +38,9 @@ def _events(election: ElectionService) -> tuple[EventStatus, ...]:
             text=event.text,
             critical=event.critical,
             epoch=event.epoch,
-            label=event.label,
+            cause=event.cause,
+            member=event.member,
+            reason=event.reason,
         )
         for ago, event in election.recent_events()
     )

@@ -19,7 +19,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from kevy_elect.elector import Event
+from kevy_elect.events import Event
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page_model import Happening, Known, happenings, headline, history, told
 from kevy_elect.ops.page_poll import Others

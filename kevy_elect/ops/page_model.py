@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import attrs
 
+from kevy_elect.events import Cause, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.status import EventStatus, Status, read
 
@@ -33,8 +33,10 @@ class Happening:
     kind: str
     text: str
     critical: bool = False
-    epoch: str | None = None
-    label: str = ""
+    epoch: str = ""
+    cause: str | None = None
+    member: str | None = None
+    reason: str = ""
 
 
 def happenings(node_id: str, events: Iterable[EventStatus], now: float) -> list[Happening]:
@@ -47,10 +49,16 @@ def happenings(node_id: str, events: Iterable[EventStatus], now: float) -> list[
             event.text[:LONGEST],
             event.critical,
             str(event.epoch),
-            event.label[:LONGEST],
+            _short(event.cause),
+            _short(event.member),
+            event.reason[:LONGEST],
         )
         for event in events
     ]
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else text[:LONGEST]
 
 
 # What is known of a node
@@ -258,9 +266,7 @@ def _do(names: Sequence[str]) -> str:
 
 # What happened
 
-_ELECTED: Final = re.compile(r"elected primary of epoch (\d+)\b")
-_FOLLOWING: Final = re.compile(r"following (\S+), primary of epoch (\d+)")
-_RUNNING: Final = re.compile(r"running in epoch (\d+): (.*)", re.DOTALL)
+_WON: Final = ((EventKind.ROLE, Cause.ELECTED), (EventKind.RENEWAL, Cause.ELECTED))
 
 
 @attrs.define
@@ -273,7 +279,7 @@ class Epoch:
     primary: str | None = None
     elected_at: float | None = None
     why: str | None = None
-    """Why the primary ran, in its own words, or who ran in vain; None if nobody told."""
+    """Why the primary ran, or who ran in vain; None if nobody told."""
 
 
 def epochs(events: Iterable[Happening]) -> list[Epoch]:
@@ -281,31 +287,51 @@ def epochs(events: Iterable[Happening]) -> list[Epoch]:
     newest = sorted(events, key=lambda event: (event.at, event.node_id))[-EVENTS:]
     found: dict[str, Epoch] = {}
     for event in newest:
-        number = event.epoch or ""
-        found.setdefault(number, Epoch(number)).events.append(event)
-    for epoch in found.values():
-        _find_primary(epoch)
+        found.setdefault(event.epoch, Epoch(event.epoch)).events.append(event)
+    resigned: dict[str, Happening] = {}  # by node, in the epochs so far
+    for epoch in sorted(found.values(), key=lambda epoch: int(epoch.number or 0)):
+        _find_primary(epoch, resigned)
+        resigned |= {event.node_id: event for event in epoch.events if _is_resignation(event)}
     return sorted(found.values(), key=lambda epoch: int(epoch.number or 0), reverse=True)
 
 
-def _find_primary(epoch: Epoch) -> None:
-    """Who won, when and why: in the winner's own words if they are there."""
+def _find_primary(epoch: Epoch, resigned: Mapping[str, Happening]) -> None:
+    """Who won, when and why: in the winner's own events if they are there."""
     runs: dict[str, str] = {}
     for event in epoch.events:
-        if ran := _RUNNING.fullmatch(event.text):
-            runs[event.node_id] = ran[2]
-        elif (won := _ELECTED.match(event.text)) and won[1] == epoch.number:
+        if event.kind == EventKind.CANDIDACY:
+            runs[event.node_id] = _motive(event, resigned)
+        elif (event.kind, event.cause) in _WON:
             epoch.primary, epoch.elected_at = event.node_id, event.at
-        elif (
-            epoch.primary is None
-            and (follows := _FOLLOWING.fullmatch(event.text))
-            and follows[2] == epoch.number
-        ):
-            epoch.primary, epoch.elected_at = follows[1], event.at
+            if event.kind == EventKind.RENEWAL:
+                runs[event.node_id] = "it renewed its term, since others were in a higher epoch"
+        elif epoch.primary is None and event.cause == Cause.FOLLOWED:
+            epoch.primary, epoch.elected_at = event.member, event.at
     if epoch.primary is not None:
         epoch.why = runs.get(epoch.primary)
     elif runs:
         epoch.why = "; ".join(f"{node_id} ran: {why}" for node_id, why in runs.items())
+
+
+def _is_resignation(event: Happening) -> bool:
+    return event.kind == EventKind.ROLE and event.cause in (Cause.HANDED_OVER, Cause.RESIGNED)
+
+
+def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
+    """Why a candidate ran: its cause, and what its former primary tells of how its term ended."""
+    if run.cause == Cause.PRIMARY_DOWN:
+        return f"{run.member} was down"
+    if run.cause == Cause.OTHERS_AHEAD:
+        return "its lease was lost and others were in a higher epoch"
+    if run.cause != Cause.PRIMARY_GONE:
+        return "there was no primary"
+    end = resigned.get(run.member or "")
+    if end is None:
+        return f"{run.member} gave up the role or was restarted"
+    why = f": {end.reason}" if end.reason else ""
+    if end.cause == Cause.HANDED_OVER:
+        return f"{run.member} handed the role over to {end.member}{why}"
+    return f"{run.member} stepped down{why}"
 
 
 def history(events: Iterable[Happening], now: float) -> dict[str, Any]:
@@ -324,7 +350,8 @@ def history(events: Iterable[Happening], now: float) -> dict[str, Any]:
                         "kind": event.kind,
                         "text": event.text,
                         "critical": event.critical,
-                        "label": event.label,
+                        "cause": event.cause,
+                        "member": event.member,
                     }
                     for event in epoch.events
                 ],

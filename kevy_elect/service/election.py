@@ -27,8 +27,9 @@ from twisted.python.failure import Failure
 from kevy_elect.ballot import Ballot, FileBallot, TimedBallot
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.directory import DirectoryLock
-from kevy_elect.elector import Elector, Event
+from kevy_elect.elector import Elector
 from kevy_elect.errors import ConfigError, FrameError, HandoverError
+from kevy_elect.events import Event
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.service.fence import Fence, after
@@ -421,6 +422,7 @@ class ElectionService(Service):
                 clock=self._clock,
                 rng=self._rng,
                 confirm=self.confirm,
+                connection=self.peer_connected,
                 security=self._security,
             )
             link.start()
@@ -567,6 +569,10 @@ class ElectionService(Service):
         """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
         self._ask(lambda elector: elector.set_acknowledging(member, greeted))
 
+    def peer_connected(self, peer: str, connected: bool) -> None:
+        """Note whether there is a connection on which this node speaks to `peer` (R8)."""
+        self._ask(lambda elector: elector.set_connected(peer, connected))
+
     def backs(self, sender: str, epoch: int) -> bool:
         """Whether this node backs `sender` as primary of `epoch` (section 4)."""
         return bool(self._ask(lambda elector: elector.backs(sender, epoch, self._clock())))
@@ -629,11 +635,10 @@ class ElectionService(Service):
 
     def _log_events(self, elector: Elector) -> None:
         """Log what the elector noted and tell the observers if that changed anything."""
-        new = elector.event_count - self._events_told
-        if not new:
+        events = elector.events.since(self._events_told)
+        if not events:
             return
-        self._events_told = elector.event_count
-        events = list(elector.events)[-new:]
+        self._events_told = elector.events.count
         for event in events:
             level = LogLevel.critical if event.critical else LogLevel.info
             self.log.emit(level, "{node}: {text}", node=self.cluster.node_id, text=event.text)

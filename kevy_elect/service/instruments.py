@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-from kevy_elect.elector import Event
+from kevy_elect.events import Event
 from kevy_elect.service.observers import enlist
 
 

@@ -22,7 +22,7 @@ from kevy_elect.elector import Elector
 from kevy_elect.messages import Accept, Ack, Announce, Heartbeat, Message, Offer, Outbound, Role
 from kevy_elect.testing.checkers import Checker, Violation, default_checkers
 from kevy_elect.testing.legacy import LegacyNode, constant_jitter
-from kevy_elect.testing.network import Connection, Loss, Network, Stream
+from kevy_elect.testing.network import Connection, Link, Loss, Network, Stream
 from kevy_elect.testing.node import NodeSnapshot, Observer, SimulatedNode
 from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
@@ -103,6 +103,7 @@ class SimulatedCluster:
             rng=self.rng,
             schedule=self._schedule,
             deliver=self._deliver,
+            dialled=self._dialled,
             closed=self._closed,
             max_delay=config.hb_interval / 5 if max_delay is None else max_delay,
             retry_after=config.hb_interval / 2,
@@ -529,6 +530,12 @@ class SimulatedCluster:
         backed = type(message) is Heartbeat and elector.backs(sender, message.epoch, now)
         if backed and connection.greeted:
             self.network.reply(connection, Ack(message.epoch, connection.read))
+
+    def _dialled(self, link: Link) -> None:
+        node = link.dialler
+        assert isinstance(node, SimulatedNode)
+        if node.running and not node.legacy:
+            node.elector.set_connected(link.acceptor.node_id, link.connection is not None)
 
     def _closed(self, connection: Connection) -> None:
         node, dialler = connection.link.acceptor, connection.link.dialler

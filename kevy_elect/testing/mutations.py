@@ -119,7 +119,7 @@ class VotesAndLeads(Elector):
         if self.role is not Role.PRIMARY:
             return super()._vote_for(epoch, candidate, now)
         if self._save(epoch, candidate, now):
-            self._epoch = epoch
+            self._enter(epoch)
             self._accept(epoch, candidate, now)
         return None
 
@@ -157,9 +157,9 @@ class CountsReplies(Elector):
     """Two ACCEPTs of one voter count as two (R6)."""
 
     def _on_accept(self, accept: Accept, now: float) -> None:
-        counts = self.role is Role.CANDIDATE and accept.epoch == self.epoch
-        if counts and accept.sender in self._accepted:
-            self._accepted.add(f"{accept.sender} again")
+        run = self._candidacy
+        if run is not None and accept.epoch == run.epoch and accept.sender in run.accepted:
+            run.accepted.add(f"{accept.sender} again")
             self._win_with_quorum(now)
         super()._on_accept(accept, now)
 
@@ -168,15 +168,15 @@ class WinsTooLate(Elector):
     """Who gave up still counts ACCEPTs (R6)."""
 
     def _give_up(self, now: float) -> None:
-        accepted = self._accepted
+        run = self._candidacy
         super()._give_up(now)
-        self._accepted = accepted
+        self._candidacy = run
 
     def _on_accept(self, accept: Accept, now: float) -> None:
-        gave_up = self.role is Role.REPLICA and self._accepted
-        if gave_up and accept.epoch == self.epoch:
-            self._accepted.add(accept.sender)
-            self.peers[accept.sender].confirmed = self._offered_at
+        run = self._candidacy
+        if self.role is Role.REPLICA and run is not None and accept.epoch == run.epoch:
+            run.accepted.add(accept.sender)
+            self.peers[accept.sender].confirmed = run.offered_at
             self._win_with_quorum(now)
         super()._on_accept(accept, now)
 
@@ -200,7 +200,7 @@ class RegainsAtOnce(Elector):
 
     def _begin(self, now: float) -> None:
         super()._begin(now)
-        self._lease_from = NEVER
+        self._lease.counts_from = NEVER
         self._measure_lease()
 
 
@@ -221,9 +221,7 @@ class IgnoresEpochs(RegainsAtOnce):
 
     def _deadline(self, since: float, runs_until: float) -> float:
         leads = self.role is Role.PRIMARY
-        return self.peers.lease_deadline(
-            U64_MAX, since=since, runs_until=runs_until, confirmed=leads
-        )
+        return self.peers.lease_deadline(U64_MAX, since=since, runs_until=runs_until, leads=leads)
 
 
 class InfersLeases(Elector):

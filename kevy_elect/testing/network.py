@@ -137,8 +137,9 @@ class Connection:
 
 
 class Network:
-    """All links. `deliver` is called for every item that arrives, and `closed` when the
-    acceptor of a connection sees its end, with nothing of it left to arrive."""
+    """All links. `deliver` is called for every item that arrives, `dialled` when a link has
+    got or lost its connection, and `closed` when the acceptor of a connection sees its end,
+    with nothing of it left to arrive."""
 
     def __init__(
         self,
@@ -147,6 +148,7 @@ class Network:
         rng: random.Random,
         schedule: Schedule,
         deliver: Callable[[Stream, Any], None],
+        dialled: Callable[[Link], None],
         closed: Callable[[Connection], None],
         max_delay: float,
         retry_after: float,
@@ -157,8 +159,9 @@ class Network:
         self._random = rng.random
         self._schedule = schedule
         self._deliver = deliver
+        self._dialled = dialled
         self._closed = closed
-        self._dialled = 0
+        self._connections = 0
         self._max_delay = max_delay
         self._retry_after = retry_after
         self._give_up_after = give_up_after
@@ -195,8 +198,9 @@ class Network:
         if not (link.acceptor.running and link.is_up()):
             link.retry_at = self.now + self._random() * self._retry_after
             return
-        self._dialled += 1
-        link.connection = Connection(link, self._dialled)
+        self._connections += 1
+        link.connection = Connection(link, self._connections)
+        self._dialled(link)
         self._drain(link.connection, sent_at)
 
     def _drain(self, connection: Connection, sent_at: float) -> None:
@@ -262,6 +266,7 @@ class Network:
         link.retry_at = self.now
         if connection is None:
             return
+        self._dialled(link)
         connection.back.queue.clear()
         if straggle is None:
             connection.there.queue.clear()

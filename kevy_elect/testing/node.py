@@ -163,12 +163,10 @@ class SimulatedNode(Host):
         """Why its state changed since this was last asked, in the elector's words."""
         if self.legacy:
             return self._describe_change()
-        elector = self.elector
-        events, count = elector.events, elector.event_count
+        events = self.elector.events
         assert isinstance(self.noted, int)
-        fresh = min(count - self.noted, len(events))
-        self.noted = count
-        return [event.text for event in list(events)[len(events) - fresh :]] if fresh else []
+        fresh, self.noted = events.since(self.noted), events.count
+        return [event.text for event in fresh]
 
     def _describe_change(self) -> list[str]:
         """The existing implementation gives no reasons; what can be seen is better than nothing."""

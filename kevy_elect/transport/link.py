@@ -121,7 +121,8 @@ class PeerLink(ReconnectingClientFactory):
     A lost or failed connection is dialled again after about 0.1 s, growing to at
     most min(1 s, down_after / 4). Each attempt resolves the name anew, for 0.5 s at
     most, and tries all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
-    for each heartbeat that the peer acknowledged (section 4). `state` is one of `stopped`,
+    for each heartbeat that the peer acknowledged (section 4), and `connection(peer, is_there)`
+    when there is a connection and when it is lost. `state` is one of `stopped`,
     `connecting`, `connected` and `waiting`. `security` makes the channels; a handshake
     may take 2 s.
     """
@@ -141,11 +142,13 @@ class PeerLink(ReconnectingClientFactory):
         clock: Callable[[], float],
         rng: random.Random,
         confirm: Callable[[str, int, float], None],
+        connection: Callable[[str, bool], None],
         security: Security = PLAIN_SECURITY,
     ) -> None:
         self.peer = peer
         self._security = security
         self._confirm = confirm
+        self._connection = connection
         self.outbox = Outbox()
         self.now = clock
         self.state = "stopped"
@@ -291,6 +294,7 @@ class PeerLink(ReconnectingClientFactory):
 
     def connected(self) -> None:
         self.state = "connected"
+        self._connection(self.peer.node_id, True)
         self.drain()
 
     def refused(self, error: ChannelError) -> None:
@@ -301,6 +305,7 @@ class PeerLink(ReconnectingClientFactory):
 
     def disconnected(self) -> None:
         self._stream = None
+        self._connection(self.peer.node_id, False)
 
     def tune(self, transport: ITCPTransport) -> None:
         """Send at once, and notice within down_after that nobody acknowledges: otherwise a

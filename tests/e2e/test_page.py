@@ -244,7 +244,7 @@ async def test_who_is_on_call_sees_an_election_and_a_partition(
     gone = await card(first, "cannot be reached, was primary .*Lease none: may not write")
     assert re.search(r"As of (< )?\d+ s ago; connection was refused", gone), gone
     assert re.search(r"Runs then .*: running, process", gone), gone
-    await chromium.shows("#epochs > li", rf"Epoch \d+: {second} primary From .* is down")
+    await chromium.shows("#epochs > li", rf"Epoch \d+: {second} primary From .* was down")
     assert f"{first} primary" in await chromium.text("#epochs > li:nth-child(2)")
     await chromium.shows("#links-summary", f"4 of 6 not up: .*{seen} to {first}")
     (third,) = set("abc") - {first, second}

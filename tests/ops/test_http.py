@@ -91,7 +91,7 @@ class StatusTests(SynchronousTestCase):
     def test_a_rule_that_refused_a_vote_is_named(self) -> None:
         self.service.message_received("c", Offer(2, "c", 0))
         (refused,) = (each for each in own_status(self.service).events if each.kind == "refused")
-        self.assertEqual(refused.label, "R4.3")
+        self.assertEqual((refused.cause, refused.member), ("R4.3", "c"))
 
     def test_what_it_tells_is_read_again(self) -> None:
         """However much happened, and however many members there are."""

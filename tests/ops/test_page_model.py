@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
@@ -201,7 +202,9 @@ class HistoryTests(SynchronousTestCase):
                 event.text,
                 event.critical,
                 str(event.epoch),
-                event.label,
+                event.cause,
+                event.member,
+                event.reason,
             )
             for event in elector.events
         ]
@@ -226,13 +229,42 @@ class HistoryTests(SynchronousTestCase):
     def test_an_epoch_has_its_primary_its_time_and_its_reason(self) -> None:
         newest = epochs(self.note(self.elected()))[0]
         self.assertEqual((newest.number, newest.primary, newest.elected_at), ("2", "a", 0.02))
-        self.assertEqual(newest.why, "there is no primary")
+        self.assertEqual(newest.why, "there was no primary")
 
     def test_an_epoch_without_primary_tells_who_ran_in_vain(self) -> None:
         found = self.note(self.elected())
         newest = epochs(event for event in found if event.kind == "candidacy")[0]
         self.assertIsNone(newest.primary)
-        self.assertEqual(newest.why, "a ran: there is no primary")
+        self.assertEqual(newest.why, "a ran: there was no primary")
+
+    def test_after_a_handover_the_reason_says_who_handed_over_to_whom(self) -> None:
+        a, b = self.elected(), self.elector("b")
+        b.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.02)
+        b.on_message("c", heartbeat("c"), 0.02)
+        a.hand_over("b", 1.0, within=1.0, rest=0.0)
+        self.hear_of_it(b)
+        found = epochs(self.note(a) + self.note(b))[0]
+        self.assertEqual((found.number, found.why), ("3", "b ran: a handed the role over to b"))
+
+    def hear_of_it(self, b: Elector) -> None:
+        """Node b, long started, hears that a is primary no more, and runs."""
+        b.tick(1.0)
+        for step in range(200):
+            now = 1.0 + step * 0.02
+            b.on_message("c", heartbeat("c", 2), now)
+            b.on_message("a", heartbeat("a", 2), now)
+            b.tick(now)
+
+    def test_after_a_resignation_the_reason_is_the_one_that_was_given(self) -> None:
+        for reword in (str, str.upper):
+            a, b = self.elected(), self.elector("b")
+            b.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.02)
+            a.step_down(1.0, 10.0, "the operator asked for it")
+            self.hear_of_it(b)
+            happened = self.note(a) + self.note(b)
+            happened = [attrs.evolve(each, text=reword(each.text)) for each in happened]
+            why = "b ran: a stepped down: the operator asked for it"
+            self.assertEqual(epochs(happened)[0].why, why)
 
     def test_a_follower_knows_who_won_but_not_why(self) -> None:
         c = self.elector("c")
@@ -244,14 +276,14 @@ class HistoryTests(SynchronousTestCase):
         c = self.elector("c")
         c.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.015)  # by another clock
         newest = epochs(self.note(c) + self.note(self.elected()))[0]
-        self.assertEqual((newest.elected_at, newest.why), (0.02, "there is no primary"))
+        self.assertEqual((newest.elected_at, newest.why), (0.02, "there was no primary"))
 
     def test_a_refused_vote_is_there_with_its_rule_and_reason(self) -> None:
         a = self.elected()
         a.on_message("c", Offer(3, "c", 0), 0.03)
         told = history(self.note(a), 1.03)
         refused = [
-            event for each in told["epochs"] for event in each["events"] if event["label"] == "R4.1"
+            event for each in told["epochs"] for event in each["events"] if event["cause"] == "R4.1"
         ]
         self.assertEqual([event["kind"] for event in refused], ["refused"])
         self.assertIn("refused OFFER 3 of c", refused[0]["text"])

@@ -108,9 +108,9 @@ class LeaseDeadlines(SynchronousTestCase):
         *,
         since: float = NEVER,
         runs_until: float = math.inf,
-        confirmed: bool = True,
+        leads: bool = True,
     ) -> float:
-        return views.lease_deadline(3, since=since, runs_until=runs_until, confirmed=confirmed)
+        return views.lease_deadline(3, since=since, runs_until=runs_until, leads=leads)
 
     def test_alone(self) -> None:
         self.assertEqual(self.deadline(peers()), math.inf)
@@ -173,7 +173,7 @@ class LeaseDeadlines(SynchronousTestCase):
     def test_for_who_is_not_primary_all_is_inferred(self) -> None:
         views = peers(b=NOW, c=NEVER)
         views["b"].acknowledging = True
-        self.assertEqual(self.deadline(views, confirmed=False), NOW + INFERRED)
+        self.assertEqual(self.deadline(views, leads=False), NOW + INFERRED)
 
     def test_forgotten_confirmations(self) -> None:
         views = peers(b=NOW, c=NOW)

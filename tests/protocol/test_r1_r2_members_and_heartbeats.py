@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import U64_MAX, Announce, Heartbeat, Outbound, Role
+from kevy_elect.peers import NEVER
 from tests.support.nodes import (
     CONFIG,
     EVERYBODY,
@@ -73,12 +74,40 @@ class R1MembersOnly(SynchronousTestCase):
                     before = node.state()
                     error = self.assertRaises(FrameError, node.hear, message)
                     self.assertEqual(error.kind, "bad_epoch")
+                    self.assertEqual(node.elector.peers["c"].far_ahead_at, node.now)
+                    node.elector.peers["c"].far_ahead_at = NEVER  # that it was seen is all
                     self.assertEqual(node.state(), before)
 
     def test_the_highest_epoch_that_is_believed(self) -> None:
         node = follower()
         node.hear(announce("c", 3 + LEAP))
         self.assertEqual((node.primary, node.epoch), ("c", 3 + LEAP))
+
+    def test_an_epoch_too_far_ahead_is_believed_once_a_quorum_of_the_others_is_there(self) -> None:
+        for members, needed in (("ab", 1), ("abc", 2), ("abcd", 3), ("abcde", 3)):
+            far = 3 + LEAP + 1
+            node = Node("a", members, epoch=3)
+            others = members[1:]
+            for peer in others[: needed - 1]:
+                self.assertRaises(FrameError, node.hear, replica(peer, far))
+            leader = others[needed - 1]
+            node.hear(primary(leader, far))
+            self.assertEqual((node.primary, node.epoch), (leader, far), members)
+
+    def test_what_one_said_long_ago_or_took_back_is_no_evidence(self) -> None:
+        far = 3 + LEAP + 1
+        for passed, taken_back in ((DOWN, []), (TICK, [replica("b", 3)])):
+            node = Node("a", epoch=3)
+            self.assertRaises(FrameError, node.hear, replica("b", far))
+            node.live(passed, *taken_back)
+            self.assertRaises(FrameError, node.hear, primary("c", far))
+            self.assertEqual(node.epoch, 3)
+
+    def test_a_view_far_ahead_counts_for_half_a_leap_when_this_node_runs(self) -> None:
+        node = follower("b", of="a")
+        node.hear(replica("c", 3 + LEAP))
+        node.live_until_it_runs(replica("c", 3 + LEAP))
+        self.assertEqual(node.epoch, 3 + LEAP // 2 + 1)
 
 
 class R2Heartbeats(SynchronousTestCase):

@@ -84,11 +84,21 @@ class R4Pledges(SynchronousTestCase):
         node.hear(replica("c", 4))
         self.assertTrue(self.accepts(node, "a", 5))
 
-    def test_2_only_in_a_heartbeat_of_the_votes_epoch(self) -> None:
-        for epoch in (3, 5):
+    def test_2_not_in_a_heartbeat_from_before_the_vote(self) -> None:
+        node = self.voter()
+        node.hear(replica("c", 3))
+        self.assertFalse(self.accepts(node, "a", 6))
+
+    def test_2_until_its_candidate_is_in_a_later_epoch_whatever_it_is_there(self) -> None:
+        for message in (replica("c", 5), candidate("c", 5)):
             node = self.voter()
-            node.hear(replica("c", epoch))
-            self.assertFalse(self.accepts(node, "a", 6))
+            node.hear(message)
+            self.assertTrue(self.accepts(node, "a", 6))
+        node = self.voter()
+        node.hear(primary("c", 5))
+        vote = node.elector._vote
+        assert vote is not None
+        self.assertTrue(vote.released)
 
     def test_2_not_while_it_says_that_it_is_a_candidate(self) -> None:
         node = self.voter()

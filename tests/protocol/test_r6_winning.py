@@ -16,6 +16,7 @@ from tests.support.nodes import (
     accept,
     address,
     announce,
+    announces,
     candidate,
     elected,
     follower,
@@ -35,8 +36,9 @@ class R6Winning(SynchronousTestCase):
 
     def test_a_quorum_wins_at_once(self) -> None:
         node = running("b", epoch=3)
-        expected = Outbound(EVERYBODY, Announce(3, "b", address("b")))
-        self.assertEqual(node.hear(accept("c", 3)), [expected])
+        expected = [primary("b", 3), Announce(3, "b", address("b"))]
+        told = node.hear(accept("c", 3))
+        self.assertEqual(told, [Outbound(EVERYBODY, message) for message in expected])
         self.assertEqual((node.role, node.primary, node.epoch), (Role.PRIMARY, "b", 3))
         self.assertEqual(node.elector.primary_epoch, 3)
         self.assertEqual(node.elector.primary_addr, address("b"))
@@ -46,7 +48,7 @@ class R6Winning(SynchronousTestCase):
         node = running("b", "abcde", epoch=3)
         self.assertEqual(node.hear(*[accept("c", 3)] * 5), [])
         self.assertEqual(node.role, Role.CANDIDATE)
-        self.assertEqual(len(node.hear(accept("e", 3))), 1)
+        self.assertEqual(len(announces(node.hear(accept("e", 3)))), 1)
         self.assertEqual(node.role, Role.PRIMARY)
 
     def test_of_four_three_are_needed(self) -> None:

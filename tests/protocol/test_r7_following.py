@@ -193,14 +193,29 @@ class R7Following(SynchronousTestCase):
     # A primary that is none any more
 
     def test_a_primary_that_says_that_it_is_none_is_forgotten(self) -> None:
-        for epoch in (2, 3, 4):
-            for message in (replica("a", epoch), candidate("a", epoch)):
-                node = follower(of="a", epoch=3)
-                node.hear(message)
-                self.assertIsNone(node.primary)
-                self.assertEqual(node.elector.primary_epoch, 0)
-                self.assertIsNone(node.elector.primary_addr)
-                self.assertEqual(node.epoch, 3)
+        for message in (replica("a", 3), replica("a", 4), candidate("a", 4)):
+            node = follower(of="a", epoch=3)
+            node.hear(message)
+            self.assertIsNone(node.primary)
+            self.assertEqual(node.elector.primary_epoch, 0)
+            self.assertIsNone(node.elector.primary_addr)
+            self.assertEqual(node.epoch, 3)
+
+    def test_what_it_said_before_its_claim_changes_nothing_not_even_when_it_was_heard(self) -> None:
+        for message in (replica("a", 2), candidate("a", 2), candidate("a", 3)):
+            node = follower(of="a", epoch=3)
+            node.now += TICK
+            before = node.elector.peers["a"].heard
+            node.hear(message)
+            self.assertEqual((node.primary, node.elector.primary_epoch), ("a", 3))
+            view = node.elector.peers["a"]
+            self.assertEqual((view.heard, view.role, view.epoch), (before, Role.PRIMARY, 3))
+
+    def test_it_stepped_down_if_it_says_so_in_the_epoch_of_the_vote_for_it(self) -> None:
+        node = follower(of="a", epoch=3)
+        node.hear(offer("a", 4))  # it renews, and gives up before it has won
+        node.hear(replica("a", 4))
+        self.assertEqual(len(offers(node.tick())), 1)
 
     def test_what_another_says_does_not_matter(self) -> None:
         node = follower(of="a", epoch=3)
@@ -213,7 +228,7 @@ class R7Following(SynchronousTestCase):
         self.assertEqual(len(offers(node.tick())), 1)
 
     def test_in_another_epoch_it_may_have_voted(self) -> None:
-        for epoch in (2, 4):
+        for epoch in (4, 5):
             node = follower(of="a", epoch=3)
             node.hear(replica("a", epoch))
             self.assertEqual(offers(node.live(DOWN - TICK, replica("c", 3))), [])

@@ -14,6 +14,7 @@ from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import U64_MAX, Accept, Role
 from tests.support.nodes import (
     CONFIG,
+    TICK,
     FragileBallot,
     Node,
     announce,
@@ -103,9 +104,19 @@ class Beginning(SynchronousTestCase):
 
     def test_an_announce_makes_its_sender_a_primary_in_the_view(self) -> None:
         node = follower()
+        for epoch in (3, 4):
+            node.hear(announce("c", epoch))
+            view = node.elector.peers["c"]
+            self.assertEqual((view.epoch, view.role), (epoch, Role.PRIMARY))
+
+    def test_r7_an_announce_of_an_epoch_that_its_sender_has_left_does_not_change_the_view(
+        self,
+    ) -> None:
+        node = follower()
+        node.now += TICK
         node.hear(announce("c", 2))
         view = node.elector.peers["c"]
-        self.assertEqual((view.epoch, view.role), (2, Role.PRIMARY))
+        self.assertEqual((view.epoch, view.role, view.heard), (3, Role.REPLICA, node.now))
 
     def test_the_offset_is_an_unsigned_64_bit_number(self) -> None:
         node = Node()

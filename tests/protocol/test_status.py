@@ -59,7 +59,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(status.down_peers, ("c",))
         self.assertEqual((status.peers[0].node_id, status.peers[0].role), ("b", Role.REPLICA))
         self.assertEqual(status.children[0].pid, 7)
-        self.assertEqual(status.events[0].label, "elected")
+        self.assertEqual((status.events[0].cause, status.events[0].member), ("elected", None))
         self.assertEqual(status.settings["down_after"], 5.0)
 
     def test_what_was_dumped_is_read_again(self) -> None:

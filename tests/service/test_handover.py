@@ -20,10 +20,10 @@ from tests.service.test_election import ServiceTests
 from tests.support.clusters import Cluster
 from tests.support.nodes import (
     CONFIG,
-    EVERYBODY,
     TICK,
     Node,
     elected,
+    follower,
     heartbeats,
     offer,
     replica,
@@ -68,28 +68,59 @@ class FenceRules(SynchronousTestCase):
 
 
 class HandingOver(SynchronousTestCase):
-    def test_r7_only_the_target_is_told_until_its_offer_is_there(self) -> None:
+    def elected(self) -> Node:
+        """A primary whose peers hear a resignation (R2)."""
         node = elected()
+        for peer in "bc":
+            node.elector.set_acknowledging(peer, True)
+        return node
+
+    def test_only_a_primary_hands_over_to_another_member_and_in_some_time(self) -> None:
+        follows, leads = follower(), self.elected()
+        for node, target, within, rest, problem in (
+            (follows, "a", 1.0, 0.0, "b is not primary"),
+            (leads, "x", 1.0, 0.0, "'x' is not another member; these are: b, c"),
+            (leads, "a", 1.0, 0.0, "'a' is not another member"),
+            (leads, "b", 0.0, 0.0, "above 0"),
+            (leads, "b", float("inf"), 0.0, "finite"),
+            (leads, "b", float("nan"), 0.0, "above 0"),
+            (leads, "b", 1.0, -1.0, "not below"),
+        ):
+            before = node.state()
+            with self.assertRaisesRegex(HandoverError, problem):
+                node.elector.hand_over(target, node.now, within, rest)
+            self.assertEqual(node.state(), before)
+
+    def test_r3_a_vote_for_another_than_the_target_ends_the_silence_towards_all(self) -> None:
+        node = self.elected()
+        node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
+        node.tick()
+        self.assertEqual(node.hear(offer("c", 4))[0].to, "c")
+        told = heartbeats(node.live(TICK))
+        self.assertEqual({out.to for out in told}, {"b", "c"})
+
+    def test_r7_only_the_target_is_told_until_its_offer_is_there(self) -> None:
+        node = self.elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
         told = heartbeats(node.live(WITHIN - TICK, replica("b", 3), replica("c", 3)))
         self.assertEqual({out.to for out in told}, {"b"})
         self.assertEqual({out.message for out in told}, {replica("a", 3)})
 
     def test_the_others_are_told_in_the_epoch_that_is_given_up_once_the_target_runs(self) -> None:
-        node = elected()
+        node = self.elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=0.0)
         node.tick()
         answer = node.hear(offer("b", 4))
-        self.assertEqual([out.to for out in answer], [EVERYBODY, "b"])
+        self.assertEqual([out.to for out in answer], ["b", "c", "b"])
         self.assertEqual(answer[0].message, replica("a", 3))
         self.assertEqual(node.epoch, 4)
 
     def test_a_target_that_does_not_run_is_waited_for_no_longer_than_said(self) -> None:
-        node = elected()
+        node = self.elected()
         node.elector.hand_over("b", node.now, WITHIN, rest=10.0)
         node.live(WITHIN, replica("b", 3), replica("c", 3))
         told = heartbeats(node.live(1.0, replica("b", 3), replica("c", 3)))
-        self.assertEqual({out.to for out in told}, {EVERYBODY})
+        self.assertEqual({out.to for out in told}, {"b", "c"})
 
     def test_r5_afterwards_this_node_rests_as_long_as_said_then_may_run_again(self) -> None:
         for rest in (0.0, 2.0):

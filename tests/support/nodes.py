@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import ElectConfig
-from kevy_elect.elector import Elector, Event
+from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError
+from kevy_elect.events import Event
 from kevy_elect.messages import Accept, Announce, Heartbeat, Message, Offer, Outbound, Role
 
 CONFIG = ElectConfig(

@@ -58,7 +58,9 @@ def event(**changes: object) -> dict[str, Any]:
         "text": "elected primary of epoch 3 by a, b",
         "critical": False,
         "epoch": 3,
-        "label": "elected",
+        "cause": "elected",
+        "member": None,
+        "reason": "",
     } | changes
 
 

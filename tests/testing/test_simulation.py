@@ -187,7 +187,7 @@ class Scenarios(SynchronousTestCase):
         cluster = self.settled()
         for peer in ("n2", "n3"):
             cluster.cut_one_way("n1", peer)
-        cluster.advance(DOWN - HB)
+        cluster.advance(DOWN - DOWN / 50)  # ack_margin
         self.assertEqual(cluster.snapshot("n1").down_peers, ())
         self.assertEqual(cluster.writers(), [])
         cluster.advance(DOWN)

@@ -85,8 +85,10 @@ class LinkTests(SynchronousTestCase):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *confirmation: self.confirmed.append(confirmation),
+            connection=lambda *told: self.connections.append(told),
         )
         self.confirmed: list[tuple[str, int, float]] = []
+        self.connections: list[tuple[str, bool]] = []
         self.link.start()
 
     @property
@@ -139,6 +141,7 @@ class DiallingTests(LinkTests):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *_: None,
+            connection=lambda *_: None,
         )
         self.assertEqual(link.maxDelay, QUICK.down_after / 4)
 
@@ -259,6 +262,7 @@ class WallClockTests(SynchronousTestCase):
             clock=monotonic.seconds,
             rng=rng(),
             confirm=lambda *_: None,
+            connection=lambda *_: None,
         )
         link.start()
         link.startedConnecting(Connector(link))  # type: ignore[arg-type]
@@ -270,6 +274,12 @@ class WallClockTests(SynchronousTestCase):
 
 
 class ConnectionTests(LinkTests):
+    def test_whether_there_is_a_connection_is_told(self) -> None:
+        self.connect()
+        self.assertEqual(self.connections, [("b", True)])
+        self.lose()
+        self.assertEqual(self.connections, [("b", True), ("b", False)])
+
     def test_the_connection_is_tuned(self) -> None:
         transport = self.connect()
         self.assertEqual(transport.options, {"nodelay": True, "keepalive": True})
@@ -453,6 +463,7 @@ class RealSocketTests(TestCase):
             clock=loop.seconds,
             rng=random.Random(0),
             confirm=lambda *_: None,
+            connection=lambda *_: None,
         )
         link.start()
         try:

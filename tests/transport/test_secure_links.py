@@ -31,6 +31,7 @@ class SecureLinkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
         self.confirmed: list[tuple[str, int, float]] = []
+        self.connections: list[tuple[str, bool]] = []
         self.heard: list[tuple[str, Message]] = []
         self.greeted: list[tuple[str, bool]] = []
         self.link = PeerLink(
@@ -40,6 +41,7 @@ class SecureLinkTests(SynchronousTestCase):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *confirmation: self.confirmed.append(confirmation),
+            connection=lambda *told: self.connections.append(told),
             security=self.dialler,
         )
         self.acceptor = Acceptor(
@@ -97,10 +99,12 @@ class EstablishedTests(SecureLinkTests):
 
     def test_what_is_sent_before_the_handshake_ends_waits_in_the_outbox(self) -> None:
         self.assertEqual(self.link.state, "connecting")
+        self.assertEqual(self.connections, [])
         self.link.send(heartbeat("a"))
         self.assertEqual(len(self.link.outbox), 1)
         self.carry()
         self.assertEqual(self.link.state, "connected")
+        self.assertEqual(self.connections, [("b", True)])
         self.assertEqual(self.heard, [("a", heartbeat("a"))])
 
     def test_a_member_that_speaks_as_another_is_cut_off(self) -> None:
