@@ -8,11 +8,20 @@ import os
 import shutil
 import sys
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
+import attrs
+
+from kevy_elect.cli.admin_client import UnreachableError, ask_status
+from kevy_elect.config import ElectConfig
+from kevy_elect.errors import ConfigError
 from kevy_elect.settings.parse import shown
 from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError, Source, read
 from kevy_elect.settings.table import NAMED, SETTINGS, Group
+from kevy_elect.settings.timing_change import step_problem
+
+PATIENCE: Final = 2.0
+"""Seconds that the running node may take to tell its timings."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,7 +30,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check-config",
         help="show a node's settings, or what is wrong with them",
         description="Read options, environment and file as twistd kevy-elect does. Print each "
-        "setting and where it was given, or everything that is wrong; exit 0 or 1.",
+        "setting and where it was given, or everything that is wrong; exit 0 or 1. While the node "
+        "runs, timings that it must not take in one step are wrong too.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for group in Group:
@@ -47,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = read(options, os.environ)
         check_programs(found)
+        _check_step(found)
     except MistakesError as error:
         if args.json:
             print(_as_json(None, error.mistakes))
@@ -66,6 +77,23 @@ def check_programs(found: Configuration) -> None:
             "run; correct it, or install it"
         )
         raise MistakesError((Mistake(text, "run-primary", found.sources["run-primary"]),))
+
+
+def _check_step(found: Configuration) -> None:
+    """Raise MistakesError if the node that runs with this data directory must not go to these
+    timings in one step. One that does not run, or may not be asked, is let be."""
+    if found.values["admin"] is None:
+        return
+    try:
+        running, _ = ask_status(found.values["admin"], PATIENCE)
+        told = {each.name: running.settings[each.name] for each in attrs.fields(ElectConfig)}
+        present = ElectConfig(**told)
+    except (UnreachableError, ConfigError, KeyError):
+        return
+    problem = step_problem(present, found.timings)
+    if problem is not None and running.node_id == found.cluster.node_id:
+        text = f"this node runs with other timings: {problem}"
+        raise MistakesError((Mistake(text, "down-after", found.sources["down-after"]),))
 
 
 def table(found: Configuration) -> str:

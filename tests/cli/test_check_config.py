@@ -1,19 +1,51 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
+import socketserver
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.cli import check_config
+from kevy_elect.config import ElectConfig
 from kevy_elect.settings.table import NAMED
+from tests.support.statuses import document
 
 FILE = 'node-id = "a"\ndown-after = 6\n[peers]\na = "h:1"\nb = "h:2"\nc = "h:3"\n'
+
+
+@contextlib.contextmanager
+def node(status: dict[str, Any]) -> Iterator[str]:
+    """The admin socket of a node that says this of itself."""
+
+    class Admin(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            reply = {"ok": True, "http_peers": {}, "status": status}
+            self.wfile.write(json.dumps(reply).encode() + b"\n")
+
+    # The path of a test's directory is too long for a socket.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        socketserver.ThreadingUnixStreamServer(f"{directory}/s", Admin) as server,
+    ):
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"unix:{directory}/s"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class CheckConfigTests(SynchronousTestCase):
@@ -114,3 +146,34 @@ class CheckConfigTests(SynchronousTestCase):
         shown, _ = self.check("--help")
         for setting in NAMED.values():
             self.assertIn(f"{setting.option} {setting.metavar}".strip(), shown)
+
+    def test_timings_that_the_running_node_must_not_take_in_one_step(self) -> None:
+        timings = attrs.asdict(ElectConfig(down_after=8.0))
+        with node(document(settings=timings)) as where:
+            _, errors = self.check(f"--admin={where}", "--down-after=8")
+            self.assertEqual(errors, "")
+            _, errors = self.check(f"--admin={where}", status=1)
+            self.assertEqual(
+                errors,
+                f"kevy-elect: {self.path}:2: this node runs with other timings: --down-after 6 "
+                "promises less than the lease of 7.84 s that the other members have: change it "
+                "in two steps. First give all members --lease-duration 5.88, then --down-after 6\n",
+            )
+            self.check(f"--admin={where}", "--down-after=8", "--lease-duration=5.88")
+            told, _ = self.check(f"--admin={where}", "--json", status=1)
+            (mistake,) = json.loads(told)["mistakes"]
+            self.assertEqual((mistake["setting"], mistake["line"]), ("down-after", 2))
+
+    def test_a_node_that_cannot_be_asked_or_is_another_is_let_be(self) -> None:
+        longer = attrs.asdict(ElectConfig(down_after=8.0))
+        with node(document(settings=longer)) as where:
+            pass
+        self.check(f"--admin={where}")
+        for told in (
+            document(node_id="b", settings=longer),
+            document(settings={"down_after": 8.0}),
+            document(settings=longer | {"down_after": True}),
+            document(settings=longer | {"hb_interval": 0.0}),
+        ):
+            with node(told) as where:
+                self.check(f"--admin={where}")
