@@ -86,7 +86,9 @@ def _check_step(found: Configuration) -> None:
         return
     try:
         running, _ = ask_status(found.values["admin"], PATIENCE)
-        told = {each.name: running.settings[each.name] for each in attrs.fields(ElectConfig)}
+        told: dict[str, Any] = {
+            each.name: running.settings[each.name] for each in attrs.fields(ElectConfig)
+        }
         present = ElectConfig(**told)
     except (UnreachableError, ConfigError, KeyError):
         return
