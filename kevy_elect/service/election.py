@@ -5,35 +5,29 @@ from __future__ import annotations
 import math
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import (
-    CancelledError,
-    Deferred,
-    DeferredList,
-    TimeoutError,
-    succeed,
-)
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.task import LoopingCall, deferLater
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.ballot import Ballot, FileBallot, TimedBallot
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr, is_loopback, parse_advertised
 from kevy_elect.directory import DirectoryLock
 from kevy_elect.elector import Elector
-from kevy_elect.errors import ConfigError, FrameError, HandoverError
+from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.events import Event
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
+from kevy_elect.service.clock import uptime
+from kevy_elect.service.departure import Departure
+from kevy_elect.service.driver import Driver
 from kevy_elect.service.fence import Fence, after
-from kevy_elect.service.handover import Handover, Outcome, Step
+from kevy_elect.service.handover import Outcome, Step
 from kevy_elect.service.instruments import Probes
 from kevy_elect.service.observers import (
     Change,
@@ -91,7 +85,7 @@ class ElectionService(Service):
         witness: bool = False,
         handover: bool = True,
         reactor: Any = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = uptime,
         rng: random.Random | None = None,
         on_crash: Callable[[Failure], object] | None = None,
         security: Security = PLAIN_SECURITY,
@@ -117,8 +111,7 @@ class ElectionService(Service):
         self._offset = 0
         self._observers = Observers(self.state_snapshot)
         self._hands_over = handover
-        self._stepping_down: Deferred[None] = succeed(None)  # likewise
-        self._handing_over: tuple[Handover, Deferred[None]] | None = None  # fires at its end
+        self._departure = Departure(self, self.failed)
         self.fence = Fence(self._close_fence)
         """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
         self.offset_source: Callable[[], Deferred[None]] | None = None
@@ -126,18 +119,13 @@ class ElectionService(Service):
         self.probes = Probes()
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
-        self._elector: Elector | None = None
+        self._driver: Driver | None = None
         self._lock: DirectoryLock | None = None
         self._links: dict[str, PeerLink] = {}
-        self._loop: LoopingCall | None = None
         self._stopped: Deferred[None] | None = None
         self._closing = False
         self._crashed = False
-        self._told: tuple[object, ...] = ()
-        self._events_told = 0
         self._next_sweep = NEVER
-        self._ticked_at = NEVER
-        self._resigned_at = NEVER
         self._acceptor = Acceptor(
             cluster.node_id,
             [peer.node_id for peer in cluster.peers],
@@ -146,6 +134,10 @@ class ElectionService(Service):
             clock,
             security,
         )
+
+    @property
+    def _elector(self) -> Elector | None:
+        return None if self._driver is None else self._driver.elector
 
     # What the host program asks
 
@@ -197,10 +189,9 @@ class ElectionService(Service):
         self._acceptor.use_timings(config)
         for link in self._links.values():
             link.use_timings(config)
-        self._ask(lambda elector: elector.use_timings(config))
-        if self._loop is not None and self._loop.running:
-            self._loop.stop()
-            self._start_loop()
+        if self._driver is not None:
+            self._ask(lambda elector: elector.use_timings(config))
+            self._driver.start()
 
     def use_security(self, security: Security) -> None:
         """Go by other keys from now on, running or not: connections to and from those that
@@ -213,7 +204,7 @@ class ElectionService(Service):
     @property
     def is_electing(self) -> bool:
         """Whether the elector runs: from the start to the end of a stop, handover included."""
-        return self._elector is not None
+        return self._driver is not None
 
     @property
     def repl_offset(self) -> int:
@@ -225,7 +216,7 @@ class ElectionService(Service):
 
         Above half a second and hb_interval, something keeps the reactor from its work.
         """
-        return math.inf if self._elector is None else self._clock() - self._ticked_at
+        return math.inf if self._driver is None else self._clock() - self._driver.beat_at
 
     def add_observer(self, observer: Observer) -> Callable[[], None]:
         """Have `observer(snapshot, reason)` called after each change of role, epoch, primary,
@@ -294,18 +285,7 @@ class ElectionService(Service):
 
         All writers stop first; fires when the others have been told.
         """
-        stepping = Deferred.fromCoroutine(self._step_down(rest, why))
-        stepping.addErrback(lambda f: f if f.check(CancelledError) else self._crash(f))
-        return stepping
-
-    async def _step_down(self, rest: float, why: str) -> None:
-        ended = self._stepping_down = Deferred[None]()
-        try:
-            with self.fence.closed():
-                await self.fence.stopped()
-                self.resign(rest, why)
-        finally:
-            ended.callback(None)
+        return self._departure.step_down(rest, why)
 
     def switch_over(
         self,
@@ -322,20 +302,7 @@ class ElectionService(Service):
         its lease, the target cannot take the role, or another handover is under way. It goes
         by the reactor's time: see `use_monotonic_time`.
         """
-        if self._handing_over is not None:
-            raise HandoverError("a handover is under way already")
-        return self._hand_over(Handover(self, target, patience=patience, tell=tell))
-
-    def _hand_over(self, handover: Handover) -> Deferred[Outcome]:
-        ended: Deferred[None] = Deferred()
-        self._handing_over = handover, ended
-
-        def over(result: T) -> T:
-            self._handing_over = None
-            ended.callback(None)
-            return result
-
-        return Deferred.fromCoroutine(handover.run()).addBoth(over)
+        return self._departure.switch_over(target, patience, tell)
 
     def pause(self, seconds: float) -> None:
         """Do not stand for election for so many seconds, or until `resume()`.
@@ -366,7 +333,6 @@ class ElectionService(Service):
 
     def resign(self, rest: float, why: str) -> None:
         """Give up the role without waiting for anybody who writes: `step_down` does that first."""
-        self._resigned_at = self._clock()
         self._order(lambda elector, now: elector.step_down(now, rest, why))
 
     def hand_over(self, target: str, within: float, rest: float) -> None:
@@ -404,7 +370,7 @@ class ElectionService(Service):
         self._expect_stopped()
         try:
             self.privilegedStartService()
-            self._elector = self._make_elector()
+            elector = self._make_elector()
         except BaseException:
             self._unlock()
             if self._acceptor.address is not None:
@@ -413,6 +379,9 @@ class ElectionService(Service):
         super().startService()
         self._stopped = None
         self._closing = False
+        self._driver = Driver(
+            elector, self, reactor=self.reactor, clock=self._clock, probes=self.probes
+        )
         self._warn()
         for peer in self.cluster.peers:
             link = self._links[peer.node_id] = PeerLink(
@@ -426,13 +395,7 @@ class ElectionService(Service):
                 security=self._security,
             )
             link.start()
-        self._start_loop()
-
-    def _start_loop(self) -> None:
-        self._ticked_at = NEVER
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = self.reactor
-        self._loop.start(self.config.hb_interval / 2).addErrback(self._crash)
+        self._driver.start()
 
     def _expect_stopped(self) -> None:
         if self._stopped is not None and not self._stopped.called:
@@ -451,49 +414,19 @@ class ElectionService(Service):
     async def _leave(self) -> None:
         try:
             if not self._crashed:
-                await self._give_up_role()
+                patience = self.config.down_after if self._hands_over else 0.0
+                await self._departure.leave(patience, self._close)
         finally:
             self._close()
-
-    async def _give_up_role(self) -> None:
-        """Hand over, if this node is the primary and shall; then close while still fenced."""
-        patience = self.config.down_after if self._hands_over else 0.0
-        if self._handing_over is not None:
-            handover, ended = self._handing_over
-            handover.leave(patience)
-            with self.fence.closed():
-                await ended
-                self._close()
-        if not self._hands_over:
-            return
-        if not self._stepping_down.called:
-            with suppress(TimeoutError):
-                await after(self._stepping_down).addTimeout(patience, self.reactor)
-        unsaid = self._resigned_at + self.config.hb_interval - self._clock()
-        if unsaid > 0:
-            await deferLater(self.reactor, unsaid)  # what the others are told has to leave
-        if self.can_write():
-            handover = Handover(self, patience=patience, leaving=True, tell=self._log_step)
-            with self.fence.closed():
-                await self._hand_over(handover)
-                self._close()
-
-    def _log_step(self, step: Step) -> None:
-        self.log.info(
-            "{node}: handover, {at:.3f} s: {text}",
-            node=self.cluster.node_id,
-            at=step.at,
-            text=step.text,
-        )
 
     def _close(self) -> None:
         """End the election, and what belongs to it."""
         if self._closing:
             return
         self._closing = True
-        if self._loop is not None and self._loop.running:
-            self._loop.stop()
-        self._elector = None
+        if self._driver is not None:
+            self._driver.stop()
+            self._driver = None
         self._observers.tell("the service stopped")
         ends = [link.stop() for link in self._links.values()] + [self._acceptor.close()]
         DeferredList(ends).addCallback(self._ended)
@@ -531,8 +464,6 @@ class ElectionService(Service):
         elector.set_repl_offset(self._offset)
         if self.fence.is_closed:
             elector.fence(self._clock(), True)
-        self._events_told = 0
-        self._told = ()
         return elector
 
     def _unlock(self) -> None:
@@ -552,14 +483,12 @@ class ElectionService(Service):
                 host=host,
             )
 
-    # What drives the elector
+    # What the connections tell and ask
 
     def message_received(self, sender: str, message: Message) -> None:
         """Take what `sender` said. Raises FrameError to have its connection ended (R1)."""
-        self._drive(
-            lambda elector, now: elector.on_message(sender, message, now) + elector.tick(now)
-        )
-        self._sweep()
+        if self._driver is not None:
+            self._driver.take(sender, message)
 
     def check(self, message: Message) -> None:
         """Raises FrameError for a message that may not be sent, heard or not (R1)."""
@@ -579,83 +508,40 @@ class ElectionService(Service):
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
         """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""
-        had_lease = self.can_write()
-        self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
-        if not had_lease:
-            self._drive(lambda elector, now: elector.tick(now))
-
-    def _tick(self) -> None:
-        now = self._clock()
-        if self._ticked_at != NEVER:
-            self.probes.ticked(max(0.0, now - self._ticked_at - self.config.hb_interval / 2))
-        self._ticked_at = now
-        self._drive(lambda elector, now: elector.tick(now))
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """See to connections, every hb_interval / 2 at most; messages drive this too."""
-        now = self._clock()
-        if now >= self._next_sweep:
-            self._next_sweep = now + self.config.hb_interval / 2
-            self._acceptor.sweep(now)
-            for link in self._links.values():
-                link.sweep(now)
+        if self.can_write():
+            self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
+        else:
+            self._order(lambda elector, now: elector.confirm(peer, epoch, sent_at))
 
     def _ask(self, ask: Callable[[Elector], T]) -> T | None:
-        """Ask the elector, if the service runs. Whatever is wrong with it ends the service."""
-        if self._elector is None:
-            return None
-        try:
-            return ask(self._elector)
-        except FrameError:
-            raise
-        except Exception:
-            self._crash(Failure())
-            return None
-
-    def _drive(self, run: Callable[[Elector, float], list[Outbound]]) -> None:
-        now = self._clock()
-        for outbound in self._ask(lambda elector: run(elector, now)) or ():
-            self._send(outbound)
-        if self._elector is not None:
-            self._log_events(self._elector)
+        return None if self._driver is None else self._driver.ask(ask)
 
     def _order(self, order: Callable[[Elector, float], object]) -> None:
-        """Have the elector do as it is told, and send at once what follows from that."""
-        now = self._clock()
-        self._ask(lambda elector: order(elector, now))
-        self._drive(lambda elector, now: elector.tick(now))
+        if self._driver is not None:
+            self._driver.order(order)
 
-    def _send(self, outbound: Outbound) -> None:
+    # What the driver tells
+
+    def send(self, outbound: Outbound) -> None:
         if outbound.to == Outbound.BROADCAST:
             for link in self._links.values():
                 link.send(outbound.message)
         else:
             self._links[outbound.to].send(outbound.message)
 
-    def _log_events(self, elector: Elector) -> None:
-        """Log what the elector noted and tell the observers if that changed anything."""
-        events = elector.events.since(self._events_told)
-        if not events:
-            return
-        self._events_told = elector.events.count
-        for event in events:
-            level = LogLevel.critical if event.critical else LogLevel.info
-            self.log.emit(level, "{node}: {text}", node=self.cluster.node_id, text=event.text)
-            self.probes.noted(event)
-        state = (
-            elector.role,
-            elector.epoch,
-            elector.current_primary,
-            elector.primary_addr,
-            elector.has_quorum(self._clock()),
-            self.can_write(),
-        )
-        if state != self._told:
-            self._told = state
-            self._observers.tell("; ".join(event.text for event in events))
+    def sweep(self, now: float) -> None:
+        """See to connections, every hb_interval / 2 at most."""
+        if now >= self._next_sweep:
+            self._next_sweep = now + self.config.hb_interval / 2
+            self._acceptor.sweep(now)
+            for link in self._links.values():
+                link.sweep(now)
 
-    def _crash(self, failure: Failure) -> None:
+    def changed(self, reason: str) -> None:
+        self._observers.tell(reason)
+
+    def failed(self, failure: Failure) -> None:
+        """Stop: what has a bug must not look alive."""
         self.log.failure("the elector failed; this node stops", failure)
         self._crashed = True
         stopping = self.stopService()

@@ -154,13 +154,13 @@ class NotifierTests(SynchronousTestCase):
         self.started(limit=2.0)
         self.reactor.pump([0.05] * 10)
         self.assertIn("WATCHDOG", self.names())
-        assert self.election._loop is not None
-        self.election._loop.stop()
+        assert self.election._driver is not None
+        self.election._driver.stop()
         self.reactor.pump([0.05] * 20)
         self.heard()
         self.reactor.pump([0.05] * 100)
         self.assertNotIn("WATCHDOG", self.names())
-        self.election._start_loop()
+        self.election._driver.start()
         self.reactor.pump([0.05] * 20)
         self.assertIn("WATCHDOG", self.names())
 
@@ -223,8 +223,8 @@ class NotifierTests(SynchronousTestCase):
         os.unlink(self.path)
         self.started(limit=2.0)
         self.reactor.pump([0.05] * 20)
-        assert self.election._loop is not None
-        self.election._loop.stop()
+        assert self.election._driver is not None
+        self.election._driver.stop()
         self.reactor.pump([0.05] * 20)
         self.receiver = self.listen(self.path)
         self.reactor.pump([0.05] * 20)

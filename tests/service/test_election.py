@@ -559,7 +559,7 @@ class CrashTests(ServiceTests):
         self.make()
         self.start()
         await self.poll(lambda: self.agreed("abc") == "a", "a as primary")
-        self.nodes["a"]._loop.stop()  # type: ignore[union-attr]
+        self.nodes["a"]._driver._loop.stop()  # type: ignore[union-attr]
         stalled = time.monotonic()
         epoch = self.state("a").epoch
         await self.poll(lambda: time.monotonic() - stalled > 3 * QUICK.down_after)

@@ -1,0 +1,167 @@
+"""Runs one elector in the reactor: on each message, every hb_interval, and when a rule is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from kevy_elect.elector import Elector
+from kevy_elect.errors import FrameError
+from kevy_elect.messages import Message, Outbound
+from kevy_elect.peers import NEVER
+from kevy_elect.service.instruments import Probes
+
+SLACK: Final = 0.001
+"""Seconds that something due may wait for a tick which comes then anyway."""
+
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """What the driver works for."""
+
+    def send(self, outbound: Outbound) -> None:
+        """Send what the elector has to say."""
+
+    def sweep(self, now: float) -> None:
+        """See to what is overdue besides the election; called after each run."""
+
+    def changed(self, reason: str) -> None:
+        """What the elector shows has changed."""
+
+    def failed(self, failure: Failure) -> None:
+        """There is a bug in the elector. The driver has stopped."""
+
+
+class Driver:
+    """Has `elector` act in time, and sends, logs and tells what comes of it."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        elector: Elector,
+        owner: Owner,
+        *,
+        reactor: Any,
+        clock: Callable[[], float],
+        probes: Probes,
+    ) -> None:
+        self.elector = elector
+        self.beat_at = NEVER
+        """When the elector last ran because an interval was over."""
+        self._owner = owner
+        self._reactor = reactor
+        self._clock = clock
+        self._probes = probes
+        self._loop = LoopingCall(self._beat)
+        self._loop.clock = reactor
+        self._running = False
+        self._timer: IDelayedCall | None = None  # for what is due before the next beat
+        self._timer_at = NEVER
+        self._events_told = 0
+        self._told: tuple[object, ...] = ()
+
+    def start(self) -> None:
+        """Run now, and then every hb_interval; anew, by other timings, if it runs already."""
+        self.stop()
+        self._running = True
+        self.beat_at = NEVER
+        self._loop.start(self.elector.config.hb_interval).addErrback(self._fail)
+
+    def stop(self) -> None:
+        self._running = False
+        if self._loop.running:
+            self._loop.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def take(self, sender: str, message: Message) -> None:
+        """Take in what `sender` said. Raises FrameError for what ends its connection (R1)."""
+        now = self._clock()
+        self._run(lambda elector: elector.on_message(sender, message, now) + elector.tick(now), now)
+
+    def order(self, order: Callable[[Elector, float], object]) -> None:
+        """Have the elector do as it is told, and send at once what follows from that."""
+        now = self._clock()
+
+        def run(elector: Elector) -> list[Outbound]:
+            order(elector, now)
+            return elector.tick(now)
+
+        self._run(run, now)
+
+    def ask(self, ask: Callable[[Elector], T]) -> T | None:
+        """What the elector answers; None if that shows a bug in it. Raises FrameError."""
+        try:
+            return ask(self.elector)
+        except FrameError:
+            raise
+        except Exception:
+            self._fail(Failure())
+            return None
+
+    def _beat(self) -> None:
+        now = self._clock()
+        if self.beat_at != NEVER:
+            self._probes.ticked(max(0.0, now - self.beat_at - self.elector.config.hb_interval))
+        self.beat_at = now
+        self._run(lambda elector: elector.tick(now), now)
+
+    def _due(self) -> None:
+        self._timer = None
+        now = self._clock()
+        self._run(lambda elector: elector.tick(now), now)
+
+    def _run(self, run: Callable[[Elector], list[Outbound]], now: float) -> None:
+        for outbound in self.ask(run) or ():
+            self._owner.send(outbound)
+        if self._running:
+            self._tell(now)
+            self._owner.sweep(now)
+        if self._running:  # whoever was told may have stopped us
+            self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        """Run when something is due that the next beat would come too late for."""
+        due = self.elector.next_due(now)
+        if due > self.beat_at + self.elector.config.hb_interval - SLACK:
+            return
+        if self._timer is None:
+            self._timer = self._reactor.callLater(max(SLACK, due - now), self._due)
+        elif due != self._timer_at:
+            self._timer.reset(max(SLACK, due - now))
+        self._timer_at = due
+
+    def _tell(self, now: float) -> None:
+        """Log what the elector noted and tell whether that changed anything."""
+        elector = self.elector
+        events = elector.events.since(self._events_told)
+        if not events:
+            return
+        self._events_told = elector.events.count
+        for event in events:
+            level = LogLevel.critical if event.critical else LogLevel.info
+            self.log.emit(level, "{node}: {text}", node=elector.node_id, text=event.text)
+            self._probes.noted(event)
+        state = (
+            elector.role,
+            elector.epoch,
+            elector.current_primary,
+            elector.primary_addr,
+            elector.has_quorum(now),
+            elector.can_write(now),
+        )
+        if state != self._told:
+            self._told = state
+            self._owner.changed("; ".join(event.text for event in events))
+
+    def _fail(self, failure: Failure) -> None:
+        self.stop()
+        self._owner.failed(failure)
