@@ -41,6 +41,8 @@ from kevy_elect.peers import NEVER, Lease, Peers, View, is_better
 
 EPOCH_LEAP: Final = 2**32
 """An epoch further above ours than this is refused: following it would use up the epochs (R1)."""
+EARLY: Final = 4
+"""A heartbeat leaves up to this part of hb_interval early, if this node is at work then anyway."""
 LONGEST_WAIT: Final = 16
 """A renewal that fails is tried again after twice as long, up to so many down_after (R8)."""
 
@@ -138,6 +140,8 @@ class Elector:
         self._started: float | None = None
         self._last_run = NEVER
         self._hold_until = NEVER  # R9
+        self._due = NEVER
+        self._quiet_until = NEVER  # nothing is due before, unless something changes
         self._lease = Lease()
         self._had_quorum = False
         self._next_heartbeat = NEVER
@@ -186,22 +190,23 @@ class Elector:
         """
         if not 0 <= offset <= U64_MAX:
             raise ConfigError(f"the offset {offset} is no unsigned 64-bit number")
-        if not self.witness:
+        if not self.witness and offset != self._offset:
             self._offset = offset
+            self._changed()
 
     def use_timings(self, config: ElectConfig) -> None:
         """Go by other timings from now on. A lease that they shorten ends accordingly."""
         self.config = config
         self.peers.use_timings(config)
-        self._measure_lease()
+        self._changed()
 
     def has_quorum(self, now: float) -> bool:
         """Whether a quorum backs this node at `now`: for a primary, the lease (R8, R9)."""
-        return now < self._lease.until
+        return now < self._lease_until()
 
     def can_write(self, now: float) -> bool:
         """Whether this node is primary with its lease. Ask at the moment of writing (R8)."""
-        return now < self._lease.until and self._role is Role.PRIMARY and not self._fenced
+        return self._role is Role.PRIMARY and not self._fenced and now < self._lease_until()
 
     def lease_expires_in(self, now: float) -> float:
         """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
@@ -221,7 +226,7 @@ class Elector:
         self._eligible_since = None
         if self._role is not Role.REPLICA:
             self._become_replica(now, why, Cause.RESIGNED, reason=why, no_wait=True)
-        self._measure_lease()
+        self._changed()
 
     def hand_over(self, target: str, now: float, within: float, rest: float) -> None:
         """Step down, so that `target` is elected at once.
@@ -248,7 +253,7 @@ class Elector:
         self._yields_until = now + within + rest
         why = f"handing over to {target}"
         self._become_replica(now, why, Cause.HANDED_OVER, member=target, no_wait=True)
-        self._measure_lease()
+        self._changed()
 
     def fence(self, now: float, closed: bool) -> None:
         """Write nothing from now on, whatever the lease; or no longer so.
@@ -267,6 +272,7 @@ class Elector:
         """Do not run for so many seconds, 0 to run again; a candidate gives up."""
         self._aside_until = now + seconds
         self._eligible_since = None
+        self._changed()
         if seconds <= 0:
             self._note(now, EventKind.ASIDE, "stands for election again", Cause.ENDED)
             return
@@ -289,6 +295,11 @@ class Elector:
 
     def tick(self, now: float) -> list[Outbound]:
         """Do what is due at `now`."""
+        if self._is_quiet(now):
+            self._last_run = now
+            self._lease.is_measured = False
+            return []
+        noted = self.events.count
         self._begin(now)
         if self._role is Role.PRIMARY:
             self._guard_lease(now)
@@ -299,22 +310,40 @@ class Elector:
             self._follow_old_claim(now)
             self._consider_running(now)
         self._send_heartbeats(now)
-        return self._end(now)
+        out = self._end(now)
+        self._due = self._next_due(now)
+        early = self._next_heartbeat - self.config.hb_interval / EARLY
+        # What this tick changed may already be due to be acted upon.
+        changed = self.events.count != noted
+        if self._had_quorum and now >= self._hold_until and not changed:
+            self._quiet_until = min(self._due, early)
+        return out
 
     def next_due(self, now: float) -> float:
         """When to call `tick` next, at the latest: when something is due that no message
         brings about. Always after `now`."""
+        return self._due if self._is_quiet(now) else self._next_due(now)
+
+    def _next_due(self, now: float) -> float:
         due = min((at for at in self._times() if at > now), default=math.inf)
         return min(due, now + self.config.hb_interval)
+
+    def _is_quiet(self, now: float) -> bool:
+        """Whether a tick would do nothing: nothing is due, and nothing has changed since the
+        one before but that peers were heard, or confirmed, later."""
+        return now < self._quiet_until and now - self._last_run <= self.config.pause_after
 
     def _times(self) -> Iterator[float]:
         """Every time at which a rule may come to another decision by itself."""
         config = self.config
         yield from (self._next_heartbeat, self._target_until, self._hold_until)
-        yield from (self._lease.until, self._deadline(self._counts_from(), math.inf))
+        yield from (self._lease_until(), self._deadline(self._counts_from(), math.inf))
+        yield self._deadline(self._hold_until, math.inf)
         for view in self.peers:
             down_at = view.heard + config.down_after
-            yield from (down_at, down_at + config.candidate_step, view.heard + config.pause_after)
+            yield from (down_at, down_at + config.candidate_step)
+            if view.role is Role.CANDIDATE and view.epoch > self._epoch:
+                yield view.heard + config.pause_after
             if view.ahead_since is not None:
                 yield view.ahead_since + view.wait * config.down_after
         if self._candidacy is not None:
@@ -344,6 +373,10 @@ class Elector:
         """
         if sender != message.sender or sender not in self.peers:
             return []
+        if self._is_quiet(now) and self._repeats(message, now):
+            self.peers[sender].heard = self._last_run = now
+            self._lease.is_measured = False
+            return []
         self._check_epoch(message, now)
         self._begin(now)
         match message:
@@ -356,6 +389,24 @@ class Elector:
             case Announce():
                 self._on_announce(message, now)
         return self._end(now)
+
+    def _repeats(self, message: Message, now: float) -> bool:
+        """Whether this changes nothing but when its sender was heard: a heartbeat of a live
+        peer that says again what it said, and is neither a claim of another than our primary,
+        nor a candidate's, nor a resignation, nor about our vote."""
+        if not isinstance(message, Heartbeat):
+            return False
+        view = self.peers[message.sender]
+        said = (message.epoch, message.role, message.repl_offset)
+        if said != (view.epoch, view.role, view.offset) or self.peers.is_down(view.node_id, now):
+            return False
+        if view.far_ahead_at != NEVER:
+            return False
+        if view.node_id == self._primary:
+            return message.role is Role.PRIMARY and message.epoch == self._primary_epoch
+        vote = self._vote
+        about_vote = vote is not None and vote.candidate == view.node_id and not vote.released
+        return message.role is Role.REPLICA and not about_vote
 
     def check(self, message: Message) -> None:
         """Raises FrameError (kind `bad_epoch`) for an epoch too far ahead (R1)."""
@@ -381,11 +432,12 @@ class Elector:
         view = self.peers[peer]
         view.connected = connected
         view.ahead_since = None
+        self._changed()
 
     def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
         """Whether `peer` answers heartbeats with ACK, so that its backing is known exactly."""
         self.peers[peer].acknowledging = acknowledging
-        self._measure_lease()
+        self._changed()
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether this node backs `sender`, primary of `epoch`, and may say so in an ACK."""
@@ -405,10 +457,12 @@ class Elector:
         if self._role is Role.PRIMARY and epoch == self._epoch:
             view = self.peers[peer]
             view.confirmed = max(view.confirmed, sent_at)
-            self._measure_lease()
+            self._lease.is_measured = False
 
     def _begin(self, now: float) -> None:
         """Notice a pause (R9) and a lost lease (R8) before anything else happens."""
+        self._quiet_until = NEVER
+        self._lease_until()  # as it is without what happens now
         if self._started is None:
             self._started = self._none_since = now
         elif now - self._last_run > self.config.pause_after:
@@ -417,10 +471,11 @@ class Elector:
         self._last_run = now
         if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until, math.inf):
             self._lease.counts_from = now + self.config.pause_after
-            self._measure_lease()
+            self._lease.is_measured = False
+            self._lease_until()
 
     def _end(self, now: float) -> list[Outbound]:
-        self._measure_lease()
+        self._lease.is_measured = False
         quorum = self.has_quorum(now)
         if quorum != self._had_quorum:
             self._had_quorum = quorum
@@ -792,7 +847,7 @@ class Elector:
         """What is repeated (R2)."""
         if self._target is not None and now >= self._target_until:
             self._tell_all()
-        if now >= self._next_heartbeat:
+        if now >= self._next_heartbeat - self.config.hb_interval / EARLY:
             self._next_heartbeat = _next(self._next_heartbeat, self.config.hb_interval, now)
             run = self._candidacy
             # The first OFFER left when the candidacy began.
@@ -990,9 +1045,18 @@ class Elector:
 
     # Helpers
 
-    def _measure_lease(self) -> None:
-        runs_until = self._last_run + self.config.pause_after
-        self._lease.until = self._deadline(self._counts_from(), runs_until)
+    def _changed(self) -> None:
+        """Something is otherwise than at the last tick: the lease, perhaps, and what is due."""
+        self._quiet_until = NEVER
+        self._lease.is_measured = False
+
+    def _lease_until(self) -> float:
+        lease = self._lease
+        if not lease.is_measured:
+            runs_until = self._last_run + self.config.pause_after
+            lease.until = self._deadline(self._counts_from(), runs_until)
+            lease.is_measured = True
+        return lease.until
 
     def _counts_from(self) -> float:
         return max(self._hold_until, self._lease.counts_from)

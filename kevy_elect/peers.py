@@ -59,6 +59,8 @@ class Lease:
 
     until: float = NEVER
     """When it ends if nothing more is heard, and if this process runs no more."""
+    is_measured: bool = True
+    """Whether `until` takes in all that is known."""
     counts_from: float = NEVER
     """Only what is heard from here on counts."""
     lost_since: float | None = None

@@ -201,7 +201,8 @@ class RegainsAtOnce(Elector):
     def _begin(self, now: float) -> None:
         super()._begin(now)
         self._lease.counts_from = NEVER
-        self._measure_lease()
+        self._changed()
+        self._lease_until()
 
 
 class IgnoresPauses(RegainsAtOnce):
@@ -210,7 +211,8 @@ class IgnoresPauses(RegainsAtOnce):
     def _begin(self, now: float) -> None:
         super()._begin(now)
         self._hold_until = NEVER
-        self._measure_lease()
+        self._changed()
+        self._lease_until()
 
     def _deadline(self, since: float, runs_until: float) -> float:
         return super()._deadline(since, math.inf)
