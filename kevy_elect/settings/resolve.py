@@ -411,6 +411,7 @@ class _Reading:
         """The timings. Each that is wrong is left out after it has been blamed, to find the
         others; a relation to one that was left out says nothing."""
         given = {each.field: self.values[each.name] for each in TIMINGS if each.name in self.values}
+        given["count_unacknowledged"] = not self.values.get("no-count-unacknowledged")
         wrong = {each.name for each in TIMINGS if not self._fine(each.name)}
         while True:
             try:

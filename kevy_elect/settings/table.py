@@ -148,6 +148,14 @@ SETTINGS: Final = (
         "On SIGTERM only stop; do not hand the role over first",
     ),
     Setting(
+        "no-count-unacknowledged",
+        Kind.FLAG,
+        Group.CLUSTER,
+        "Count no member for the lease that does not acknowledge it, such as one of the existing "
+        "implementation",
+        reloadable=True,
+    ),
+    Setting(
         "links",
         Kind.CHOICE,
         Group.LINKS,

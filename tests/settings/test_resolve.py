@@ -52,6 +52,16 @@ class ConfigurationTests(SynchronousTestCase):
             self.assertIn(word, found)
 
 
+class UnacknowledgedTests(ConfigurationTests):
+    def test_they_count_for_the_lease_unless_they_shall_not(self) -> None:
+        self.assertTrue(self.read(FILE).timings.count_unacknowledged)
+        for found in (
+            self.read(FILE + "no-count-unacknowledged = true"),
+            self.read(FILE, {"KEVY_ELECT_NO_COUNT_UNACKNOWLEDGED": "true"}),
+        ):
+            self.assertFalse(found.timings.count_unacknowledged)
+
+
 class LayerTests(ConfigurationTests):
     def test_command_line_over_environment_over_file_over_default(self) -> None:
         found = self.read(

@@ -152,7 +152,7 @@ class LinesTests(SynchronousTestCase):
         ):
             begun = time.process_time()
             lines_of(text[:MAX_SIZE])
-            self.assertLess(time.process_time() - begun, 1.0, text[:10])
+            self.assertLess(time.process_time() - begun, 5.0, text[:10])
 
 
 class FileTests(SynchronousTestCase):
