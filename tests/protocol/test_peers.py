@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.messages import Role
@@ -128,6 +129,15 @@ class LeaseDeadlines(SynchronousTestCase):
     def test_the_second_latest_of_three(self) -> None:
         self.assertEqual(self.deadline(peers(b=NOW, c=NOW - 1, d=NEVER)), NOW - 1 + INFERRED)
         self.assertEqual(self.deadline(peers(b=NOW, c=NEVER, d=NEVER)), NEVER)
+
+    def test_who_does_not_acknowledge_need_not_count_for_a_primary(self) -> None:
+        views = Peers("bc", attrs.evolve(CONFIG, count_unacknowledged=False))
+        views["b"].heard = views["c"].heard = NOW
+        self.assertEqual(self.deadline(views), NEVER)
+        self.assertEqual(self.deadline(views, leads=False), NOW + INFERRED)
+        views["b"].acknowledging = True
+        views["b"].confirmed = NOW - 1
+        self.assertEqual(self.deadline(views), NOW - 1 + EXACT)
 
     def test_a_higher_epoch_does_not_count(self) -> None:
         views = peers(b=NOW, c=NOW - 1)

@@ -15,6 +15,7 @@ from tests.support.nodes import (
     EVERYBODY,
     TICK,
     Node,
+    accept,
     address,
     announce,
     announces,
@@ -168,3 +169,76 @@ class R2Heartbeats(SynchronousTestCase):
     def test_a_replica_neither_offers_nor_announces(self) -> None:
         out = follower().live(2 * DOWN, primary("a", 3), replica("c", 3))
         self.assertEqual(out, heartbeats(out))
+
+
+class R2Silence(SynchronousTestCase):
+    """R2: no heartbeat to those who take any for a sign of life of their primary."""
+
+    LONGEST = DOWN + 2 * HB
+
+    def heard_by(self, out: list[Outbound]) -> set[str]:
+        """Who got a heartbeat."""
+        to = {sent.to for sent in heartbeats(out)}
+        return set("abc") - {"b"} if EVERYBODY in to else to
+
+    def deaf(self, node: Node, *peers: str) -> Node:
+        """`a` acknowledges, and `c` does not."""
+        node.elector.set_acknowledging("a", True)
+        node.elector.set_acknowledging("c", False)
+        return node
+
+    def stepped_down(self) -> Node:
+        node = self.deaf(elected("b"))
+        node.elector.step_down(node.now, 60.0, "an operator said so")
+        return node
+
+    def test_after_it_stepped_down(self) -> None:
+        node = self.stepped_down()
+        self.assertEqual(self.heard_by(node.tick()), {"a"})
+        out = node.live(self.LONGEST - TICK, replica("a", 3), replica("c", 3))
+        self.assertEqual(self.heard_by(out), {"a"})
+
+    def test_for_down_after_and_two_heartbeats_at_most(self) -> None:
+        node = self.stepped_down()
+        node.live(self.LONGEST, replica("a", 3))
+        self.assertEqual(self.heard_by(node.live(HB, replica("a", 3))), {"a", "c"})
+
+    def test_until_it_follows(self) -> None:
+        node = self.stepped_down()
+        node.tick()
+        node.hear(primary("a", 4))
+        self.assertEqual(self.heard_by(node.live(HB)), {"a", "c"})
+
+    def overtaken(self) -> Node:
+        """It runs again, since it lost its lease and all others are ahead (R8)."""
+        node = self.deaf(elected("b"))
+        while node.role is Role.PRIMARY:
+            node.live(TICK, replica("a", 5), replica("c", 5))
+        self.assertEqual((node.role, node.epoch), (Role.CANDIDATE, 6))
+        return node
+
+    def test_until_it_leads(self) -> None:
+        node = self.overtaken()
+        self.assertEqual(self.heard_by(node.live(HB, replica("a", 5), replica("c", 5))), {"a"})
+        node.hear(accept("a", 6))
+        self.assertEqual(node.role, Role.PRIMARY)
+        self.assertEqual(self.heard_by(node.live(HB)), {"a", "c"})
+
+    def test_offers_and_votes_go_to_all_as_ever(self) -> None:
+        out = self.overtaken().live(2 * HB, replica("a", 5), replica("c", 5))
+        self.assertEqual({sent.to for sent in offers(out)}, {EVERYBODY})
+        node = self.stepped_down()
+        self.assertEqual(node.hear(offer("c", 4)), [Outbound("c", accept("b", 4))])
+
+    def test_after_a_candidacy_that_timed_out_while_it_knew_no_primary(self) -> None:
+        node = self.deaf(running("b", epoch=3))
+        node.live(CONFIG.election_timeout - TICK, replica("a", 2), replica("c", 2))
+        self.assertEqual(self.heard_by(node.live(HB, replica("a", 2), replica("c", 2))), {"a"})
+        self.assertEqual(node.role, Role.REPLICA)
+
+    def test_not_if_it_goes_on_following(self) -> None:
+        node = self.deaf(follower("b", epoch=3))
+        node.live_until_it_runs(replica("c", 3))
+        node.live(CONFIG.election_timeout, replica("c", 3))
+        self.assertEqual((node.role, node.primary), (Role.REPLICA, "a"))
+        self.assertEqual(self.heard_by(node.live(HB, replica("c", 3))), {"a", "c"})

@@ -114,6 +114,11 @@ class R5Running(SynchronousTestCase):
         # It is followed from then on, as better than none (R7), until it is down.
         self.assertEqual(self.runs_after(node, replica("a", 4)), DOWN - STEP + TICK)
 
+    def test_not_while_one_does_although_its_own_primary_is_down(self) -> None:
+        node = follower("b", "abcd", of="a", epoch=3)
+        out = node.live(3 * DOWN, primary("c", 2), replica("d", 2))
+        self.assertEqual((offers(out), node.primary), ([], "c"))
+
     def test_not_even_if_its_own_primary_stepped_down(self) -> None:
         node = follower(of="a", epoch=3)
         node.hear(primary("c", 2), replica("a", 3))

@@ -166,6 +166,14 @@ class R7Following(SynchronousTestCase):
         node.live(TICK, primary("c", 2))
         self.assertEqual((node.primary, node.elector.primary_epoch, node.epoch), ("c", 2, 3))
 
+    def test_and_better_than_one_that_is_down_a_step_later(self) -> None:
+        node = follower("b", "abcd", of="a", epoch=3)
+        hearing = (primary("c", 2), replica("d", 2))
+        node.live(DOWN + STEP - TICK, *hearing)
+        self.assertEqual((node.primary, node.role), ("a", Role.REPLICA))
+        node.live(TICK, *hearing)
+        self.assertEqual((node.primary, node.elector.primary_epoch, node.epoch), ("c", 2, 3))
+
     def test_the_newest_claim_is_taken(self) -> None:
         node = orphan("b", "abcd", epoch=3)
         node.live(STEP, primary("c", 1, 99), primary("d", 2, 0))
