@@ -23,7 +23,7 @@ from kevy_elect.testing import (
     explore,
     mutations,
 )
-from kevy_elect.testing.mutations import MUTATIONS, Mutation, find
+from kevy_elect.testing.mutations import MUTATIONS, AcknowledgesAnyEpoch, Mutation, find
 from kevy_elect.testing.schedules import COARSE, Mode, draw_schedule, run_schedule
 
 DOWN = ElectConfig().down_after
@@ -95,6 +95,34 @@ class Determinism(SynchronousTestCase):
         for _ in range(16):
             other.advance(0.25)
         self.assertEqual(one.trace, other.trace)
+
+
+class AcknowledgingFromAHigherEpoch(SynchronousTestCase):
+    """Section 4 forbids it, however natural it looks. Five nodes: the primary is cut off for
+    about down_after and comes back while another is elected. Who voted for that one is in a
+    higher epoch and has not heard it lead yet: it still follows the old primary, and would
+    back two at once."""
+
+    def broken(self, elector: type[Elector]) -> int:
+        """In how many of some runs two could write."""
+        found = 0
+        for seed in range(40):
+            cluster = SimulatedCluster(5, COARSE, seed=seed, raising=False, elector=elector)
+            cluster.tracing = False
+            leader = cluster.settle()
+            cluster.advance(1)
+            cluster.isolate(leader)
+            cluster.advance(COARSE.down_after + 0.2)
+            cluster.heal()
+            cluster.advance(3)
+            found += any(violation.promise == "one writer" for violation in cluster.violations)
+        return found
+
+    def test_two_could_write(self) -> None:
+        self.assertGreater(self.broken(AcknowledgesAnyEpoch), 0)
+
+    def test_as_it_is_they_cannot(self) -> None:
+        self.assertEqual(self.broken(Elector), 0)
 
 
 class Mistakes(SynchronousTestCase):
