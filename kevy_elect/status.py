@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, Protocol, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -116,6 +116,34 @@ class Status:
     def dump(self) -> bytes:
         """The document."""
         return json.dumps(self.as_object(), allow_nan=False).encode() + b"\n"
+
+
+class View(Protocol):
+    """What a node knows of the primary, as a Status or a snapshot of its elector has it."""
+
+    @property
+    def current_primary(self) -> str | None: ...
+    @property
+    def primary_addr(self) -> str | None: ...
+    @property
+    def has_quorum(self) -> bool: ...
+    @property
+    def can_write(self) -> bool: ...
+    @property
+    def down_peers(self) -> tuple[str, ...]: ...
+
+
+def address_for_clients(node_id: str, view: View) -> str | None:
+    """Where the node of this id may send clients at this moment, or None.
+
+    It names the primary only if a quorum is in sight, the primary's address is known, and the
+    primary is this node with its lease or was heard less than down_after ago.
+    """
+    primary = view.current_primary
+    if primary is None or not view.has_quorum:
+        return None
+    there = view.can_write if primary == node_id else primary not in view.down_peers
+    return view.primary_addr if there else None
 
 
 def read(document: bytes) -> Status:

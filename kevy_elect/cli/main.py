@@ -8,7 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from kevy_elect import __version__
-from kevy_elect.cli import admin_client, check_config, completion, keys, status_command
+from kevy_elect.cli import (
+    admin_client,
+    check_config,
+    completion,
+    keys,
+    primary_command,
+    status_command,
+)
 from kevy_elect.cli.admin_client import UNREACHABLE, Subparsers, UnreachableError
 from kevy_elect.cli.demo import command as demo
 from kevy_elect.errors import ConfigError
@@ -56,7 +63,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Subparsers[argparse.ArgumentPar
     )
     parser.add_argument("--version", action="version", version=f"kevy-elect {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (status_command, admin_client, check_config, keys, demo):
+    for module in (status_command, primary_command, admin_client, check_config, keys, demo):
         module.add_commands(commands)
     completion.add_commands(commands, parser)
     return parser, commands

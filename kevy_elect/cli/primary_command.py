@@ -1,0 +1,89 @@
+"""The command `kevy-elect primary`: where the primary is, for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from kevy_elect.cli.admin_client import (
+    CONNECT_TIMEOUT,
+    Subparsers,
+    UnreachableError,
+    add_node_options,
+    ask_status,
+    duration,
+    find_node,
+)
+from kevy_elect.cli.printable import printable
+
+if TYPE_CHECKING:
+    from kevy_elect.client import Primary
+
+MAX_PROBLEM: Final = 500
+"""Characters of a problem that are shown."""
+
+
+def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add `primary`."""
+    parser = commands.add_parser(
+        "primary",
+        help="print where clients find the primary",
+        description="Print host:port of the primary, by the word of the node on this machine, or "
+        "of the first status page that names one. Exit status 0 if there is one, else 1; 2 for "
+        "wrong usage, 3 if this machine's node does not answer.",
+    )
+    parser.add_argument(
+        "pages",
+        metavar="URL",
+        nargs="*",
+        help="the members' status pages, such as 127.0.0.1:8101 "
+        "(default: the node of --data-dir or --admin)",
+    )
+    parser.add_argument(
+        "--wait",
+        metavar="DURATION",
+        type=duration,
+        default=0.0,
+        help="wait so long for one, such as 90, 15m or 2h",
+    )
+    add_node_options(parser)
+    parser.set_defaults(run=_run)
+
+
+# The client is imported when it is used: --help of any command needs no sockets.
+
+
+def _run(args: argparse.Namespace) -> int:
+    from kevy_elect.client import Client, NoPrimaryError
+
+    try:
+        found = Client(args.pages).wait(args.wait) if args.pages else _of_node(args)
+    except NoPrimaryError as error:
+        print(f"kevy-elect: {printable(str(error), MAX_PROBLEM)}", file=sys.stderr)
+        return 1
+    print(json.dumps(attrs.asdict(found)) if args.json else found.address)
+    return 0
+
+
+def _of_node(args: argparse.Namespace) -> Primary:
+    """What this machine's node names. While there is time it may yet start, too.
+
+    Raises NoPrimaryError, or UnreachableError if it did not answer when it was asked last.
+    """
+    from kevy_elect.client import INTERVAL, NoPrimaryError, named_primary
+
+    where, deadline = find_node(args), time.monotonic() + args.wait
+    while True:
+        problem: Exception
+        try:
+            return named_primary(ask_status(where, CONNECT_TIMEOUT)[0])
+        except (NoPrimaryError, UnreachableError) as error:
+            problem = error
+        if time.monotonic() >= deadline:
+            raise problem
+        time.sleep(min(INTERVAL, max(0.0, deadline - time.monotonic())))
