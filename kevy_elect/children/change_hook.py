@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -12,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
     STDERR,
     Run,
@@ -41,9 +41,12 @@ class Hook(Service):
 
     log = Logger()
 
-    def __init__(self, election: ElectionService, command: Sequence[str]) -> None:
+    def __init__(
+        self, election: ElectionService, command: Sequence[str], *, privileged: bool = False
+    ) -> None:
         self.election = election
         self.command = tuple(command)
+        self._privileged = privileged
         self._run: Run | None = None
         self._due: Change | None = None
         self._last: ElectorSnapshot | None = None
@@ -89,7 +92,7 @@ class Hook(Service):
     def _launch(self) -> None:
         change, self._due = self._due, None
         assert change is not None
-        began, name = time.monotonic(), str(self)
+        began, name = now(), str(self)
         self._run = run = Run(
             self.command,
             self._environment(change),
@@ -97,6 +100,7 @@ class Hook(Service):
             reactor=self.election.reactor,
             stop_at=float("inf"),
             grace=GRACE,
+            privileged=self._privileged,
         )
         self._last = change.snapshot
         late = self.election.reactor.callLater(LONG, self._tell_of_long_run, name)
@@ -114,7 +118,7 @@ class Hook(Service):
         return new | told | {"KEVY_REASON": change.reason}
 
     def _gone(self, status: int, name: str, began: float, late: Any) -> None:
-        took = time.monotonic() - began
+        took = now() - began
         if late.active():
             late.cancel()
         if status or took > LONG:
@@ -141,7 +145,7 @@ class Hook(Service):
     def _lose_patience(self) -> None:
         self._due = None
         if self._run is not None:
-            self._run.stop_at(time.monotonic())
+            self._run.stop_at(now())
 
     def _log_output(self, program: str, descriptor: int, line: bytes) -> None:
         log = self.log.warn if descriptor == STDERR else self.log.info

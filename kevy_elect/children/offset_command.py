@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import STDOUT, Run, describe_status, printable, program
 from kevy_elect.errors import ConfigError
 from kevy_elect.service.election import ElectionService
@@ -37,8 +37,14 @@ class OffsetCommand(Service):
     log = Logger()
 
     def __init__(
-        self, election: ElectionService, command: Sequence[str], *, timeout: float = TIMEOUT
+        self,
+        election: ElectionService,
+        command: Sequence[str],
+        *,
+        timeout: float = TIMEOUT,
+        privileged: bool = False,
     ) -> None:
+        self._privileged = privileged
         self.election = election
         self.command = tuple(command)
         self._timeout = timeout
@@ -62,7 +68,7 @@ class OffsetCommand(Service):
         if self._loop.running:
             self._loop.stop()
         if self._run is not None:
-            self._run.stop_at(time.monotonic())
+            self._run.stop_at(now())
         return self._idle()
 
     def use(self, command: Sequence[str]) -> None:
@@ -106,7 +112,7 @@ class OffsetCommand(Service):
             if len(kept) < KEPT_LINES:
                 kept.append(line)
 
-        began = time.monotonic()
+        began = now()
         self._run = run = Run(
             self.command,
             {},
@@ -114,13 +120,14 @@ class OffsetCommand(Service):
             reactor=self.election.reactor,
             stop_at=began + self._timeout,
             grace=0.0,
+            privileged=self._privileged,
         )
         why: list[str] = []
         run.started.addErrback(lambda failure: why.append(str(failure.value)))
 
         def gone(status: int) -> None:
             self._run = None
-            if time.monotonic() - began >= self._timeout:
+            if now() - began >= self._timeout:
                 why.append(f"gave no answer within {self._timeout:g} s")
             elif status:
                 why.append(describe_status(status))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
     STDERR,
     CommandError,
@@ -30,7 +30,7 @@ LONGEST_DELAY: Final = 5.0
 STEADY_AFTER: Final = 10.0
 """Seconds; who ran that long is restarted as quickly as the first time."""
 LAST_RESORT: Final = 0.05
-"""Seconds after which the group is killed from here if its keeper did not."""
+"""Seconds after which the group is killed from here if its supervisor did not."""
 
 
 class Backoff:
@@ -48,10 +48,10 @@ class Backoff:
 
 
 class Command(Service):
-    """Runs `command` from its start to its stop, under a keeper that knows the lease.
+    """Runs `command` from its start to its stop, under a supervisor that knows the lease.
 
     Stopping sends SIGTERM to its process group and SIGKILL after `stop_grace` seconds, and
-    is done when no process is left. The keeper does the same by itself, in time for the end
+    is done when no process is left. The supervisor does the same by itself, in time for the end
     of the lease, should this process stand still; and kills the group if it dies. Hand it
     to `PrimaryOnly` with `stop_grace=whole_grace(stop_grace)`.
 
@@ -70,7 +70,9 @@ class Command(Service):
         stop_grace: float,
         on_exit: OnExit = OnExit.RESTART,
         on_stop: Callable[[int], object] | None = None,
+        privileged: bool = False,
     ) -> None:
+        self._privileged = privileged
         self.election = election
         self.command = tuple(command)
         self.name = program(command)
@@ -119,8 +121,8 @@ class Command(Service):
         if run is None:
             stopped.callback(None)
             return stopped
-        run.stop_at(min(time.monotonic(), self._stop_at))
-        # The keeper was faster, unless somebody stopped it.
+        run.stop_at(min(now(), self._stop_at))
+        # The supervisor was faster, unless somebody stopped it.
         last_resort = self.election.reactor.callLater(self.stop_grace + LAST_RESORT, run.kill)
 
         def gone(_: object) -> None:
@@ -135,7 +137,7 @@ class Command(Service):
 
     def _launch(self) -> Deferred[None]:
         self._follow_lease()
-        self._began = time.monotonic()
+        self._began = now()
         snapshot = self.election.state_snapshot()
         self._run = run = Run(
             self.command,
@@ -144,24 +146,26 @@ class Command(Service):
             reactor=self.election.reactor,
             stop_at=self._stop_at,
             grace=self.stop_grace,
+            leased=True,
+            privileged=self._privileged,
         )
-        run.gone.addCallback(self._gone).addErrback(self._broken)
+        run.gone.addCallback(self._gone, run).addErrback(self._broken)
         return run.started.addCallback(self._started)
 
     def _started(self, _: None) -> None:
         if self._run is not None:
             self.log.info("{command} runs as process {pid}", command=self, pid=self._run.pid)
 
-    def _gone(self, status: int) -> None:
+    def _gone(self, status: int, run: Run) -> None:
         self._run = None
         how = describe_status(status)
         if self.running:
-            self._ended_by_itself(status, how)
+            self._ended_by_itself(run, status, how)
         else:
             self.log.info("{command} is down: it {how}", command=self, how=how)
 
-    def _ended_by_itself(self, status: int, how: str) -> None:
-        in_time = time.monotonic() < self._stop_at  # else its keeper ended it
+    def _ended_by_itself(self, run: Run, status: int, how: str) -> None:
+        in_time = now() < self._stop_at and not run.out_of_time  # else its supervisor ended it
         if in_time and self._on_exit is not OnExit.RESTART:
             self.log.warn("{command} {how} while primary", command=self, how=how)
             self._give_up()
@@ -170,7 +174,7 @@ class Command(Service):
                 heard = 3 * self.election.config.hb_interval
                 self.election.reactor.callLater(heard, self._on_stop, status)
             return
-        delay = self._backoff.after(time.monotonic() - self._began)
+        delay = self._backoff.after(now() - self._began)
         self.log.warn(
             "{command} {how} while primary: starting it again in {delay:g} s",
             command=self,
@@ -199,12 +203,11 @@ class Command(Service):
     # The lease, and what is heard of the command
 
     def _follow_lease(self) -> None:
-        """Tell the keeper by when the command must be told to stop, so that it is dead when
+        """Tell the supervisor by when the command must be told to stop, so that it is dead when
         the lease is over."""
-        now = time.monotonic()
         snapshot = self.election.state_snapshot()
         if snapshot.can_write:
-            self._stop_at = now + snapshot.lease_expires_in - whole_grace(self.stop_grace)
+            self._stop_at = now() + snapshot.lease_expires_in - whole_grace(self.stop_grace)
         if self._run is not None:
             self._run.stop_at(self._stop_at)
 

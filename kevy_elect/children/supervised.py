@@ -1,8 +1,10 @@
-"""One run of a command as a process: under a keeper, with a time to stop and a voice in the log."""
+"""One run of a command as a process: under a supervisor, with a time to stop and a voice in the
+log."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections import deque
@@ -11,11 +13,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from kevy_elect.children import supervisor as keeper
+from kevy_elect.children import supervisor
+from kevy_elect.children.cgroup import Cgroup
+from kevy_elect.children.processes import has_living, parent_of
 from kevy_elect.errors import ElectError
 from kevy_elect.service.observers import ElectorSnapshot
 
@@ -26,6 +30,15 @@ LINES_PER_TURN: Final = 32
 waits, the election does not."""
 DRAIN: Final = 0.05
 """Seconds in which the last output is read once all processes are dead."""
+ORPHAN_LOOK: Final = 0.01
+"""Seconds between two looks at what a killed guard has left behind."""
+_START: Final = """\
+import os, sys
+sys.path.insert(0, sys.argv.pop(1))
+from kevy_elect.children.supervisor import main
+os._exit(main(sys.argv[1:]))
+"""
+_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 STDOUT, STDERR = 1, 2
 NOT_STARTED: Final = 127
@@ -77,14 +90,21 @@ class Run(ProcessProtocol):
         reactor: Any,
         stop_at: float,
         grace: float,
+        leased: bool = False,
+        privileged: bool = False,
     ) -> None:
-        """Start it. Its group gets SIGTERM at `stop_at` (seconds of `time.monotonic()`) and
-        SIGKILL `grace` seconds later. `on_output(descriptor, line)` gets its output."""
+        """Start it. Its group gets SIGTERM at `stop_at` (seconds of `processes.now()`) and
+        SIGKILL `grace` seconds later. `on_output(descriptor, line)` gets its output. One that
+        is `leased` writes while this node is primary, one that is `privileged` may start what
+        runs as another user; see `supervisor`."""
         self.command = command
         self.started: Deferred[None] = Deferred()
         self.gone: Deferred[int] = Deferred()
         self.pid: int | None = None
-        self._keeper: int | None = None
+        self.out_of_time = False
+        """Whether it was told to stop because of its time, before it ended by itself."""
+        self._supervisor: int | None = None  # a pidfd
+        self._cgroup: Cgroup | None = None
         self._reactor = reactor
         self._output = Output(on_output, self._pause, reactor)
         self._report = b""
@@ -93,61 +113,83 @@ class Run(ProcessProtocol):
         self._drain: Any = None
         self._stop_at = stop_at
         self.transport: Any = None
-        arguments = [sys.executable, "-I", "-S", keeper.__file__, str(grace), str(stop_at)]
+        words = {supervisor.LEASED: leased, supervisor.PRIVILEGED: privileged}
+        how = ",".join(word for word, wanted in words.items() if wanted)
+        arguments = [sys.executable, "-I", "-S", "-c", _START, _ROOT, str(grace), str(stop_at), how]
         try:
             reactor.spawnProcess(
                 self,
                 sys.executable,
                 [*arguments, *command],
                 env={**os.environ, **environment},
-                childFDs={keeper.CONTROL: "w", STDOUT: "r", STDERR: "r", keeper.REPORT: "r"},
+                childFDs={
+                    supervisor.CONTROL: "w",
+                    STDOUT: "r",
+                    STDERR: "r",
+                    supervisor.REPORT: "r",
+                },
             )
         except OSError as error:  # no process or no descriptor is free
             reactor.callLater(0, self._fail, error)
 
     def stop_at(self, when: float) -> None:
-        """Let it run until `when`, in seconds of `time.monotonic()`, instead."""
-        if self.transport is None or keeper.CONTROL not in self.transport.pipes:
+        """Let it run until `when`, in seconds of `processes.now()`, instead."""
+        if self.transport is None or supervisor.CONTROL not in self.transport.pipes:
             return
         if when != self._stop_at:
             self._stop_at = when
-            self.transport.writeToChild(keeper.CONTROL, f"{when}\n".encode())
+            self.transport.writeToChild(supervisor.CONTROL, f"{when}\n".encode())
 
     def kill(self) -> None:
-        """Kill its keeper, whose guard kills all the rest: the last resort if it stands still."""
-        if self._keeper is not None and not self.gone.called:
-            with suppress(ProcessLookupError):
-                os.kill(self._keeper, signal.SIGKILL)
-        self._kill_group()
+        """Kill its supervisor, whose guard kills all the rest: the last resort if one of them
+        stands still."""
+        if self._status is None:
+            self._signal_supervisor(signal.SIGKILL)
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess(signal.SIGCONT)
+        self._kill_all()
 
     # What the process does
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if childFD != keeper.REPORT:
+        if childFD != supervisor.REPORT:
             self._output.receive(childFD, data)
             return
-        self._report += data
-        if self._report.endswith(b"\n"):
-            self._take_report(*self._report.decode().split())
+        *lines, self._report = (self._report + data).split(b"\n")
+        for line in lines:
+            self._take_report(*line.decode().split())
 
-    def _take_report(self, word: str, number: str = "", keeper: str = "") -> None:
+    def _take_report(self, word: str, *rest: str) -> None:
+        if word == "stopping":
+            self.out_of_time = True
+            return
         if word == "failed":
-            problem = f"{self.command[0]}: {os.strerror(int(number))}"
+            problem = f"{self.command[0]}: {os.strerror(int(rest[0]))}"
             self.started.errback(CommandError(problem))
             return
         if word == "started":
-            self.pid, self._keeper = int(number), int(keeper)
+            pid, by, cgroup = rest
+            self.pid = int(pid)
+            self._cgroup = Cgroup(cgroup) if cgroup != "-" else None
+            with suppress(OSError, AttributeError):  # Linux only
+                self._supervisor = os.pidfd_open(int(by))
+                if parent_of(int(by)) != self.transport.pid:  # it is dead, and its number reused
+                    self._forget_supervisor()
         self.started.callback(None)
 
     def processExited(self, reason: Failure) -> None:
         ended = reason.value
         if isinstance(ended, ProcessTerminated) and ended.signal is not None:
-            # Somebody killed the keeper; where there are no subreapers, grandchildren live.
+            # Somebody killed the guard: now the supervisor ends all, if it is not killed too.
             self._status = 128 + ended.signal
-            self._orphaned = self._kill_group()
+            self._orphaned = True
         else:
             self._status = getattr(ended, "exitCode", None) or 0
-        self._drain = self._reactor.callLater(DRAIN, self.transport.loseConnection)
+        self._drain = self._reactor.callLater(DRAIN, self._stop_reading)
+
+    def _stop_reading(self) -> None:
+        for descriptor in list(self.transport.pipes):
+            self.transport.closeChildFD(descriptor)
 
     def processEnded(self, reason: Failure) -> None:
         if self._drain is not None and self._drain.active():
@@ -161,24 +203,63 @@ class Run(ProcessProtocol):
         self._finish()
 
     def _finish(self) -> None:
-        if self._orphaned and self._kill_group():
-            self._reactor.callLater(0.01, self._finish)
+        if self._orphaned and self._end_orphans():
+            self._reactor.callLater(ORPHAN_LOOK, self._finish)
             return
         assert self._status is not None
         if not self.started.called:
-            self.started.errback(CommandError(f"{self.command[0]}: its keeper did not start it"))
+            problem = f"{self.command[0]}: its supervisor did not start it"
+            self.started.errback(CommandError(problem))
         self.started.addErrback(lambda _: None)  # whoever cares has heard it
+        self._forget_supervisor()
+        if self._cgroup is not None:
+            self._cgroup.remove()
         self.gone.callback(self._status)
 
-    def _kill_group(self) -> bool:
-        """Kill what a killed keeper left behind; whether there was anything."""
+    # What a killed guard left behind
+
+    def _end_orphans(self) -> bool:
+        """See to the end of a supervisor without guard, and of what is below it; whether
+        anything is left."""
+        if self._supervisor_runs():
+            # It ends all, if only it does not stand still. Killed, it could end nothing.
+            self._signal_supervisor(signal.SIGCONT)
+            return True
+        return self._kill_all()
+
+    def _kill_all(self) -> bool:
+        """Kill the command's processes as far as they are known from here; whether any runs."""
         if self.pid is None:
             return False
+        if self._cgroup is not None:
+            self._cgroup.kill()
+        populated = self._cgroup is not None and self._cgroup.is_populated()
+        if not has_living(self.pid):
+            return populated
         try:
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return False
+        except ProcessLookupError:
+            return populated
+        except PermissionError:
+            return populated or sys.platform == "linux"  # elsewhere it may be said of zombies
         return True
+
+    def _supervisor_runs(self) -> bool:
+        if self._supervisor is None:
+            return False
+        ended = select.poll()
+        ended.register(self._supervisor, select.POLLIN)
+        return not ended.poll(0)
+
+    def _signal_supervisor(self, number: int) -> None:
+        if self._supervisor is not None:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._supervisor, number)
+
+    def _forget_supervisor(self) -> None:
+        if self._supervisor is not None:
+            os.close(self._supervisor)
+            self._supervisor = None
 
     def _pause(self, paused: bool) -> None:
         for descriptor in (STDOUT, STDERR):

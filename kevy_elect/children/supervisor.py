@@ -1,28 +1,34 @@
 """The program between a node and a command: nothing of the command outlives its time.
 
 It is a process of its own, so that it keeps time even while the node stands still, and
-survives the node's SIGKILL for as long as it takes to kill the command. It is run by its
-path and imports little, because it is started often and a takeover waits for it.
+survives the node's SIGKILL for as long as it takes to kill the command. It imports little,
+because it is started often and a takeover waits for it.
 
-    keeper.py GRACE STOP_AT COMMAND [ARGUMENT...]
+    supervisor GRACE STOP_AT HOW COMMAND [ARGUMENT...]
 
 runs the command in a session of its own. On stdin it reads lines, each another STOP_AT
-(seconds of `time.monotonic()`, which all processes of a machine share). At STOP_AT, or when
+(seconds of `processes.now()`, which all processes of a machine share). At STOP_AT, or when
 the command exits and leaves others behind, the process group gets SIGTERM, and GRACE seconds
-after STOP_AT SIGKILL. When stdin ends, because the node did, SIGKILL follows at once.
+after STOP_AT all get SIGKILL. When stdin ends, because the node did, SIGKILL follows at once.
 
-On descriptor 3 it writes one line: `started PID KEEPER`, `failed ERRNO`, or `late` if STOP_AT was
-over before the start. It ends when all that the command started is dead and collected, on Linux
-also what left the process group, with the command's status, or 128 and the signal's number.
+HOW is a list of words with commas. `leased`: the command writes under a lease. It runs in a
+control group where the node may make one, and at a lower priority than its supervisor, which
+acts the earlier the later it was given the processor lately. `privileged`: the command of a
+node that is not root may run others as root (sudo, setuid files). Those cannot be killed.
 
-It is two processes, so that nothing escapes if one of them is killed or stands still: KEEPER does
-all this; the other, its guard, kills a KEEPER that is too late and what it leaves behind. KEEPER
-ends everything if its guard is killed.
+On descriptor 3 it writes lines: `started PID SUPERVISOR CGROUP` (`-` for none), `failed ERRNO`,
+or `late` if STOP_AT was over before the start; and `stopping` when it ends a command because of
+its time. It ends when all that the command started is dead and collected, on Linux also what left
+the process group, with the command's status, or 128 and the signal's number. It says on stderr
+what it may not kill, and waits for that.
+
+It is two processes, so that nothing escapes if one of them is killed or stands still: SUPERVISOR
+does all this; the other, its guard, kills a SUPERVISOR that is too late and what it leaves behind.
+SUPERVISOR ends everything if its guard is killed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
 import os
@@ -30,29 +36,47 @@ import select
 import signal
 import struct
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from kevy_elect.children.cgroup import Cgroup
+from kevy_elect.children.processes import (
+    adopt_orphans,
+    children,
+    collect_dead,
+    die_with_parent,
+    gain_no_privileges,
+    is_running,
+    kill_descendants,
+    now,
+    peek_status,
+)
+
 CONTROL: Final = 0
 REPORT: Final = 3
+LEASED: Final = "leased"
+PRIVILEGED: Final = "privileged"
 LATE_STATUS: Final = 128 + signal.SIGTERM
 """How it ends if the command was never started, because its time was over."""
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _BETWEEN_LOOKS: Final = 5
 """Milliseconds between two looks at what is still alive, while it should die."""
 _LONGEST_WAIT: Final = 60_000
+_BEAT: Final = 0.05
+"""Seconds after which a supervisor under a lease sees how late it wakes up."""
+_LATENESS_KEPT: Final = 10.0
+"""Seconds for which the greatest lateness counts."""
 _PATIENCE: Final = 0.03
-"""Seconds from SIGKILL's time to that of a keeper that is not done."""
+"""Seconds from SIGKILL's time to that of a supervisor that is not done."""
+_NICER: Final = 5
+"""How much lower the priority of a leased command is than its node's."""
 
 
-class Keeper:
-    """One command and its descendants. Times are seconds of `time.monotonic()`."""
+class Supervisor:
+    """One command and its descendants. Times are seconds of `now()`."""
 
-    def __init__(self, grace: float, told: SharedTime, guard: int) -> None:
+    def __init__(self, grace: float, told: SharedTime, guard: int, cgroup: Cgroup | None) -> None:
         """`told` is STOP_AT as the guard sees it, `guard` a pipe that ends with it."""
         self.grace = grace
         self.stop_at = told.get()
@@ -61,71 +85,97 @@ class Keeper:
         self.stopping = False
         self.status: int | None = None
         self.pid = 0
+        self._cgroup = cgroup
+        self._due = self.stop_at
+        self._awake = True  # there may be somebody to collect
+        self._collected = False  # the command itself; until then its number is nobody else's
+        self._sweep = Sweep(cgroup)
         self._heard = b""
         self._guard = guard
+        self._lateness = Lateness()
         self._poll = select.poll()
 
-    def run(self, command: Sequence[str]) -> int:
+    def run(self, command: Sequence[str], how: Sequence[str]) -> int:
         """Run it to the end of all that it starts; the status to end with."""
-        if time.monotonic() >= self.stop_at:
+        if now() >= self.stop_at:
             _report("late")
             return LATE_STATUS
         self._poll.register(_wake_for_signals(), select.POLLIN)
         self._poll.register(CONTROL, select.POLLIN)
         self._poll.register(self._guard, select.POLLIN)
-        self.pid, problem = _spawn(command)
+        self.pid, problem = _spawn(command, how, self._cgroup)
         if problem:
             _report(f"failed {problem}")
             return 127
-        _report(f"started {self.pid} {os.getpid()}")
-        while not self._collect():
-            self._act(time.monotonic())
-            self._wait(time.monotonic())
+        _report(f"started {self.pid} {os.getpid()} {self._cgroup.path if self._cgroup else '-'}")
+        while not (self._awake and self._collect()):
+            self._act(now())
+            self._wait(LEASED in how)
         return self.status or 0
 
     def _collect(self) -> bool:
-        """Collect the dead; whether nobody is left."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return not _is_alive(self.pid)
-            if pid == 0:
+        """Collect a batch of the dead; whether nobody is left. The command is the last."""
+        try:
+            if self.status is None:
+                self.status = peek_status(self.pid)
+            collect_dead(0 if self._collected else self.pid)
+            if self.status is None or children() not in ([], [self.pid]):
                 return False
-            if pid == self.pid:
-                code = os.waitstatus_to_exitcode(status)
-                self.status = code if code >= 0 else 128 - code
+            if not self._collected:
+                os.waitpid(self.pid, 0)
+                self._collected = True
+            collect_dead()
+        except ChildProcessError:
+            return self._cgroup is None or not self._cgroup.is_populated()
+        return False
 
-    def _act(self, now: float) -> None:
-        if not self.stopping and (now >= self.stop_at or self.status is not None):
+    def _act(self, at: float) -> None:
+        if not self.stopping and (at >= self._due or self.status is not None):
             self.stopping = True
+            if self.status is None:
+                _report("stopping")
             # Late or not, the grace begins when it should have.
-            self.kill_at = min(self.kill_at, min(now, self.stop_at) + self.grace)
-            if now < self.kill_at:
-                self._signal(signal.SIGTERM)
-        if now >= self.kill_at:
-            self._signal(signal.SIGKILL)
+            self.kill_at = min(self.kill_at, min(at, self.stop_at) + self.grace)
+            if at < self.kill_at:
+                self._terminate()
+        if at >= self.kill_at:
+            self._kill()
 
-    def _signal(self, number: int) -> None:
-        """Signal the group, and orphans that left it."""
-        nobody_there = suppress(ProcessLookupError, PermissionError)
-        with nobody_there:
-            os.killpg(self.pid, number)
-        for pid in _children():
-            with nobody_there:
+    def _terminate(self) -> None:
+        self._signal_group(signal.SIGTERM)
+        for pid in children():
+            with suppress(ProcessLookupError, PermissionError):
                 if os.getpgid(pid) != self.pid:
-                    os.kill(pid, number)
+                    os.kill(pid, signal.SIGTERM)
 
-    def _wait(self, now: float) -> None:
+    def _kill(self) -> None:
+        self._signal_group(signal.SIGKILL)
+        if self.status is not None:
+            _leave_collecting()
+        self._sweep()
+
+    def _signal_group(self, number: int) -> None:
+        if not self._collected:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def _wait(self, leased: bool) -> None:
+        began = now()
         wait: float = _BETWEEN_LOOKS
         if not self.stopping:
-            wait = min(max(0.0, self.stop_at - now) * 1000 + 1, _LONGEST_WAIT)
-        for descriptor, _ in self._poll.poll(wait):
+            longest = _BEAT * 1000 if leased else _LONGEST_WAIT
+            wait = min(max(0.0, self._due - began) * 1000 + 1, longest)
+        ready = self._poll.poll(wait)
+        if leased:
+            self._lateness.note(now(), began + wait / 1000)
+        self._awake = self.stopping
+        for descriptor, _ in ready:
             if descriptor == CONTROL:
                 self._hear(os.read(CONTROL, 4096))
             elif descriptor == self._guard:
                 self._end_at_once(self._guard)
             else:
+                self._awake = True
                 os.read(descriptor, 4096)
 
     def _hear(self, data: bytes) -> None:
@@ -136,51 +186,105 @@ class Keeper:
         if lines:
             self.stop_at = float(lines[-1])
             self._told.set(self.stop_at)
+            self._due = self.stop_at - self._lateness.lately(self.stop_at - now())
 
     def _end_at_once(self, ended: int) -> None:
         """Because this descriptor has come to its end."""
         self._poll.unregister(ended)
-        self.stop_at = self.kill_at = -math.inf
+        self.stop_at = self._due = self.kill_at = -math.inf
+
+
+class Sweep:
+    """Kills all descendants that there are at that moment. Repeat it until nothing is left."""
+
+    def __init__(self, cgroup: Cgroup | None) -> None:
+        self._cgroup = cgroup
+        self._immune: list[int] = []
+
+    def __call__(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.kill()
+        immune = [pid for pid in kill_descendants() if is_running(pid)]
+        if immune and immune != self._immune:
+            self._immune = immune
+            _say(f"cannot kill {', '.join(map(str, immune))}, which run as another user: waiting")
+
+
+class Lateness:
+    """How long after its time a process came to run: the greatest delay of late."""
+
+    def __init__(self) -> None:
+        self._greatest = 0.0
+        self._at = -math.inf
+
+    def note(self, at: float, due: float) -> None:
+        """It runs at `at`, and had asked for `due`, or sooner."""
+        late = at - due
+        if late >= self._greatest or at - self._at > _LATENESS_KEPT:
+            self._greatest, self._at = max(0.0, late), at
+
+    def lately(self, left: float) -> float:
+        """How much earlier to act on what is `left` seconds ahead: by half of that at most,
+        since a process that stood still once is not late for ever."""
+        return min(self._greatest, max(0.0, left) / 2)
 
 
 class Guard:
-    """Sees to it that the process `keeper` ends in time, with all that it leaves behind."""
+    """Sees to it that the process `supervisor` ends in time, with all that it leaves behind."""
 
-    def __init__(self, keeper: int, grace: float, stop_at: SharedTime) -> None:
-        self._keeper = keeper
+    def __init__(
+        self, supervisor: int, grace: float, stop_at: SharedTime, cgroup: Cgroup | None
+    ) -> None:
+        self._supervisor = supervisor
         self._grace = grace
         self._stop_at = stop_at
-        self._began = time.monotonic()
+        self._cgroup = cgroup
+        self._began = now()
         self._poll = select.poll()
 
     def run(self) -> int:
-        """Wait for the end of everything; the keeper's status."""
+        """Wait for the end of everything; the supervisor's status."""
         awake = _wake_for_signals()
         self._poll.register(awake, select.POLLIN)
         self._poll.register(CONTROL, 0)  # whose end is told all the same
         while True:
-            pid, ended = os.waitpid(self._keeper, os.WNOHANG)
+            pid, ended = os.waitpid(self._supervisor, os.WNOHANG)
             if pid:
                 break
             wait = self._left() * 1000
             if wait <= 0:
-                os.kill(self._keeper, signal.SIGKILL)
+                os.kill(self._supervisor, signal.SIGKILL)
             for descriptor, _ in self._poll.poll(min(max(wait, _BETWEEN_LOOKS), _LONGEST_WAIT)):
                 if descriptor == awake:
                     os.read(awake, 4096)
                 else:
                     self._poll.unregister(CONTROL)
-                    os.kill(self._keeper, signal.SIGKILL)
-        _end_orphans()
+                    os.kill(self._supervisor, signal.SIGKILL)
+        self._end_orphans(awake)
         status = os.waitstatus_to_exitcode(ended)
         if status < 0:
             os.kill(os.getpid(), signal.SIGKILL)  # the node should know
         return status
 
     def _left(self) -> float:
-        """Seconds until the keeper is too late."""
+        """Seconds until the supervisor is too late."""
         stop_at = max(self._stop_at.get(), self._began)
-        return stop_at + self._grace + _PATIENCE - time.monotonic()
+        return stop_at + self._grace + _PATIENCE - now()
+
+    def _end_orphans(self, awake: int) -> None:
+        """Kill and collect our children, which are what the supervisor has left."""
+        waiting = select.poll()
+        waiting.register(awake, select.POLLIN)
+        sweep = Sweep(self._cgroup)
+        _leave_collecting()
+        with suppress(ChildProcessError):
+            while True:
+                collect_dead()
+                sweep()
+                if waiting.poll(_BETWEEN_LOOKS):
+                    os.read(awake, 4096)
+        if self._cgroup is not None:
+            self._cgroup.remove()
 
 
 class SharedTime:
@@ -197,16 +301,6 @@ class SharedTime:
         self._memory[:] = struct.pack("d", seconds)
 
 
-def _end_orphans() -> None:
-    """Kill and collect our children, which are what the keeper has left."""
-    with suppress(ChildProcessError):
-        while True:
-            for orphan in _children():
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(orphan, signal.SIGKILL)
-            os.wait()
-
-
 def _wake_for_signals() -> int:
     """What can be read from when a child has died; or at signals that are meant for the node
     and what it has started, which this process outlives."""
@@ -219,14 +313,25 @@ def _wake_for_signals() -> int:
     return awake
 
 
-def _spawn(command: Sequence[str]) -> tuple[int, int]:
+def _leave_collecting() -> None:
+    """To the system, which does it at once: nobody asks how those end that die from now on."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def _spawn(command: Sequence[str], how: Sequence[str], cgroup: Cgroup | None) -> tuple[int, int]:
     """The command's process id, and the error number if it cannot be executed, else 0."""
     told, tell = os.pipe()  # closed by the exec
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent()
+            if cgroup is not None:
+                cgroup.join()
+            if LEASED in how:
+                _yield_to_others()
+            if os.geteuid() != 0 and PRIVILEGED not in how:
+                gain_no_privileges()
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
                 signal.signal(number, signal.SIG_DFL)
             os.dup2(os.open(os.devnull, os.O_RDONLY), CONTROL)
@@ -241,54 +346,53 @@ def _spawn(command: Sequence[str]) -> tuple[int, int]:
     return pid, int(problem or 0)
 
 
-def _children() -> list[int]:
-    """Our own children, where the system tells. Orphans of the command become that."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:
-        return []
+def _come_first() -> None:
+    """Be given the processor at once, where this is permitted; what is forked is not."""
+    with suppress(OSError, AttributeError):
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, policy, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
 
 
-def _is_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _yield_to_others() -> None:
+    """Have a lower priority, in this session and as a session among others."""
+    with suppress(OSError):
+        os.nice(_NICER)
+    with suppress(OSError), open("/proc/self/autogroup", "w") as autogroup:
+        autogroup.write(str(_NICER))
 
 
 def _report(line: str) -> None:
-    os.write(REPORT, f"{line}\n".encode())
-    os.close(REPORT)
+    with suppress(BrokenPipeError):  # of a node that is dead, as stdin tells too
+        os.write(REPORT, f"{line}\n".encode())
 
 
-def _prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere the process group has to do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+def _say(text: str) -> None:
+    """A line on stderr, which the node logs; none while nobody reads there."""
+    poll = select.poll()
+    poll.register(sys.stderr.fileno(), select.POLLOUT)
+    if any(event & select.POLLOUT for _, event in poll.poll(0)):
+        with suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{text}\n".encode())
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Keep the command of `arguments`; the status to end with."""
-    grace, stop_at, *command = arguments
-    os.setsid()  # what kills the node's process group should not kill its keeper
+    """Supervise the command of `arguments`; the status to end with."""
+    grace, stop_at, how, *command = arguments
+    words = how.split(",")
+    os.setsid()  # what kills the node's process group should not kill its supervisor
     os.set_inheritable(REPORT, False)
     told = SharedTime(float(stop_at))
     guarded, guarding = os.pipe()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    keeper = os.fork()
-    if keeper:
+    adopt_orphans()
+    cgroup = Cgroup.make() if LEASED in words else None
+    supervisor = os.fork()
+    if LEASED in words:
+        _come_first()
+    if supervisor:
         os.close(guarded)
         os.close(REPORT)
-        return Guard(keeper, float(grace), told).run()
+        return Guard(supervisor, float(grace), told, cgroup).run()
     os.close(guarding)
     os.setsid()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    return Keeper(float(grace), told, guarded).run(command)
-
-
-if __name__ == "__main__":
-    os._exit(main(sys.argv[1:]))
+    adopt_orphans()
+    return Supervisor(float(grace), told, guarded, cgroup).run(command, words)

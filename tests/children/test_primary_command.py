@@ -13,7 +13,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from kevy_elect.children import supervisor as keeper
+from kevy_elect.children import supervisor
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_command import Backoff, Command
@@ -264,10 +264,10 @@ class RunTests(ProcessTests):
     async def test_it_dies_with_the_node_whatever_its_time(self) -> None:
         run = self.run_command("sleep", "60", grace=60)
         await run.started
-        run.transport.closeChildFD(keeper.CONTROL)  # as the system does for a dead process
+        run.transport.closeChildFD(supervisor.CONTROL)  # as the system does for a dead process
         self.assertEqual(await run.gone, 128 + signal.SIGKILL)
 
-    async def test_the_command_dies_with_its_keeper_even_if_the_node_is_dead(self) -> None:
+    async def test_the_command_dies_with_its_supervisor_even_if_the_node_is_dead(self) -> None:
         run = self.run_command("sleep", "60")
         await run.started
         pid, run.pid = run.pid, None  # so that nobody kills the group from here
@@ -345,7 +345,7 @@ class CommandTests(ProcessTests):
         self.assertFalse(command.running)
 
     async def test_the_end_of_the_lease_is_not_its_own(self) -> None:
-        """The keeper ends it in time, whoever else would."""
+        """The supervisor ends it in time, whoever else would."""
         command = self.make("sleep 60", on_exit=OnExit.STOP)
         self.election.lease_end = lease_end = time.monotonic() + 0.6
         await command.startService()

@@ -112,12 +112,12 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def keeper_of(work: Work) -> int:
+def supervisor_of(work: Work) -> int:
     return parent_of(work.pid)
 
 
 def guard_of(work: Work) -> int:
-    return parent_of(keeper_of(work))
+    return parent_of(supervisor_of(work))
 
 
 def parent_of(pid: int) -> int:
@@ -230,8 +230,8 @@ async def test_one_that_ignores_sigterm_is_killed(cluster: Cluster, workplace: W
 
 
 @ensureDeferred
-@pytest.mark.parametrize("which", [keeper_of, guard_of])
-async def test_a_killed_keeper_takes_it_along(
+@pytest.mark.parametrize("which", [supervisor_of, guard_of])
+async def test_a_killed_supervisor_takes_it_along(
     cluster: Cluster, workplace: Workplace, which: Callable[[Work], int]
 ) -> None:
     """And its grandchildren in sessions of their own."""
@@ -244,16 +244,16 @@ async def test_a_killed_keeper_takes_it_along(
 
 
 @ensureDeferred
-async def test_a_keeper_that_stands_still_does_not_save_it(
+async def test_a_supervisor_that_stands_still_does_not_save_it(
     cluster: Cluster, workplace: Workplace
 ) -> None:
-    """The node kills the keeper, whose guard ends the rest."""
+    """The node kills the supervisor, whose guard ends the rest."""
     workplace.start("stubborn")
     work = await workplace.settled(processes=2)
-    keeper = keeper_of(work)
-    os.kill(keeper, signal.SIGSTOP)
+    supervisor = supervisor_of(work)
+    os.kill(supervisor, signal.SIGSTOP)
     assert cluster[work.node].kill(signal.SIGTERM) == -signal.SIGTERM
-    await dead({keeper, *work.pids})
+    await dead({supervisor, *work.pids})
 
 
 @ensureDeferred

@@ -17,7 +17,6 @@ from typing import Final
 
 import attrs
 
-from kevy_elect.children import supervisor as keeper
 from tests.soak.chaos.cluster import PORT, Group
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.orders import Orders
@@ -50,7 +49,7 @@ class Kind(Enum):
 
 
 class Member(Process):
-    """A node, with the keeper and the command below it, if it has them."""
+    """A node, with the supervisor and the command below it, if it has them."""
 
     def __init__(self, settings: Settings, kind: Kind, log: Path) -> None:
         command = _command(settings) if kind is Kind.COMMAND else ("-y", str(TAC))
@@ -69,13 +68,13 @@ class Member(Process):
         self.data.mkdir(parents=True)
 
     @property
-    def keepers(self) -> list[int]:
-        return [pid for pid in self._below() if _is_keeper(pid)]
+    def supervisors(self) -> list[int]:
+        return [pid for pid in self._below() if _is_supervisor(pid)]
 
     @property
     def workers(self) -> list[int]:
         """The command and what it has started."""
-        return [pid for pid in self._below() if not _is_keeper(pid)]
+        return [pid for pid in self._below() if not _is_supervisor(pid)]
 
     def _below(self) -> list[int]:
         """All that the node has started and they have, parents first."""
@@ -197,12 +196,12 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _is_keeper(pid: int) -> bool:
+def _is_supervisor(pid: int) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return keeper.__file__.encode() in words
+    return any(b"kevy_elect.children.supervisor" in word for word in words)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -118,21 +118,23 @@ def child_and_node_stopped(cluster: Cluster, member: Member, rng: random.Random)
     member.signal(signal.SIGSTOP)
 
 
-@_fault("keeper stopped", 0.05, 3.0, only=Kind.COMMAND)
-def keeper_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    member.stop(_one_of(member.keepers, rng))
+@_fault("supervisor stopped", 0.05, 3.0, only=Kind.COMMAND)
+def supervisor_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
+    member.stop(_one_of(member.supervisors, rng))
 
 
-@_fault("keeper stopped, node cut off", 1.0, 3.0, whole=True, only=Kind.COMMAND)
-def keeper_stopped_and_node_cut_off(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """The lease ends while the keeper stands still."""
-    keeper_stopped(cluster, member, rng)
+@_fault("supervisor stopped, node cut off", 1.0, 3.0, whole=True, only=Kind.COMMAND)
+def supervisor_stopped_and_node_cut_off(
+    cluster: Cluster, member: Member, rng: random.Random
+) -> None:
+    """The lease ends while the supervisor stands still."""
+    supervisor_stopped(cluster, member, rng)
     partition(cluster, member, rng)
 
 
-@_fault("keeper killed", 0.0, 1.0, only=Kind.COMMAND)
-def keeper_killed(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    kill(_one_of(member.keepers, rng))
+@_fault("supervisor killed", 0.0, 1.0, only=Kind.COMMAND)
+def supervisor_killed(cluster: Cluster, member: Member, rng: random.Random) -> None:
+    kill(_one_of(member.supervisors, rng))
 
 
 def _one_of(pids: list[int], rng: random.Random) -> list[int]:
