@@ -177,8 +177,12 @@ class Node(MultiService):
             ),
         )
         self._data_dir = options["data-dir"]
-        hook = Hook(self.election, options.commands.get("on-change", ()))
-        offset = OffsetCommand(self.election, options.commands.get("offset-command", ()))
+        privileged = options["allow-new-privileges"]
+        on_change, asked = (
+            options.commands.get(name, ()) for name in ("on-change", "offset-command")
+        )
+        hook = Hook(self.election, on_change, privileged=privileged)
+        offset = OffsetCommand(self.election, asked, privileged=privileged)
         reload = Reload(
             options.configuration,
             options.reread,
@@ -278,6 +282,7 @@ def _primary_command(options: Options, election: ElectionService) -> Iterator[IS
             options.commands["run-primary"],
             stop_grace=options.stop_grace,
             on_exit=options.on_exit,
+            privileged=options["allow-new-privileges"],
         )
         yield PrimaryOnly(election, command, stop_grace=whole_grace(options.stop_grace))
 

@@ -277,6 +277,12 @@ SETTINGS: Final = (
         "none",
         reloadable=True,
     ),
+    Setting(
+        "allow-new-privileges",
+        Kind.FLAG,
+        Group.COMMANDS,
+        "Let commands of a node that is not root use sudo and setuid files; those cannot be killed",
+    ),
     Setting("shell", Kind.FLAG, Group.COMMANDS, "Have /bin/sh run the commands", reloadable=True),
     _timing("hb-interval", "Seconds between two heartbeats to each peer"),
     _timing("down-after", "Seconds of silence after which a peer is down"),
