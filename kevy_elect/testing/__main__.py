@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         (Mode.INFERRED, "nobody acknowledges: leases are inferred (R8)"),
         (Mode.PARTLY, "some acknowledge"),
         (Mode.MIXED, "some run the existing implementation"),
+        (Mode.UNCOUNTED, "some do, and do not count for the lease of ours"),
     ):
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument(

@@ -13,6 +13,7 @@ socket, so a synchronous test can drive it:
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
@@ -28,7 +29,9 @@ from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
 
 TICK_JITTER: Final = 0.1
-"""A tick comes up to this part of its interval early or late."""
+"""A tick at hb_interval comes up to this part of it early or late."""
+TIMER_DELAY: Final = 0.05
+"""A tick for what is due comes up to this part of hb_interval late."""
 
 
 class SimulatedCluster:
@@ -73,7 +76,7 @@ class SimulatedCluster:
         self.trace: list[str] = []
         self.tracing = True
         self.checkers = default_checkers() if checkers is None else checkers
-        self.promises_one_writer = not legacy
+        self.promises_one_writer = not (legacy and config.count_unacknowledged)
         self.rng = random.Random(str(seed))
         self._raising = raising
         self._elector = elector
@@ -215,10 +218,12 @@ class SimulatedCluster:
     def cut_one_way(self, source: str, target: str) -> None:
         """Let nothing of `source` reach `target`; the other direction is left as it is.
 
-        Unless all nodes acknowledge, two writers of ours are possible from here on (R8).
+        Unless all nodes acknowledge, or only those that do count, two writers of ours are
+        possible from here on (R8).
         """
         self._fault(f"cut {source} -> {target}")
-        if not all(node.acknowledges for node in self.nodes.values()):
+        infers = not all(node.acknowledges for node in self.nodes.values())
+        if infers and self.config.count_unacknowledged:
             self.promises_one_writer = False
         self.network.cut(self.nodes[source].links[target])
         self._disturbed()
@@ -408,7 +413,7 @@ class SimulatedCluster:
             node.paused = False
             self.network.wake(node)
             if node.missed_tick:
-                self._schedule_tick(node, self.rng.random() / 4)
+                self._schedule_tick(node, self.rng.random() / 8)
 
     def _disturbed(self) -> None:
         for checker in self.checkers:
@@ -425,7 +430,8 @@ class SimulatedCluster:
         node.noted = 0
         node.observed = node.visible()
         node.last_event = self._now
-        self._schedule_tick(node, 2.0 if node.legacy else self.rng.random())
+        node.due_at = math.inf
+        self._schedule_tick(node, 1.0 if node.legacy else self.rng.random() / 2)
 
     def _our_machine(self, node: SimulatedNode) -> Elector:
         return self._elector(
@@ -456,9 +462,30 @@ class SimulatedCluster:
         return node
 
     def _schedule_tick(self, node: SimulatedNode, part: float) -> None:
-        """The next tick comes after this part of its usual interval."""
-        at = self._now + part * node.config.hb_interval / 2
-        self._schedule(at, self._tick, (node, node.life))
+        """The next tick at the interval comes after this part of it."""
+        node.next_tick = self._now + part * node.config.hb_interval
+        self._schedule(node.next_tick, self._tick, (node, node.life))
+
+    def _set_timer(self, node: SimulatedNode, now: float) -> None:
+        """Tick when something is due that the next tick would come too late for."""
+        due_at = node.elector.next_due(now)
+        if due_at == node.due_at:
+            return
+        late = (1e-6 + TIMER_DELAY * self.rng.random()) * node.config.hb_interval
+        at = node.when(due_at) + late
+        if at < node.next_tick:
+            node.due_at = due_at
+            self._schedule(at, self._tick_when_due, (node, node.life, due_at))
+        else:
+            node.due_at = math.inf
+
+    def _tick_when_due(self, due: tuple[SimulatedNode, int, float]) -> None:
+        node, life, due_at = due
+        if life == node.life and due_at == node.due_at and not node.paused:
+            node.due_at = math.inf
+            now = node.clock()
+            self._dispatch(node, node.machine.tick(now), now)
+            self._ran(node)
 
     def _tick(self, due: tuple[SimulatedNode, int]) -> None:
         node, life = due
@@ -474,7 +501,7 @@ class SimulatedCluster:
                 self._schedule(silent_until, self._tick, due)
                 return
             node.last_event = self._now
-            self._schedule_tick(node, 2.0)
+            self._schedule_tick(node, 1.0)
         else:
             self._schedule_tick(node, 1 - TICK_JITTER + 2 * TICK_JITTER * self.rng.random())
         now = node.clock()
@@ -570,6 +597,8 @@ class SimulatedCluster:
 
     def _ran(self, node: SimulatedNode) -> None:
         """After every event of a node: look for violations, tell observers, write the trace."""
+        if not node.legacy:
+            self._set_timer(node, node.clock())
         for ran in self._on_ran:
             ran(node)
         if self.tracing or node.observers:

@@ -13,7 +13,9 @@ from typing import Any
 import attrs
 
 from kevy_elect.ballot import Ballot
+from kevy_elect.config import ElectConfig
 from kevy_elect.elector import Elector, _Refusal, _Vote
+from kevy_elect.events import Cause
 from kevy_elect.messages import U64_MAX, Accept, Offer, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.testing.schedules import Mode, Outcome, draw_schedule, run_schedule
@@ -51,7 +53,7 @@ def find(mutation: Mutation, seeds: range | None = None) -> Finding:
     for seed in range(mutation.within) if seeds is None else seeds:
         schedule = draw_schedule(seed, mutation.nodes, mutation.mode)
         outcome = run_schedule(schedule, elector=mutation.elector)
-        if outcome.violations:
+        if outcome.ours:
             return Finding(mutation, outcome)
     return Finding(mutation, None)
 
@@ -247,6 +249,27 @@ class ConfirmsOnArrival(Elector):
         super().confirm(peer, epoch, self._last_run)
 
 
+class NeverRenews(Elector):
+    """A primary with its lease leaves those in a higher epoch where they are (R8)."""
+
+    def _consider_renewing(self, now: float) -> None:
+        pass
+
+
+class RenewsAsCandidate(Elector):
+    """A primary that renews is a candidate until it has won (R8)."""
+
+    def _renew(self, now: float, ahead: str) -> None:
+        self._become_candidate(now, f"{ahead} is ahead", Cause.OTHERS_AHEAD, ahead)
+
+
+class CountsEverybody(Elector):
+    """Members that do not acknowledge count although they should not (count_unacknowledged)."""
+
+    def __init__(self, *args: Any, config: ElectConfig, **kwargs: Any) -> None:
+        super().__init__(*args, config=attrs.evolve(config, count_unacknowledged=True), **kwargs)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(VotesAgain, 200),
     Mutation(WithdrawsForAnyone, 200),
@@ -267,5 +290,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(InfersLeases, 100),
     Mutation(AcknowledgesAnyEpoch, 300),
     Mutation(ConfirmsOnArrival, 1000),
+    Mutation(NeverRenews, 50),
+    Mutation(RenewsAsCandidate, 50),
+    Mutation(CountsEverybody, 50, mode=Mode.UNCOUNTED),
 )
 """In the order of the rules."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -106,6 +107,8 @@ class SimulatedNode(Host):
         self.repl_offset = 0
         self.missed_tick = False  # while paused
         self.last_event = 0.0  # virtual time; a legacy node ticks so long after it
+        self.next_tick = 0.0  # virtual time
+        self.due_at = math.inf  # by its own clock; what the timer is set to
         self.noted: object = 0  # how many of the elector's events; or a legacy node's state
         self.observed: tuple[object, ...] = ()
         self._time = time
@@ -124,6 +127,10 @@ class SimulatedNode(Host):
         """This node's monotonic clock, in its own seconds."""
         return self._clock_offset + self._clock_rate * self._time()
 
+    def when(self, clock: float) -> float:
+        """The virtual time at which its clock shows this."""
+        return (clock - self._clock_offset) / self._clock_rate
+
     def can_write(self) -> bool:
         """Whether a write at this instant would be taken; a paused process may wake up in one."""
         return self.running and self.machine.can_write(self.clock())
@@ -134,6 +141,13 @@ class SimulatedNode(Host):
         if self.legacy:
             return False
         return self.elector.backs(leader.node_id, leader.machine.epoch, self.clock())
+
+    def is_with(self, leader: SimulatedNode) -> bool:
+        """Whether this node follows `leader` in its epoch, and would say so if it can."""
+        if self.legacy:
+            state = self.machine.current_primary, self.machine.epoch
+            return state == (leader.node_id, leader.machine.epoch)
+        return self.backs(leader)
 
     def visible(self) -> tuple[Role, int, str | None, bool]:
         """What observers are told of: role, epoch, primary and whether it has a quorum."""

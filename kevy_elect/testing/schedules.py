@@ -13,31 +13,36 @@ from typing import Any, Final
 
 import attrs
 
-from kevy_elect.config import ElectConfig
+from kevy_elect.config import ElectConfig, quorum
 from kevy_elect.elector import Elector
 from kevy_elect.testing.checkers import OneWriter, Violation, Whose, default_checkers
 from kevy_elect.testing.cluster import SimulatedCluster
 
 COARSE: Final = ElectConfig(
-    hb_interval=1.0, down_after=5.0, election_timeout=3.0, pause_after=1.0, lease_margin=2.5
+    hb_interval=1.0, down_after=5.0, election_timeout=3.0, pause_after=1.5, lease_margin=2.5
 )
 """Timings with few events in much time, so that many schedules fit into a second.
-They are the narrowest that ElectConfig admits, where a mistake shows soonest."""
+They are the narrowest that ElectConfig admits, where a mistake shows soonest; but a tick
+at hb_interval that is a little late is no pause."""
 
 SETTLES_WITHIN: Final = 60.0
 """Virtual seconds after the last fault until everybody must follow one primary."""
 STAYS_FOR: Final = 4.0
 """Virtual seconds for which that one must then stay."""
+GATHERS_WITHIN: Final = 3 * COARSE.down_after
+"""Virtual seconds after the last fault until all must be in its epoch, if it is one of ours."""
 
 
 class Mode(enum.StrEnum):
     """How primaries know of their leases: nodes acknowledge, all, none or some of them;
-    in mixed clusters those that do not run the existing implementation."""
+    in mixed clusters those that do not run the existing implementation. In `uncounted`
+    ones, too, but there only those that acknowledge count, and are a quorum."""
 
     ACKNOWLEDGED = "acknowledged"
     INFERRED = "inferred"
     PARTLY = "partly"
     MIXED = "mixed"
+    UNCOUNTED = "uncounted"
 
 
 @attrs.frozen
@@ -132,9 +137,12 @@ class _Draw:
 
     def _legacy(self) -> Collection[str]:
         """As many as the seed says, so that consecutive seeds go through all mixes."""
-        if self.mode is not Mode.MIXED:
-            return []
-        return self.rng.sample(self.names, 1 + self.seed % (len(self.names) - 1))
+        most = len(self.names) - 1
+        if self.mode is Mode.UNCOUNTED:
+            most = len(self.names) - quorum(len(self.names))
+        elif self.mode is not Mode.MIXED:
+            most = 0
+        return self.rng.sample(self.names, 1 + self.seed % most) if most else []
 
     def _faults(self, count: int) -> Iterator[Fault]:
         """A few kinds of mishap for each schedule: all kinds at once undo each other."""
@@ -268,9 +276,10 @@ def run_schedule(
     """Run it to its end, whatever is violated on the way."""
     writer = OneWriter()
     checkers = [writer, *(c for c in default_checkers() if not isinstance(c, OneWriter))]
+    counts = schedule.mode is not Mode.UNCOUNTED
     cluster = SimulatedCluster(
         schedule.nodes,
-        COARSE,
+        attrs.evolve(COARSE, count_unacknowledged=counts),
         seed=f"{schedule.seed} {schedule.nodes} {schedule.mode}",
         silent=schedule.silent,
         legacy=schedule.legacy,
@@ -307,27 +316,37 @@ def _strike(cluster: SimulatedCluster, fault: Fault) -> None:
 
 
 def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
-    """How long it took until everybody followed one primary of one epoch, and went on to."""
+    """How long it took until everybody followed one primary, and went on to."""
     healed_at = since = cluster.now
-    settled = _leader_and_epoch(cluster)
+    settled = cluster.leader()
     while settled is None or cluster.now < since + STAYS_FOR:
         if since - healed_at > SETTLES_WITHIN:
             text = f"no lasting primary in {SETTLES_WITHIN:g} s without faults"
             by = Whose.THEIRS if _theirs_disagree(cluster) else Whose.OURS
             return None, [Violation(cluster.now, "settling", text, by)]
         cluster.advance(COARSE.hb_interval / 4)
-        found = _leader_and_epoch(cluster)
+        found = cluster.leader()
         if found is None or found != settled:
             settled, since = found, cluster.now
-    return since - healed_at, []
+    return since - healed_at, _left_behind(cluster, settled, healed_at + GATHERS_WITHIN)
+
+
+def _left_behind(cluster: SimulatedCluster, leader: str, until: float) -> list[Violation]:
+    """Whether some follow this primary, but in another epoch, and back it not even then."""
+    primary = cluster.nodes[leader]
+    while apart := [
+        node.node_id
+        for node in cluster.nodes.values()
+        if not (node is primary or primary.legacy or node.is_with(primary))
+    ]:
+        if cluster.now >= until:
+            text = f"{', '.join(apart)} not in the epoch of {leader}, although without faults"
+            return [Violation(cluster.now, "nobody is left behind", text)]
+        cluster.advance(COARSE.hb_interval / 4)
+    return []
 
 
 def _theirs_disagree(cluster: SimulatedCluster) -> bool:
     """Whether nodes of the existing implementation follow different primaries: of that they
     are not always cured, whatever ours do."""
     return len({n.machine.current_primary for n in cluster.nodes.values() if n.legacy}) > 1
-
-
-def _leader_and_epoch(cluster: SimulatedCluster) -> tuple[str, int] | None:
-    leader = cluster.leader()
-    return (leader, cluster.nodes[leader].machine.epoch) if leader else None

@@ -23,6 +23,7 @@ from kevy_elect.testing import (
     explore,
     mutations,
 )
+from kevy_elect.testing.checkers import Whose
 from kevy_elect.testing.mutations import MUTATIONS, AcknowledgesAnyEpoch, Mutation, find
 from kevy_elect.testing.schedules import COARSE, Mode, draw_schedule, run_schedule
 
@@ -60,6 +61,47 @@ class RandomFaults(SynchronousTestCase):
 
     def test_four_nodes_of_both_kinds(self) -> None:
         self.explore(50, 4, Mode.PARTLY)
+
+    def test_two_nodes(self) -> None:
+        self.explore(100, 2)
+
+    def test_ours_alone_count_beside_the_existing_implementation(self) -> None:
+        """Then no two of ours ever write (count_unacknowledged)."""
+        for nodes in (3, 5):
+            summary = explore.explore(range(60), nodes, Mode.UNCOUNTED)
+            self.assertEqual(summary.failures, ())
+            self.assertEqual(summary.dual_writable[Whose.OURS], 0.0)
+
+
+class Renewing(SynchronousTestCase):
+    """R8: a primary brings back a member that stays in a higher epoch, and nobody notices."""
+
+    def renewed(self, nodes: int, seed: int) -> tuple[SimulatedCluster, str, list[NodeSnapshot]]:
+        """A cluster some time after a follower came back in epoch 9, and what was seen of its
+        primary meanwhile. The checkers raise if that loses its lease for a moment."""
+        cluster = SimulatedCluster(nodes, COARSE, seed=seed)
+        leader = cluster.settle()
+        cluster.advance(COARSE.down_after)
+        ahead = next(name for name in cluster.nodes if name != leader)
+        cluster.crash(ahead)
+        cluster.replace_disk(ahead, 9)
+        seen: list[NodeSnapshot] = []
+        cluster.add_observer(leader, lambda snapshot, reason: seen.append(snapshot))
+        cluster.restart(ahead)
+        cluster.advance(2 * COARSE.down_after)
+        return cluster, leader, seen
+
+    def test_all_are_in_its_epoch_again_and_it_never_lost_the_role(self) -> None:
+        for nodes in (3, 4, 5):
+            for seed in range(5):
+                cluster, leader, seen = self.renewed(nodes, seed)
+                self.assertEqual(cluster.leader(), leader)
+                self.assertEqual({node.machine.epoch for node in cluster.nodes.values()}, {10})
+                self.assertTrue(all(snapshot.can_write for snapshot in seen), seen)
+                self.assertEqual({snapshot.role for snapshot in seen}, {Role.PRIMARY})
+                primary = cluster.nodes[leader]
+                followers = [node for node in cluster.nodes.values() if node is not primary]
+                self.assertTrue(all(node.backs(primary) for node in followers))
 
 
 class Determinism(SynchronousTestCase):
@@ -160,6 +202,15 @@ class Mistakes(SynchronousTestCase):
     def test_a_candidate_that_never_gives_up(self) -> None:
         self.assert_found(mutations.NeverGivesUp, "settling")
 
+    def test_a_primary_that_never_renews(self) -> None:
+        self.assert_found(mutations.NeverRenews, "nobody is left behind")
+
+    def test_a_renewal_with_a_gap(self) -> None:
+        self.assert_found(mutations.RenewsAsCandidate, "a healthy primary stays")
+
+    def test_members_that_count_although_they_should_not(self) -> None:
+        self.assert_found(mutations.CountsEverybody, "one writer")
+
     def test_every_mistake_says_what_it_is(self) -> None:
         for mutation in MUTATIONS:
             self.assertRegex(mutation.mistake, r"\w", mutation.name)
@@ -215,7 +266,7 @@ class Scenarios(SynchronousTestCase):
         cluster = self.settled()
         for peer in ("n2", "n3"):
             cluster.cut_one_way("n1", peer)
-        cluster.advance(DOWN - DOWN / 50)  # ack_margin
+        cluster.advance(1.01 * (DOWN - DOWN / 50))  # ack_margin, by a slow clock
         self.assertEqual(cluster.snapshot("n1").down_peers, ())
         self.assertEqual(cluster.writers(), [])
         cluster.advance(DOWN)
@@ -503,4 +554,4 @@ class CommandLine(SynchronousTestCase):
 
     def test_the_coarse_timings_are_the_narrowest(self) -> None:
         self.assertEqual(COARSE.down_after, 5 * COARSE.hb_interval)
-        self.assertEqual(COARSE.pause_after, COARSE.hb_interval)
+        self.assertEqual(COARSE.pause_after, 1.5 * COARSE.hb_interval)
