@@ -328,22 +328,30 @@ def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
         found = cluster.leader()
         if found is None or found != settled:
             settled, since = found, cluster.now
-    return since - healed_at, _left_behind(cluster, settled, healed_at + GATHERS_WITHIN)
+    return since - healed_at, _left_behind(cluster, healed_at)
 
 
-def _left_behind(cluster: SimulatedCluster, leader: str, until: float) -> list[Violation]:
-    """Whether some follow this primary, but in another epoch, and back it not even then."""
-    primary = cluster.nodes[leader]
-    while apart := [
-        node.node_id
-        for node in cluster.nodes.values()
-        if not (node is primary or primary.legacy or node.is_with(primary))
-    ]:
+def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]:
+    """Whether some are still in another epoch than the primary. Those of the existing
+    implementation, which may not vote for it, keep it waiting for as long as they like."""
+    mixed = any(node.legacy for node in cluster.nodes.values())
+    until = healed_at + (SETTLES_WITHIN if mixed else GATHERS_WITHIN)
+    while not _all_together(cluster):
         if cluster.now >= until:
-            text = f"{', '.join(apart)} not in the epoch of {leader}, although without faults"
-            return [Violation(cluster.now, "nobody is left behind", text)]
+            epochs = {name: node.machine.epoch for name, node in cluster.nodes.items()}
+            text = f"without faults, and still in epochs {epochs}"
+            by = Whose.THEIRS if _theirs_disagree(cluster) else Whose.OURS
+            return [Violation(cluster.now, "nobody is left behind", text, by)]
         cluster.advance(COARSE.hb_interval / 4)
     return []
+
+
+def _all_together(cluster: SimulatedCluster) -> bool:
+    """Whether all are in the epoch of the primary and back it, if it is one of ours."""
+    leader = cluster.nodes.get(cluster.leader() or "")
+    if leader is None or leader.legacy:
+        return leader is not None
+    return all(node is leader or node.is_with(leader) for node in cluster.nodes.values())
 
 
 def _theirs_disagree(cluster: SimulatedCluster) -> bool:

@@ -15,7 +15,7 @@ from kevy_elect.testing.mixed import VARIANTS, End, Mishap, run
 from kevy_elect.testing.network import Backlog
 from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
 
-ALL_REMEDIES, NO_HEARTBEAT_FIRST, *_ = VARIANTS
+ALL_REMEDIES, NO_HEARTBEAT_FIRST, NO_SILENCE, NO_RENEWING = VARIANTS
 
 
 class MixedClusters(SynchronousTestCase):
@@ -34,6 +34,22 @@ class MixedClusters(SynchronousTestCase):
     def test_after_the_crash_of_ours_the_others_agree(self) -> None:
         for ours, theirs in ((2, 1), (1, 2)):
             self.assertEqual(self.ends(Mishap.CRASH, ours, theirs, ALL_REMEDIES), {End.WELL})
+
+    def test_r2_silence_leaves_nobody_leaderless_when_ours_steps_down(self) -> None:
+        for ours, theirs in ((1, 2), (2, 3), (1, 4)):
+            ends = self.ends(Mishap.STEP_DOWN, ours, theirs, ALL_REMEDIES)
+            self.assertEqual(ends, {End.WELL})
+        self.assertIn(End.LEADERLESS, self.ends(Mishap.STEP_DOWN, 1, 2, NO_SILENCE))
+
+    def test_r8_one_of_theirs_in_a_higher_epoch_is_brought_back(self) -> None:
+        for ours, theirs in ((2, 1), (3, 2)):
+            self.assertEqual(self.ends(Mishap.CUT, ours, theirs, ALL_REMEDIES), {End.WELL})
+            self.assertIn(End.LEFT_BEHIND, self.ends(Mishap.CUT, ours, theirs, NO_RENEWING))
+
+    def test_where_it_is_not_well_theirs_disagree(self) -> None:
+        for ours, theirs in ((1, 2), (2, 3)):
+            ends = self.ends(Mishap.CUT, ours, theirs, ALL_REMEDIES)
+            self.assertLessEqual(ends, mixed.FINE)
 
     def test_the_table_has_every_mix(self) -> None:
         output = io.StringIO()
