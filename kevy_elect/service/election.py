@@ -23,6 +23,7 @@ from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.events import Event
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
+from kevy_elect.service.awaitable import awaitable
 from kevy_elect.service.clock import uptime
 from kevy_elect.service.departure import Departure
 from kevy_elect.service.driver import Driver
@@ -285,7 +286,7 @@ class ElectionService(Service):
 
         All writers stop first; fires when the others have been told.
         """
-        return self._departure.step_down(rest, why)
+        return awaitable(self._departure.step_down(rest, why))
 
     def switch_over(
         self,
@@ -302,7 +303,7 @@ class ElectionService(Service):
         its lease, the target cannot take the role, or another handover is under way. It goes
         by the reactor's time: see `use_monotonic_time`.
         """
-        return self._departure.switch_over(target, patience, tell)
+        return awaitable(self._departure.switch_over(target, patience, tell))
 
     def pause(self, seconds: float) -> None:
         """Do not stand for election for so many seconds, or until `resume()`.
@@ -409,7 +410,7 @@ class ElectionService(Service):
             super().stopService()
             self._stopped = Deferred()
             Deferred.fromCoroutine(self._leave()).addErrback(self._left_at_once)
-        return after(self._stopped) if self._stopped is not None else succeed(None)
+        return awaitable(after(self._stopped) if self._stopped is not None else succeed(None))
 
     async def _leave(self) -> None:
         try:

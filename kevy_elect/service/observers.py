@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from kevy_elect.messages import Role
+from kevy_elect.service.awaitable import Awaitable, awaitable
 
 BACKLOG: Final = 256
 """Changes kept for an iteration that is slower than they are; the oldest go first."""
@@ -93,7 +94,7 @@ class Observers:
         May be cancelled."""
         present = self._ask()
         if wanted(present):
-            return succeed(present)
+            return awaitable(succeed(present))
 
         def observe(snapshot: ElectorSnapshot, reason: str) -> None:
             if wanted(snapshot):
@@ -101,13 +102,13 @@ class Observers:
                 waiting.callback(snapshot)
 
         remove = self.add(observe)
-        waiting: Deferred[ElectorSnapshot] = Deferred(lambda _: remove())
+        waiting: Awaitable[ElectorSnapshot] = Awaitable(lambda _: remove())
         return waiting
 
     async def changes(self) -> AsyncIterator[Change]:
         """How things are when the iteration begins, then each change."""
         backlog = deque([Change(self._ask(), "as it is now")], maxlen=BACKLOG)
-        wake: Deferred[None] | None = None
+        wake: Awaitable[None] | None = None
 
         def observe(snapshot: ElectorSnapshot, reason: str) -> None:
             nonlocal wake
@@ -121,7 +122,7 @@ class Observers:
             while True:
                 while backlog:
                     yield backlog.popleft()
-                wake = Deferred()
+                wake = Awaitable()
                 await wake
         finally:
             remove()

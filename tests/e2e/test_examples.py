@@ -219,3 +219,24 @@ def test_the_store_refuses_a_stale_primary(recipe: Recipe) -> None:
     assert found == sorted(found, key=lambda write: write[0])
     assert len(dict(found)) == len(set(found)), "two nodes wrote in one epoch"
     assert ask(recipe.store, "PUT", "no number", Epoch="x")[0] == 400
+
+
+def test_one_of_three_workers_of_a_web_server_does_the_job(recipe: Recipe) -> None:
+    """In a program of asyncio's, by `kevy_elect.aio`; the server replaces a worker that dies."""
+    (port,) = free_ports(1)
+    command = (sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "--workers", "3")
+    recipe.start("server", *command, "--port", str(port), "asgi_app:app")
+    first = recipe.worker("numbers.txt")
+
+    def asked() -> str | None:
+        status, body, _ = ask(f"http://127.0.0.1:{port}/primary", "GET")
+        return body if status == 200 and json.loads(body)["primary"] == first else None
+
+    assert poll(asked)
+    *_, worker, _ = recipe.lines("numbers.txt")[-1]
+    os.kill(int(worker), signal.SIGKILL)
+    recipe.worker("numbers.txt", other_than=first)
+    numbers = [int(number) for number, *_ in recipe.lines("numbers.txt")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    recipe.processes["server"].terminate()
+    assert recipe.processes["server"].wait(DEADLINE) is not None
