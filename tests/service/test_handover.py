@@ -137,6 +137,7 @@ class HandingOver(SynchronousTestCase):
         net.advance(DOWN)
         net.hand_over(target, within=WITHIN, rest=1000.0)
         time_until_writing(net, target)
+        net.advance_until(net.agreed, within=DOWN)
         net.crash(target)
         net.advance_until(lambda: net.writers() == [first], within=4 * DOWN)
 
