@@ -51,6 +51,11 @@ class PeerStatus:
     """Messages that wait for it."""
     dropped: int
     """Messages that newer ones replaced before they could be sent."""
+    security: str = "plain"
+    """What the link proves the peer by: `plain` (nothing), `noise` or `tls`."""
+    key: str = ""
+    """The first eight digits of the key, or of the certificate's SHA-256, that the peer has
+    proven on the connection that the node dials; empty without one."""
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from enum import Enum
 from typing import Any, Final
 
@@ -15,11 +16,14 @@ import attrs
 from kevy_elect.cli.admin_client import UnreachableError, ask_status
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
+from kevy_elect.settings.links import TlsIdentity
 from kevy_elect.settings.parse import shown
 from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError, Source, read
 from kevy_elect.settings.table import NAMED, SETTINGS, Group
 from kevy_elect.settings.timing_change import step_problem
 
+RENEW_WITHIN: Final = 30 * 86400.0
+"""Seconds before its end in which a certificate should be renewed."""
 PATIENCE: Final = 2.0
 """Seconds that the running node may take to tell its timings."""
 
@@ -64,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         for mistake in error.mistakes:
             print(f"kevy-elect: {mistake}", file=sys.stderr)
         return 1
-    print(_as_json(found, ()) if args.json else table(found))
+    warnings = _warnings(found)
+    print(_as_json(found, (), warnings) if args.json else table(found))
+    for warning in warnings:
+        print(f"kevy-elect: warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -98,6 +105,19 @@ def _check_step(found: Configuration) -> None:
         raise MistakesError((Mistake(text, "down-after", found.sources["down-after"]),))
 
 
+def _warnings(found: Configuration) -> tuple[str, ...]:
+    """What is right now and will not be for long."""
+    if not isinstance(found.links, TlsIdentity):
+        return ()
+    left = found.links.ends - time.time()
+    if left >= RENEW_WITHIN:
+        return ()
+    return (
+        f"the certificate {shown(found.values['tls-cert'])} ends in {left / 86400:.0f} days: put "
+        "a new one into place and reload the node",
+    )
+
+
 def table(found: Configuration) -> str:
     """Each setting, its value and its source as aligned text, a line each."""
     rows = [(name, _in_words(found, name), str(found.sources[name])) for name in NAMED]
@@ -124,7 +144,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _as_json(found: Configuration | None, mistakes: tuple[Mistake, ...]) -> str:
+def _as_json(
+    found: Configuration | None, mistakes: tuple[Mistake, ...], warnings: tuple[str, ...] = ()
+) -> str:
     settings = {
         name: {"value": _plain(found.values[name])} | _place(found.sources[name])
         for name in (NAMED if found is not None else ())
@@ -133,7 +155,8 @@ def _as_json(found: Configuration | None, mistakes: tuple[Mistake, ...]) -> str:
     wrong = [
         {"message": each.text, "setting": each.setting} | _place(each.source) for each in mistakes
     ]
-    return json.dumps({"ok": not wrong, "mistakes": wrong, "settings": settings}, indent=2)
+    judged = {"ok": not wrong, "mistakes": wrong, "warnings": warnings}
+    return json.dumps(judged | {"settings": settings}, indent=2)
 
 
 def _place(source: Source) -> dict[str, Any]:

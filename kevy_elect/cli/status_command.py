@@ -255,8 +255,13 @@ def _peer_cells(peer: PeerStatus) -> tuple[str, ...]:
         str(peer.offset),
         "never" if heard is None else f"{heard:.1f} s ago",
         "none" if incoming is None else f"for {incoming:.0f} s",
-        f"{peer.link} for {peer.link_age:.0f} s",
+        f"{peer.link} for {peer.link_age:.0f} s{_proven(peer)}",
     )
+
+
+def _proven(peer: PeerStatus) -> str:
+    """What a link that is not plain proves the peer by."""
+    return "" if peer.security == "plain" else f", {peer.security} {peer.key}".rstrip()
 
 
 def _event_cells(node_id: str, event: EventStatus) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, get_args
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -27,6 +27,7 @@ from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.connections import Copy
 from kevy_elect.service.election import ElectionService
+from kevy_elect.transport.channel import Fault, Kind
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,7 +41,11 @@ DEMOTIONS: Final = (
 )
 RULES: Final = tuple(cause for cause in Cause if cause.startswith("R"))
 RENEWALS: Final = (Cause.OTHERS_AHEAD, Cause.ELECTED, Cause.TIMEOUT)
-FRAMES: Final = ("bad", "bad_epoch", "bad_numeric", "bad_role", "bad_sender", "wrong_shape")
+FRAMES: Final = (
+    *("bad", "bad_epoch", "bad_numeric", "bad_role", "bad_sender", "wrong_shape"),
+    *get_args(Fault),
+)
+SECURITIES: Final = get_args(Kind)
 LINKS: Final = ("connecting", "connected", "waiting", "stopped")
 CHILDREN: Final = ("stopped", "starting", "running", "stopping")
 
@@ -169,6 +174,13 @@ class Metrics:
         for name, value in attrs.asdict(election.config).items():
             settings.add_metric([name], value)
         yield settings
+        certificate = GaugeMetricFamily(
+            "kevy_elect_certificate_end_timestamp_seconds",
+            "When this node's certificate ends, in seconds since 1970.",
+        )
+        if election.certificate_ends is not None:
+            certificate.add_metric([], election.certificate_ends)
+        yield certificate
 
     def _state(self) -> Iterator[Metric]:
         election, now = self._election, self._election.state_snapshot()
@@ -209,6 +221,14 @@ class Metrics:
             "peer_acknowledging", "Whether the peer acknowledges heartbeats (section 4)."
         )
         link = _by_peer("link_state", "The connection that this node dials.", "state")
+        security = _by_peer(
+            "link_security", "What the link proves the peer by; plain: nothing.", "kind"
+        )
+        keys = InfoMetricFamily(
+            "kevy_elect_link_key",
+            "The first eight digits of the key or certificate that the peer has proven.",
+            labels=["peer"],
+        )
         queued = _by_peer("link_queued_messages", "Messages that wait for the peer.")
         dropped = CounterMetricFamily(
             "kevy_elect_link_dropped_messages",
@@ -222,14 +242,17 @@ class Metrics:
             acknowledging.add_metric(name, peer.acknowledging)
             for state in LINKS:
                 link.add_metric([*name, state], state == peer.link)
+            for kind in SECURITIES:
+                security.add_metric([*name, kind], kind == peer.security)
+            keys.add_metric(name, {"key": peer.key})
             queued.add_metric(name, peer.queued)
             dropped.add_metric(name, peer.dropped)
-        yield from (up, silence, acknowledging, link, queued, dropped)
+        yield from (up, silence, acknowledging, link, security, keys, queued, dropped)
 
     def _refused_frames(self) -> Iterator[Metric]:
         frames = CounterMetricFamily(
             "kevy_elect_refused_frames",
-            "Frames that ended their connection, by what was wrong.",
+            "Frames and handshakes that ended their connection, by what was wrong.",
             labels=["kind"],
         )
         refused = self._election.refused_frames()

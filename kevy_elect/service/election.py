@@ -259,10 +259,17 @@ class ElectionService(Service):
                 incoming_age=self._acceptor.age(view.node_id, now),
                 queued=len(link.outbox),
                 dropped=link.outbox.dropped,
+                security=link.security,
+                key=link.key,
             )
             for view in elector.peers
             for link in [self._links[view.node_id]]
         ]
+
+    @property
+    def certificate_ends(self) -> float | None:
+        """When this node's certificate ends, in seconds since 1970; None if it has none."""
+        return self._security.ends
 
     def children(self) -> list[ChildStatus]:
         """What runs only on the primary, here, and in which state it is."""
@@ -477,10 +484,11 @@ class ElectionService(Service):
         if number is not None:
             self.log.warn("{advice}", advice=number)
         host = getattr(self._acceptor.address, "host", None)
-        if host is not None and not is_loopback(host):
+        if host is not None and self._security.kind == "plain" and not is_loopback(host):
             self.log.warn(
                 "listening on {host}: the links are not authenticated, whoever reaches this port "
-                "can speak as a member. Keep it to a network that you trust",
+                "can speak as a member. Keep it to a network that you trust, or use --links noise "
+                "or tls",
                 host=host,
             )
 

@@ -73,6 +73,10 @@ class Security(Protocol):
     @property
     def kind(self) -> Kind: ...
 
+    @property
+    def ends(self) -> float | None:
+        """When what this node proves itself by ends, in seconds since 1970; None if never."""
+
     def dials(self, peer: str) -> Channel:
         """The channel of a connection that this node dials to `peer`."""
 
@@ -108,6 +112,7 @@ class PlainSecurity:
     """Makes plain channels."""
 
     kind: Kind = "plain"
+    ends = None
 
     def dials(self, peer: str) -> Channel:
         return PLAIN

@@ -33,6 +33,7 @@ from kevy_elect.transport.channel import (
     PLAIN_SECURITY,
     Channel,
     ChannelError,
+    Kind,
     Security,
 )
 from kevy_elect.transport.framing import FrameProtocol
@@ -185,6 +186,19 @@ class PeerLink(ReconnectingClientFactory):
     def state(self, state: str) -> None:
         self._state = state
         self.state_since = self.now()
+
+    @property
+    def security(self) -> Kind:
+        """Of which kind the link is."""
+        return self._security.kind
+
+    @property
+    def key(self) -> str:
+        """The first eight digits of the key that the peer has proven; empty while it has not."""
+        stream = self._stream
+        if stream is None or not stream.channel.established:
+            return ""
+        return stream.channel.key
 
     def start(self) -> None:
         """Dial until stopped."""

@@ -277,6 +277,7 @@ class NoiseSecurity:
     """The node's own key and those of its peers, several of one peer while one is replaced."""
 
     kind: Kind = "noise"
+    ends = None
 
     def __init__(
         self,

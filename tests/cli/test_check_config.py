@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.cli import check_config
 from kevy_elect.config import ElectConfig
 from kevy_elect.settings.table import NAMED
+from tests.support.certificates import Authority
 from tests.support.statuses import document
 
 FILE = 'node-id = "a"\ndown-after = 6\n[peers]\na = "h:1"\nb = "h:2"\nc = "h:3"\n'
@@ -67,6 +68,18 @@ class CheckConfigTests(SynchronousTestCase):
             found = leaving.code
         self.assertEqual(found, status)
         return sys.stdout.getvalue(), sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+    def test_a_certificate_that_ends_within_30_days_is_warned_about(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        for days, warned in ((29, True), (31, False)):
+            certificate, key = authority.member("a", days)
+            given = ("--links=tls", f"--tls-cert={certificate}", f"--tls-key={key}")
+            given = (*given, f"--tls-ca={authority.path}")
+            self.assertEqual("ends in 2" in self.check(*given)[1], warned)
+            warnings = json.loads(self.check("--json", *given)[0])["warnings"]
+            self.assertEqual([certificate in each for each in warnings], [True] * warned)
 
     def test_each_value_with_its_source(self) -> None:
         shown, _ = self.check("--on-change", "job 'a b'", "--witness", "--http-peers=b@h:1")

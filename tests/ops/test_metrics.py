@@ -5,9 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock, skipIf
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -24,9 +25,13 @@ from kevy_elect.ops import connections, metrics
 from kevy_elect.ops.http import site
 from kevy_elect.ops.metrics import Metrics
 from kevy_elect.service.election import ElectionService
+from kevy_elect.settings.links import read_identity
 from kevy_elect.status import ChildStatus
-from kevy_elect.transport import link
+from kevy_elect.transport import channel, link
+from kevy_elect.transport.channel import PLAIN_SECURITY, Security
+from kevy_elect.transport.tls import TlsSecurity
 from tests.support import ROOT
+from tests.support.certificates import Authority
 from tests.support.nodes import FragileBallot
 from tests.support.transports import QUICK, Wire, cluster, heartbeat, rng
 
@@ -91,7 +96,12 @@ class NodeTests(SynchronousTestCase):
         self.patch(connections, "KEPT", 0.0)  # what is asked for twice has changed in between
         self.begin()
 
-    def begin(self, ids: str = "abc", ballot: Ballot | None = None) -> None:
+    def begin(
+        self,
+        ids: str = "abc",
+        ballot: Ballot | None = None,
+        security: Security = PLAIN_SECURITY,
+    ) -> None:
         self.reactor = MemoryReactorClock()
         self.reactor.advance(100)
         self.election = ElectionService(
@@ -102,6 +112,7 @@ class NodeTests(SynchronousTestCase):
             reactor=self.reactor,
             clock=self.reactor.seconds,
             rng=rng(),
+            security=security,
             on_crash=lambda failure: failure.raiseException(),
         )
         self.site: Any = site(self.election)
@@ -166,6 +177,21 @@ class PageTests(NodeTests):
     def test_each_metric_is_documented_and_each_documented_one_is_there(self) -> None:
         self.election.fence.add(Children(ChildStatus("job", "running")))
         self.assertEqual(described(self.scrape()), documented())
+
+    def test_links_by_what_they_prove(self) -> None:
+        self.assertEqual(self.value("link_security", peer="b", kind="plain"), 1)
+        self.assertEqual(self.value("link_key_info", peer="b", key=""), 1)
+        self.assertNotIn("\nkevy_elect_certificate_end_timestamp_seconds ", self.get()[1])
+
+    def test_the_end_of_the_certificate(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        identity = read_identity("a", *authority.member("a", days=20), str(authority.path))
+        self.begin(security=TlsSecurity(identity, ["b", "c"]))
+        left = self.value("certificate_end_timestamp_seconds") - time.time()
+        self.assertTrue(19.9 < left / 86400 <= 20)
+        self.assertEqual(self.value("link_security", peer="b", kind="tls"), 1)
 
     def test_what_is_said_and_done_to_a_node_makes_no_new_series(self) -> None:
         before = [(s.name, s.labels) for f in self.scrape() for s in f.samples]
@@ -452,7 +478,7 @@ class LabelTests(SynchronousTestCase):
     def test_frames(self) -> None:
         assert errors.FrameError.__doc__ is not None
         found = re.findall(r"`(bad\w*|wrong_shape)`", errors.FrameError.__doc__)
-        self.assertEqual(set(found), set(metrics.FRAMES))
+        self.assertEqual({*found, *get_args(channel.Fault)}, set(metrics.FRAMES))
 
     def test_children(self) -> None:
         self.assert_those_of(status, r"`(stopped|starting|running|stopping)`", metrics.CHILDREN)

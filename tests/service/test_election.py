@@ -22,7 +22,9 @@ from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService, ElectorSnapshot
+from kevy_elect.transport.noise import public_bytes
 from tests.support.transports import QUICK, cluster, free_ports, heartbeat
+from tests.transport.test_noise import A, B, C, security
 
 
 class MisuseTests(SynchronousTestCase):
@@ -182,6 +184,23 @@ class ElectionTests(ServiceTests):
         self.start("a")
         self.assertEqual(len(self.warnings), 1)
         self.assertIn("not authenticated", self.warnings[0])
+
+    async def test_secure_links_are_not_warned_about(self) -> None:
+        self.make(listen="tcp:0", security=security(A, b=B, c=C))
+        self.start("a")
+        self.assertEqual(self.warnings, [])
+
+    async def test_each_link_tells_its_kind_and_the_key_that_its_peer_has_proven(self) -> None:
+        self.make("ab")
+        for node_id, own, other in (("a", A, {"b": B}), ("b", B, {"a": A})):
+            self.nodes[node_id].use_security(security(own, **other))
+        self.start("a")
+        (peer,) = self.nodes["a"].peer_status()
+        self.assertEqual((peer.security, peer.key), ("noise", ""))
+        self.start("b")
+        await self.poll(lambda: self.nodes["a"].peer_status()[0].link == "connected")
+        (peer,) = self.nodes["a"].peer_status()
+        self.assertEqual((peer.security, peer.key), ("noise", public_bytes(B).hex()[:8]))
 
 
 class OlderPeer(ServerFactory):

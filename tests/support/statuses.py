@@ -48,6 +48,8 @@ def peer(**changes: object) -> dict[str, Any]:
         "incoming_age": 11.0,
         "queued": 0,
         "dropped": 0,
+        "security": "plain",
+        "key": "",
     } | changes
 
 
