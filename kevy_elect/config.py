@@ -189,41 +189,53 @@ class ElectConfig:
                 continue
             lowest_is_fine = field.name == "election_backoff_jitter" and value == 0
             if not (math.isfinite(value) and (value > 0 or lowest_is_fine)):
-                raise ConfigError(f"{field.name} ({value:g} s) must be above 0 and finite")
+                text = f"{{{field.name}}} ({value:g} s) must be above 0 and finite"
+                raise ConfigError(text, (field.name,))
         hb, down, margin = self.hb_interval, self.down_after, self.lease_margin
-        self._at_least("down_after", down, 5 * hb, "5 × hb_interval")
-        self._at_least("election_timeout", self.election_timeout, 2 * hb, "2 × hb_interval")
-        self._at_least("pause_after", self.pause_after, hb, "hb_interval")
-        self._at_least("lease_margin", margin, hb + self.pause_after, "hb_interval + pause_after")
+        self._at_least("down_after", down, 5 * hb, "5 × {hb_interval}", "hb_interval")
+        self._at_least(
+            "election_timeout", self.election_timeout, 2 * hb, "2 × {hb_interval}", "hb_interval"
+        )
+        self._at_least("pause_after", self.pause_after, hb, "{hb_interval}", "hb_interval")
+        least, others = hb + self.pause_after, ("hb_interval", "pause_after")
+        self._at_least("lease_margin", margin, least, "{hb_interval} + {pause_after}", *others)
         if _exceeds(margin, down / 2):
             raise ConfigError(
-                f"lease_margin ({margin:g} s) must be at most down_after / 2 ({down / 2:g} s): "
-                "lower lease_margin or hb_interval, or raise down_after"
+                f"{{lease_margin}} ({margin:g} s) must be at most {{down_after}} / 2 "
+                f"({down / 2:g} s): lower {{lease_margin}} or {{hb_interval}}, or raise "
+                "{down_after}",
+                ("lease_margin", "down_after"),
+                ("hb_interval",),
             )
         if _exceeds(self.ack_margin, down / 2):
             raise ConfigError(
-                f"ack_margin ({self.ack_margin:g} s) must be at most down_after / 2 "
-                f"({down / 2:g} s): lower ack_margin or raise down_after"
+                f"{{ack_margin}} ({self.ack_margin:g} s) must be at most {{down_after}} / 2 "
+                f"({down / 2:g} s): lower {{ack_margin}} or raise {{down_after}}",
+                ("ack_margin", "down_after"),
             )
         lease, longest = self.lease_duration, down - self.ack_margin
         if _exceeds(lease, longest):
             raise ConfigError(
-                f"lease_duration ({lease:g} s) must be at most down_after − ack_margin "
-                f"({longest:g} s): lower lease_duration or raise down_after"
+                f"{{lease_duration}} ({lease:g} s) must be at most {{down_after}} − {{ack_margin}} "
+                f"({longest:g} s): lower {{lease_duration}} or raise {{down_after}}",
+                ("lease_duration", "down_after", "ack_margin"),
             )
         shortest = 2 * hb + self.pause_after
         if _exceeds(shortest, lease):
             raise ConfigError(
-                f"lease_duration ({lease:g} s) must be at least 2 × hb_interval + pause_after "
-                f"({shortest:g} s): raise lease_duration or lower hb_interval"
+                f"{{lease_duration}} ({lease:g} s) must be at least 2 × {{hb_interval}} + "
+                f"{{pause_after}} ({shortest:g} s): raise {{lease_duration}} or lower "
+                "{hb_interval}",
+                ("lease_duration", "hb_interval", "pause_after"),
             )
 
     @staticmethod
-    def _at_least(name: str, value: float, least: float, relation: str) -> None:
+    def _at_least(name: str, value: float, least: float, relation: str, *others: str) -> None:
         if _exceeds(least, value):
             raise ConfigError(
-                f"{name} ({value:g} s) must be at least {relation} ({least:g} s): "
-                f"raise {name} or lower hb_interval"
+                f"{{{name}}} ({value:g} s) must be at least {relation} ({least:g} s): "
+                f"raise {{{name}}} or lower {{hb_interval}}",
+                (name, *others),
             )
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
@@ -276,13 +276,3 @@ _PARSERS: Final[dict[Kind, Callable[[Setting, Any], Any]]] = {
     Kind.CHOICE: _choice,
     Kind.FLAG: _flag,
 }
-
-
-def in_options(text: str, fields: Iterable[str]) -> str:
-    """`text` with these fields of ElectConfig named as the command line does."""
-    for name in sorted(fields, key=len, reverse=True):
-        option = f"--{hyphened(name)}"
-        text = text.replace(f" {name}", f" {option}")
-        if text.startswith(name):
-            text = option + text[len(name) :]
-    return text

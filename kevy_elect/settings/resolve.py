@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final
@@ -37,7 +36,6 @@ from kevy_elect.settings.table import (
     did_you_mean,
 )
 
-_FIELDS: Final = tuple(field.name for field in attrs.fields(ElectConfig))
 _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("secure", "private_key_file"): "noise-key",
     ("cluster", "secure"): "links",
@@ -417,13 +415,16 @@ class _Reading:
             try:
                 timings = ElectConfig(**given)
             except ConfigError as error:
-                text = values.in_options(str(error), _FIELDS)
-                named, relation = _named(text), _named(text.partition(":")[0])
+                if not error.settings:
+                    raise
+                relation, others = map(_options, (error.settings, error.remedies))
                 if not wrong.intersection(relation):
+                    named = [*relation, *others]
                     blamed = [name for name in named if name in self.given]
+                    text = error.naming(lambda field: f"--{values.hyphened(field)}")
                     self._add((blamed or named)[0], text)
-                wrong.add(named[0])
-                if given.pop(NAMED[named[0]].field, None) is None:
+                wrong.add(relation[0])
+                if given.pop(NAMED[relation[0]].field, None) is None:
                     return None
             else:
                 return None if wrong else timings
@@ -521,9 +522,9 @@ def _translated(keys: tuple[str, ...], value: Any) -> Any:
     return value
 
 
-def _named(text: str) -> list[str]:
-    """The settings that a text names, in its order."""
-    return [name for name in re.findall(r"--([a-z-]+)", text) if name in NAMED]
+def _options(fields: Iterable[str]) -> list[str]:
+    """Those of these fields of ElectConfig that are settings."""
+    return [name for name in map(values.hyphened, fields) if name in NAMED]
 
 
 def _in_order(mistakes: list[Mistake]) -> tuple[Mistake, ...]:

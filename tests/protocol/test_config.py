@@ -268,3 +268,23 @@ class AdvertisedAddresses(SynchronousTestCase):
             self.assertTrue(is_loopback(host), host)
         for host in ("0.0.0.0", "::", "10.0.0.1", "db1.example", ""):
             self.assertFalse(is_loopback(host), host)
+
+
+class BlameTests(SynchronousTestCase):
+    def test_an_error_carries_the_settings_that_do_not_fit_together(self) -> None:
+        error = self.assertRaises(ConfigError, ElectConfig, lease_margin=3.0)
+        assert isinstance(error, ConfigError)
+        self.assertEqual(error.settings, ("lease_margin", "down_after"))
+        self.assertEqual(error.remedies, ("hb_interval",))
+
+    def test_it_can_name_them_as_another_does(self) -> None:
+        error = self.assertRaises(ConfigError, ElectConfig, down_after=0.5)
+        assert isinstance(error, ConfigError)
+        self.assertIn("down_after (0.5 s) must be at least 5 × hb_interval", str(error))
+        self.assertIn(
+            "DOWN_AFTER (0.5 s) must be at least 5 × HB_INTERVAL", error.naming(str.upper)
+        )
+
+    def test_one_about_something_else_carries_none_and_may_have_braces(self) -> None:
+        error = ConfigError("{what} is no node id")
+        self.assertEqual((str(error), error.settings), ("{what} is no node id", ()))
