@@ -56,7 +56,11 @@ man_pages = [
 today = " "  # no date in a manual page, or it would be another one each day
 
 # Forges expect these above docs/; on the site they are pages like the others.
-ABOVE = {"README.md": "docs/index.md", "CHANGELOG.md": "docs/versions.md"}
+ABOVE = {
+    "README.md": "docs/index.md",
+    "CHANGELOG.md": "docs/versions.md",
+    "SECURITY.md": "docs/security.md",
+}
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)[^)#\s]+")
 
 
