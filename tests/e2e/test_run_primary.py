@@ -303,3 +303,39 @@ async def test_a_hook_hears_of_each_change_and_an_offset_decides(
         )
 
     await poll(all_heard)
+
+
+@ensureDeferred
+async def test_the_command_goes_on_while_its_node_renews(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    """R8: a member comes back in an epoch far above the primary's, as after a candidacy that
+    nobody heard of. It is brought back without a moment in which nobody could write."""
+    heard = tmp_path / "heard"
+    hook = f'echo "$KEVY_NODE_ID $KEVY_OLD_ROLE $KEVY_ROLE" >> {shlex.quote(str(heard))}'
+    cluster = workplace.cluster
+    workplace.start("alone", options=("--shell", f"--on-change={hook}"))
+    first = (await cluster.settled())["node_id"]
+    (*_, stray) = "abc".replace(first, "")
+    process = cluster[stray].process
+    assert process is not None
+    command = process.args
+    cluster[stray].kill()
+    (cluster[stray].data / "elect.meta").write_text("epoch 40\nvoted -\n")
+    cluster[stray].start(command)  # type: ignore[arg-type]
+
+    async def renewed() -> bool:
+        leader = await cluster.agreed()
+        return leader is not None and leader["node_id"] == first and leader["epoch"] > 40
+
+    await poll(renewed)
+    (run,) = [run for run in workplace.work() if run.node == first]
+    now = time.monotonic()
+    assert now - run.ended < 0.5, "it does not run"
+    status = await cluster[first].status()
+    assert status is not None
+    kinds = [event["kind"] for event in status["events"]]
+    assert kinds.count("renewal") == 2  # it asked, and was renewed
+    assert "lost" not in [e["cause"] for e in status["events"] if e["kind"] == "quorum"]
+    changes = [line.split()[1:] for line in heard.read_text().splitlines() if line[0] == first]
+    assert ["primary", "replica"] not in changes
