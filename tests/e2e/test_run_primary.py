@@ -314,8 +314,11 @@ async def test_the_command_goes_on_while_its_node_renews(
     heard = tmp_path / "heard"
     hook = f'echo "$KEVY_NODE_ID $KEVY_OLD_ROLE $KEVY_ROLE" >> {shlex.quote(str(heard))}'
     cluster = workplace.cluster
-    workplace.start("alone", options=("--shell", f"--on-change={hook}"))
-    first = (await cluster.settled())["node_id"]
+    # A busy machine must not end the lease, which would be right, too.
+    calm = ("--hb-interval=0.1", "--down-after=3.0")
+    workplace.start("alone", options=("--shell", f"--on-change={hook}", *calm))
+    first = (await workplace.settled(processes=1)).node
+    await cluster.settled()
     (*_, stray) = "abc".replace(first, "")
     process = cluster[stray].process
     assert process is not None
@@ -329,13 +332,12 @@ async def test_the_command_goes_on_while_its_node_renews(
         return leader is not None and leader["node_id"] == first and leader["epoch"] > 40
 
     await poll(renewed)
-    (run,) = [run for run in workplace.work() if run.node == first]
-    now = time.monotonic()
-    assert now - run.ended < 0.5, "it does not run"
+    (run,) = workplace.work()
+    assert is_alive(run.pid)
     status = await cluster[first].status()
     assert status is not None
     kinds = [event["kind"] for event in status["events"]]
-    assert kinds.count("renewal") == 2  # it asked, and was renewed
+    assert kinds.count("renewal") >= 2  # it asked, and was renewed
     assert "lost" not in [e["cause"] for e in status["events"] if e["kind"] == "quorum"]
     changes = [line.split()[1:] for line in heard.read_text().splitlines() if line[0] == first]
     assert ["primary", "replica"] not in changes
