@@ -31,6 +31,7 @@ from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
 from kevy_elect.service.election import ElectionService, use_monotonic_time
 from kevy_elect.settings import resolve as configuration
+from kevy_elect.settings.links import read_password
 from kevy_elect.settings.resolve import Configuration, MistakesError
 from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
 from kevy_elect.transport.security import security_of
@@ -110,8 +111,12 @@ class Options(usage.Options):
     def opt_peer_keys(self, keys: str) -> None:
         self._lists.setdefault("peer-keys", []).append(keys)
 
+    def opt_sentinel_peers(self, faces: str) -> None:
+        self._lists.setdefault("sentinel-peers", []).append(faces)
+
     opt_peers.__doc__ = NAMED["peers"].help
     opt_http_peers.__doc__ = NAMED["http-peers"].help
+    opt_sentinel_peers.__doc__ = NAMED["sentinel-peers"].help
     opt_http_host.__doc__ = NAMED["http-host"].help
     opt_peer_keys.__doc__ = NAMED["peer-keys"].help
 
@@ -267,6 +272,20 @@ def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, I
     if options["agent-check"] is not None:
         agent = strports.service(options["agent-check"], AgentCheckFactory(election))
         yield f"--agent-check {options['agent-check']}", agent
+    if options["sentinel"] is not None:
+        yield f"--sentinel {options['sentinel']}", _sentinel(options, election)
+
+
+def _sentinel(options: Options, election: ElectionService) -> IService:
+    from kevy_elect.ops.sentinel import Sentinel
+    from kevy_elect.ops.sentinel_port import SentinelFactory
+
+    sentinel = Sentinel(election, options["sentinel-name"], options["sentinel-peers"])
+    path = options["sentinel-password-file"]
+    password = None if path is None else read_password(path)
+    factory = SentinelFactory(election, sentinel, password)
+    service: IService = strports.service(options["sentinel"], factory)
+    return service
 
 
 def _admin(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:

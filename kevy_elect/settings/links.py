@@ -23,6 +23,8 @@ KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 _FILE_LIMIT: Final = 1024 * 1024
 """Bytes; more is no key, certificate or list of authorities."""
+MAX_PASSWORD: Final = 512
+"""Bytes; no longer one fits into a request."""
 ALPN: Final = "kevy-elect"
 """What members say that they will speak within TLS."""
 _URI: Final = "kevy-elect:"
@@ -74,6 +76,19 @@ def read_private_key(path: str) -> bytes:
             "holds no private key, which is 64 hexadecimal digits; kevy-elect keygen FILE makes one"
         )
     return bytes.fromhex(text)
+
+
+def read_password(path: str) -> bytes:
+    """The password in a file, without the end of its line.
+
+    Raises ConfigError if it cannot be read, holds none that a client could send, or others may
+    use it.
+    """
+    remedy = "write the password into it"
+    password = _read_private(path, remedy).rstrip(b"\r\n")
+    if not 1 <= len(password) <= MAX_PASSWORD or b"\n" in password:
+        raise ConfigError(f"holds no password, a line of 1 to {MAX_PASSWORD} bytes; {remedy}")
+    return password
 
 
 def make_private_key(path: str) -> bytes:
@@ -219,8 +234,8 @@ def _read_private(path: str, remedy: str) -> bytes:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
         raise ConfigError(
-            f"group or others may use it (its mode is {mode:o}), and whoever has a private key "
-            "can speak as this node; chmod 600 it, or make another key"
+            f"group or others may use it (its mode is {mode:o}), and whoever has read a secret "
+            "can speak as its owner; chmod 600 it, and make another secret"
         )
     return content
 

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_advertised
 from kevy_elect.errors import ConfigError
+from kevy_elect.messages import is_printable
 from kevy_elect.settings.admin import parse_socket, parts
 from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
 MAX_PORT: Final = 65535
+MAX_NAME: Final = 64
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
 _HOST_NAME: Final = re.compile("[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_-])?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -94,11 +96,11 @@ def _peer_of_table(node_id: str, table: dict[str, Any]) -> PeerAddr:
 
 
 def page(node_id: str | None, entry: Any) -> tuple[str, str]:
-    """A member's id and the `host:port` of its status page. Raises ConfigError."""
+    """A member's id and the `host:port` of what it serves. Raises ConfigError."""
     text = _entry_text(node_id, entry)
     member, at, address = text.strip().partition("@")
     if not at:
-        raise ConfigError(f"{text!r} is no page: write id@host:port")
+        raise ConfigError(f"{text!r} names no member: write id@host:port")
     check_node_id(member)
     return member, parse_advertised(address)
 
@@ -167,6 +169,15 @@ def _path(setting: Setting, value: Any) -> str:
 def _node_id(setting: Setting, value: Any) -> str:
     check_node_id(_text(setting, value))
     return str(value)
+
+
+def _name(setting: Setting, value: Any) -> str:
+    text = _text(setting, value)
+    if not 1 <= len(text) <= MAX_NAME or not is_printable(text):
+        raise ConfigError(
+            f"no name: write 1 to {MAX_NAME} printable ASCII characters, without spaces"
+        )
+    return text
 
 
 def _flag(setting: Setting, value: Any) -> bool:
@@ -266,6 +277,7 @@ def split_command(text: str, shell: bool) -> tuple[str, ...]:
 
 _PARSERS: Final[dict[Kind, Callable[[Setting, Any], Any]]] = {
     Kind.NODE_ID: _node_id,
+    Kind.NAME: _name,
     Kind.ENDPOINT: _endpoint,
     Kind.SOCKET: _socket,
     Kind.ADDRESS: _address,

@@ -22,10 +22,12 @@ from kevy_elect.settings.links import (
     TlsIdentity,
     public_key,
     read_identity,
+    read_password,
     read_private_key,
 )
 from kevy_elect.settings.table import (
     COMMANDS,
+    DEFAULT_SENTINEL_NAME,
     DEFAULT_STOP_GRACE,
     NAMED,
     PREFIX,
@@ -46,6 +48,7 @@ _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
 _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
+_SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
 _HINTED: Final = 20
 """Mistakes before which it is guessed what a name was to be, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
@@ -108,7 +111,8 @@ class Configuration:
 
     values: dict[str, Any]
     """Each setting's value by name: seconds as floats, commands in words and with their shell,
-    the pages of `http-peers` by id; None for what is off or left to the election."""
+    the addresses of `http-peers` and `sentinel-peers` by id; None for what is off or left to
+    the election."""
     cluster: Cluster
     timings: ElectConfig
     links: Links
@@ -172,8 +176,10 @@ class _Reading:
         if self.unread:
             raise MistakesError(_in_order(self.mistakes))
         cluster, timings = self._cluster(), self._timings()
-        self._pages()
+        self._addresses("http-peers")
+        self._addresses("sentinel-peers")
         self._http_hosts()
+        self._check_sentinel(cluster)
         self._check_commands()
         self._check_primary_settings(timings)
         self._check_admin()
@@ -303,8 +309,8 @@ class _Reading:
                 self._add("peers", f"--peers: {error}; give --advertise HOST:PORT", *_key(me))
         return cluster
 
-    def _pages(self) -> None:
-        setting = NAMED["http-peers"]
+    def _addresses(self, name: str) -> None:
+        setting = NAMED[name]
         members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
         pages: dict[str, str] = {}
         for node_id, entry in self._entries(setting):
@@ -316,7 +322,7 @@ class _Reading:
                 if member in pages:
                     raise ConfigError(f"{member} is there twice: leave one out")
                 pages[member] = address
-        self.values["http-peers"] = pages
+        self.values[name] = pages
 
     def _http_hosts(self) -> None:
         setting = NAMED["http-host"]
@@ -327,6 +333,24 @@ class _Reading:
         self.values["http-host"] = names
         if names and "http" not in self.given:
             self._add("http-host", "--http-host: nothing is served; give --http too")
+
+    def _check_sentinel(self, cluster: Cluster | None) -> None:
+        if "sentinel" not in self.given:
+            for name in _SENTINEL:
+                if name in self.given:
+                    self._add(name, f"--{name}: nothing is served; give --sentinel too")
+            return
+        if "sentinel-password-file" in self.values:
+            with self._blaming(NAMED["sentinel-password-file"]):
+                read_password(self.values["sentinel-password-file"])
+        if cluster is None or self.values.get("witness") or "advertise" in self.given:
+            return
+        if cluster.me.client_port == cluster.me.elect_port:
+            self._add(
+                "sentinel",
+                f"{self._quoted(NAMED['sentinel'])}: clients would be sent to the election port "
+                f"of {cluster.node_id}; give its client port in --peers, or --advertise HOST:PORT",
+            )
 
     # Links
 
@@ -492,6 +516,7 @@ class _Reading:
         result |= {each.name: each.default for each in SETTINGS if each.choices}
         result |= {each.name: getattr(timings, each.field) for each in TIMINGS}
         result["stop-grace"] = DEFAULT_STOP_GRACE
+        result["sentinel-name"] = DEFAULT_SENTINEL_NAME
         result["data-dir"] = f"kevy-elect-{cluster.node_id}"
         result |= self.values
         result["on-exit"] = OnExit(result["on-exit"])

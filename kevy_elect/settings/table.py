@@ -16,6 +16,7 @@ from kevy_elect.grace import OnExit
 PREFIX: Final = "KEVY_ELECT_"
 """What the names of environment variables begin with."""
 DEFAULT_STOP_GRACE: Final = 1.0
+DEFAULT_SENTINEL_NAME: Final = "mymaster"
 LINKS: Final = ("plain", "noise", "tls")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
@@ -29,6 +30,7 @@ class Kind(Enum):
     PAGES = "status pages"
     KEYS = "public keys"
     NAMES = "host names"
+    NAME = "name"
     ENDPOINT = "endpoint"
     SOCKET = "socket"
     ADDRESS = "address"
@@ -224,6 +226,38 @@ SETTINGS: Final = (
         "Endpoint for a load balancer's agent checks, such as tcp:8201",
         "ENDPOINT",
         "off",
+    ),
+    Setting(
+        "sentinel",
+        Kind.ENDPOINT,
+        Group.SERVICES,
+        "Endpoint for clients that find the primary by Redis Sentinel, such as tcp:26379",
+        "ENDPOINT",
+        "off",
+    ),
+    Setting(
+        "sentinel-name",
+        Kind.NAME,
+        Group.SERVICES,
+        "The name by which they ask for the primary",
+        "NAME",
+        DEFAULT_SENTINEL_NAME,
+    ),
+    Setting(
+        "sentinel-peers",
+        Kind.PAGES,
+        Group.SERVICES,
+        "Where the --sentinel of the members is: id@host:port,... (repeatable)",
+        "LIST",
+        "none",
+    ),
+    Setting(
+        "sentinel-password-file",
+        Kind.FILE,
+        Group.SERVICES,
+        "File with the password that they need",
+        "FILE",
+        "none",
     ),
     Setting(
         "admin",

@@ -69,7 +69,14 @@ class TableTests(SynchronousTestCase):
         text = (ROOT / "examples/kevy-elect.toml").read_text(encoding="utf-8")
         assigned = re.compile(r"^# ([a-z-]+ = .*)$", flags=re.MULTILINE)
         path = Path(self.mktemp())
-        path.write_text(assigned.sub(r"\1", text), encoding="utf-8")
+        password = Path(self.mktemp())
+        password.touch(0o600)
+        password.write_text("secret\n")
+        given = assigned.sub(r"\1", text)
+        path.write_text(
+            given.replace("/etc/kevy-elect/sentinel.password", str(password.absolute())),
+            encoding="utf-8",
+        )
         found = read({"config": str(path), "node-id": "a"}, {})
         for setting in SETTINGS[2:]:
             self.assertEqual(found.sources[setting.name].name, str(path), setting.name)

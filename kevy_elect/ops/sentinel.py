@@ -1,0 +1,262 @@
+"""What clients of Redis Sentinel are told: this cluster as the one primary that is watched.
+
+docs/clients.md tells which clients follow it. `sentinel_port` is the port on which they ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from kevy_elect.config import PeerAddr
+from kevy_elect.ops.resp import Error
+from kevy_elect.service.election import ElectionService
+from kevy_elect.status import address_for_clients
+
+REDIS_VERSION: Final = "7.0.0"
+"""Clients go by it to know which commands there may be."""
+SWITCH: Final = "+switch-master"
+REPLICA: Final = "+slave"
+DOWN: Final = "+sdown"
+UP: Final = "-sdown"
+CHANNELS: Final = (SWITCH, REPLICA, DOWN, UP)
+"""All that is ever published."""
+
+Fields = dict[str, str]
+"""Of an instance. The order matters: some clients read by position."""
+
+
+@attrs.frozen
+class Place:
+    """Where an instance is, as Redis says it: host without brackets, and port as text."""
+
+    host: str
+    port: str
+
+    @classmethod
+    def of(cls, address: str) -> Place:
+        host, _, port = address.rpartition(":")
+        return cls(host.strip("[]"), port)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+NOWHERE: Final = Place("0.0.0.0", "0")
+"""Stands for the primary before there ever was one."""
+
+
+@attrs.frozen
+class Published:
+    """One message to those who subscribed to its channel."""
+
+    channel: str
+    text: str
+
+
+class Sentinel:
+    """Answers from the election's snapshot at that moment, and notes what has changed.
+
+    The primary has an address only while this node is sure of it: a quorum is in sight, and it
+    is this node with its lease, or was heard less than down_after ago.
+    """
+
+    def __init__(
+        self, election: ElectionService, name: str, faces: Mapping[str, str] | None = None
+    ) -> None:
+        """`faces` are the addresses of other members' faces, `host:port` by their ids."""
+        self.name = name
+        self._election = election
+        self._me = election.cluster.node_id
+        self._faces = {
+            node_id: Place.of(address)
+            for node_id, address in (faces or {}).items()
+            if node_id != self._me
+        }
+        self._last = NOWHERE
+        self._down: frozenset[str] = frozenset()
+
+    # What is so now
+
+    def primary(self) -> Place | None:
+        """Where the primary is, if this node is sure of it."""
+        address = address_for_clients(self._me, self._election.state_snapshot())
+        return None if address is None else Place.of(address)
+
+    def _places(self) -> dict[str, Place]:
+        """Where clients find each member that has something for them, this one included.
+
+        One whose entry has no client port has nothing: a witness needs none.
+        """
+        return {
+            member.node_id: Place.of(self._address(member))
+            for member in self._election.cluster.members
+            if self._serves(member)
+        }
+
+    def _address(self, member: PeerAddr) -> str:
+        return self._election.advertise if member.node_id == self._me else member.client_addr
+
+    def _serves(self, member: PeerAddr) -> bool:
+        if member.node_id == self._me:
+            return not self._election.witness
+        return member.client_port != member.elect_port
+
+    def _replicas(self) -> dict[str, Place]:
+        """The members that are not primary, by their ids."""
+        places = self._places()
+        places.pop(self._election.state_snapshot().current_primary or "", None)
+        return places
+
+    # Answers, each the reply to `SENTINEL name …`
+
+    def address(self) -> list[str] | None:
+        """Of GET-MASTER-ADDR-BY-NAME."""
+        place = self.primary()
+        return None if place is None else [place.host, place.port]
+
+    def master(self) -> Fields:
+        """Of MASTER: without a primary it is down, by its own and by the others' word."""
+        election, snapshot, place = self._election, self._election.state_snapshot(), self.primary()
+        fields = _instance(
+            self.name,
+            place or self._last,
+            snapshot.current_primary or "",
+            "s_down,o_down,master" if place is None else "master",
+        )
+        return fields | {
+            "role-reported": "master",
+            "config-epoch": str(snapshot.epoch),
+            "down-after-milliseconds": str(round(election.config.down_after * 1000)),
+            "num-slaves": str(len(self._replicas())),
+            "num-other-sentinels": str(len(self._faces)),
+            "quorum": str(election.cluster.quorum),
+        }
+
+    def masters(self) -> list[Fields]:
+        """Of MASTERS."""
+        return [self.master()]
+
+    def replicas(self) -> list[Fields]:
+        """Of REPLICAS and SLAVES."""
+        place = self.primary()
+        link = {
+            "master-link-status": "err" if place is None else "ok",
+            "master-host": (place or self._last).host,
+            "master-port": (place or self._last).port,
+            "slave-priority": "100",
+        }
+        offsets = {peer.node_id: peer.offset for peer in self._election.peer_status()}
+        offsets[self._me] = self._election.repl_offset
+        down = self._election.state_snapshot().down_peers
+        return [
+            _instance(
+                str(at),
+                at,
+                node_id,
+                "s_down,slave,disconnected" if node_id in down else "slave",
+            )
+            | link
+            | {"slave-repl-offset": str(offsets.get(node_id, 0))}
+            for node_id, at in self._replicas().items()
+        ]
+
+    def sentinels(self) -> list[Fields]:
+        """Of SENTINELS: the other members' faces, as far as they are known."""
+        down = self._election.state_snapshot().down_peers
+        return [
+            _instance(
+                run_id(node_id),
+                place,
+                node_id,
+                "s_down,sentinel,disconnected" if node_id in down else "sentinel",
+            )
+            for node_id, place in self._faces.items()
+        ]
+
+    def ask(self, words: list[str]) -> Any:
+        """The reply to `SENTINEL` with these words after it."""
+        verb = words[0].lower() if words else ""
+        if verb == "masters" and len(words) == 1:
+            return self.masters()
+        if verb == "myid" and len(words) == 1:
+            return run_id(self._me)
+        about: dict[str, Callable[[], Any]] = {
+            "get-master-addr-by-name": self.address,
+            "master": self.master,
+            "replicas": self.replicas,
+            "slaves": self.replicas,
+            "sentinels": self.sentinels,
+        }
+        if verb not in about or len(words) != 2:
+            return Error("ERR unknown subcommand or wrong number of arguments of SENTINEL")
+        if words[1] != self.name:
+            unknown = Error("ERR No such master with that name")
+            return None if verb == "get-master-addr-by-name" else unknown
+        return about[verb]()
+
+    def info(self) -> str:
+        """Of INFO, whatever section is asked for."""
+        place = self.primary()
+        return "".join(
+            f"{line}\r\n"
+            for line in (
+                "# Server",
+                f"redis_version:{REDIS_VERSION}",
+                "redis_mode:sentinel",
+                f"run_id:{run_id(self._me)}",
+                "",
+                "# Sentinel",
+                "sentinel_masters:1",
+                f"master0:name={self.name},status={'odown' if place is None else 'ok'},"
+                f"address={place or self._last},slaves={len(self._replicas())},"
+                f"sentinels={1 + len(self._faces)}",
+            )
+        )
+
+    # Changes
+
+    def news(self) -> list[Published]:
+        """What has changed since this was asked last."""
+        return [*self._members_news(), *self._primary_news()]
+
+    def _primary_news(self) -> Iterator[Published]:
+        place = self.primary()
+        if place is None or place == self._last:
+            return
+        before = place if self._last is NOWHERE else self._last
+        self._last = place
+        words = (self.name, before.host, before.port, place.host, place.port)
+        yield Published(SWITCH, " ".join(words))
+        for each in self._replicas().values():
+            yield Published(REPLICA, self._about(each))
+
+    def _members_news(self) -> Iterator[Published]:
+        down = frozenset(self._election.state_snapshot().down_peers)
+        changed, self._down = down ^ self._down, down
+        places = self._places()
+        for node_id in sorted(changed):
+            if node_id in places and places[node_id] != self._last:
+                yield Published(DOWN if node_id in down else UP, self._about(places[node_id]))
+
+    def _about(self, replica: Place) -> str:
+        at, last = replica, self._last
+        return f"slave {at} {at.host} {at.port} @ {self.name} {last.host} {last.port}"
+
+
+def run_id(node_id: str) -> str:
+    """40 hexadecimal digits, always the same for a member."""
+    return hashlib.sha1(f"kevy-elect:{node_id}".encode()).hexdigest()
+
+
+def _instance(name: str, place: Place, node_id: str, flags: str) -> Fields:
+    return {
+        "name": name,
+        "ip": place.host,
+        "port": place.port,
+        "runid": run_id(node_id),
+        "flags": flags,
+    }
