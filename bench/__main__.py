@@ -10,6 +10,7 @@ NAMES: Final = (
     "codec",
     "can_write",
     "ingest",
+    "links",
     "idle",
     "failover",
     "haproxy",
