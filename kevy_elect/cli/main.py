@@ -15,6 +15,7 @@ from kevy_elect.cli import (
     keys,
     primary_command,
     status_command,
+    supervise,
 )
 from kevy_elect.cli.admin_client import UNREACHABLE, Subparsers, UnreachableError
 from kevy_elect.cli.demo import command as demo
@@ -63,7 +64,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, Subparsers[argparse.ArgumentPar
     )
     parser.add_argument("--version", action="version", version=f"kevy-elect {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (status_command, primary_command, admin_client, check_config, keys, demo):
+    modules = (
+        status_command,
+        primary_command,
+        admin_client,
+        check_config,
+        keys,
+        supervise,
+        demo,
+    )
+    for module in modules:
         module.add_commands(commands)
     completion.add_commands(commands, parser)
     return parser, commands

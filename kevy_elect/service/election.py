@@ -30,6 +30,7 @@ from kevy_elect.service.driver import Driver
 from kevy_elect.service.fence import Fence, after
 from kevy_elect.service.handover import Outcome, Step
 from kevy_elect.service.instruments import Probes
+from kevy_elect.service.last_will import LastWill
 from kevy_elect.service.observers import (
     Change,
     ElectorSnapshot,
@@ -66,6 +67,10 @@ class ElectionService(Service):
     is alive, which may take some 2 × down_after where that one lacks data.
     `security` makes the links prove who speaks; by default whoever reaches the port is
     believed. `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
+
+    Below the wrapper (`kevy-elect supervise`) this process's death is told to the others at
+    once, if `data_dir` is given and the links are plain; see `last_will_stands`. One service
+    of a process takes part: the first to start.
 
     A bug in the elector must not leave a node that looks alive: the service then
     stops and calls `on_crash(failure)`, which by default ends the process with
@@ -126,6 +131,7 @@ class ElectionService(Service):
         self._stopped: Deferred[None] | None = None
         self._closing = False
         self._crashed = False
+        self._last_will: LastWill | None = None
         self._next_sweep = NEVER
         self._acceptor = Acceptor(
             cluster.node_id,
@@ -271,6 +277,12 @@ class ElectionService(Service):
         """When this node's certificate ends, in seconds since 1970; None if it has none."""
         return self._security.ends
 
+    @property
+    def last_will_stands(self) -> bool:
+        """Whether the others would be told at once if this process died now: it is the primary,
+        and runs below the wrapper."""
+        return self._last_will is not None and self._last_will.stands
+
     def children(self) -> list[ChildStatus]:
         """What runs only on the primary, here, and in which state it is."""
         return self.fence.children()
@@ -385,6 +397,8 @@ class ElectionService(Service):
                 self._acceptor.close()
             raise
         super().startService()
+        if self._last_will is None and self._data_dir is not None:
+            self._last_will = LastWill.take(os.environ)
         self._stopped = None
         self._closing = False
         self._driver = Driver(
@@ -435,6 +449,8 @@ class ElectionService(Service):
         if self._driver is not None:
             self._driver.stop()
             self._driver = None
+        if self._last_will is not None and not self._crashed:
+            self._last_will.withdraw()
         self._observers.tell("the service stopped")
         ends = [link.stop() for link in self._links.values()] + [self._acceptor.close()]
         DeferredList(ends).addCallback(self._ended)
@@ -545,8 +561,10 @@ class ElectionService(Service):
             self._acceptor.sweep(now)
             for link in self._links.values():
                 link.sweep(now)
+            self._leave_will()
 
     def changed(self, reason: str) -> None:
+        self._leave_will()
         self._observers.tell(reason)
 
     def failed(self, failure: Failure) -> None:
@@ -556,6 +574,18 @@ class ElectionService(Service):
         stopping = self.stopService()
         self._close()
         stopping.addBoth(lambda _: self._on_crash(failure))
+
+    def _leave_will(self) -> None:
+        """Keep the will as things are now."""
+        will, elector, lock = self._last_will, self._elector, self._lock
+        if will is None or not will.is_heard():
+            return
+        if elector is None or lock is None or elector.role is not Role.PRIMARY:
+            will.withdraw()
+        elif self._security.kind == "plain":
+            links = [self._links[view.node_id] for view in elector.peers if view.acknowledging]
+            members = [link.address for link in links if link.address is not None]
+            will.leave(self.cluster.node_id, elector.epoch, self.repl_offset, lock.path, members)
 
 
 def _own_endpoint(me: PeerAddr) -> str:

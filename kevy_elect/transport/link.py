@@ -200,6 +200,14 @@ class PeerLink(ReconnectingClientFactory):
             return ""
         return stream.channel.key
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """The host, in digits, and port of the peer to which there is a connection."""
+        if self.state != "connected" or self._stream is None:
+            return None
+        there: Any = self._stream.transport.getPeer()
+        return there.host, there.port
+
     def start(self) -> None:
         """Dial until stopped."""
         self.continueTrying = 1

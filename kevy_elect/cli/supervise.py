@@ -1,0 +1,44 @@
+"""`kevy-elect supervise`: a node below a parent that tells the others when it is dead."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+import kevy_elect
+from kevy_elect.cli.admin_client import Subparsers
+from kevy_elect.errors import ConfigError
+
+WRAPPER: Final = Path(kevy_elect.__file__).parent / "service" / "wrapper.py"
+
+
+def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add `supervise` to the subcommands of `kevy-elect`."""
+    parser = commands.add_parser(
+        "supervise",
+        help="run a node so that its death is noticed at once",
+        description="Run a node, as twistd or any program starts it, and end with its status. "
+        "If it dies while it is the primary, kill all that it started and then tell the other "
+        "members, so that they elect another at once and not only after down_after. Needs "
+        "Linux, --data-dir and plain links. Signals are passed on.",
+    )
+    parser.add_argument(
+        "words",
+        metavar="COMMAND",
+        nargs=argparse.REMAINDER,
+        help="the command and its arguments, after --",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> NoReturn:
+    """Become the wrapper. Raises ConfigError without a command."""
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not words:
+        raise ConfigError("there is no command: kevy-elect supervise -- twistd -n kevy-elect ...")
+    sys.stdout.flush()
+    # Without site: it stays for as long as the node does, and should be small.
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(WRAPPER), *words])

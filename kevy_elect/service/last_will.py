@@ -1,0 +1,82 @@
+"""What the others are told for this node once its process is dead: that it is primary no more."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from kevy_elect import wire
+from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.service.wrapper import VARIABLE, Will
+
+
+class LastWill:
+    """This process's will, as the wrapper that it runs below keeps it.
+
+    There is one if this node is primary, and it says what an orderly resignation would say
+    (R7): a heartbeat of the epoch that it leads, in the role of a replica. The wrapper sends
+    it to those who acknowledge heartbeats, after everything that could write is dead. To a
+    node of the existing implementation it would be a sign of life.
+    """
+
+    log = Logger()
+
+    def __init__(self, record: int, wrapper: int) -> None:
+        """`record` is the file for the will, `wrapper` a descriptor of the wrapper's process."""
+        self._record = record
+        self._wrapper = select.poll()
+        self._wrapper.register(wrapper, select.POLLIN)
+        self._widowed = False
+        self._left: tuple[object, ...] | None = None
+        Will(os.getpid()).write(record)
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str]) -> LastWill | None:
+        """The one that `environment` names, None without a wrapper. It is removed from there:
+        what this process starts must not speak in its name."""
+        record, _, wrapper = environment.pop(VARIABLE, "").partition(" ")
+        if not (record.isdigit() and wrapper.isdigit()):
+            return None
+        try:
+            for descriptor in (int(record), int(wrapper)):
+                os.set_inheritable(descriptor, False)
+        except OSError:
+            return None  # somebody between us and the wrapper closed them
+        return cls(int(record), int(wrapper))
+
+    def is_heard(self) -> bool:
+        """Whether the wrapper still lives."""
+        if not self._widowed and self._wrapper.poll(0):
+            self._widowed = True
+            self.log.critical(
+                "the process that this node runs below is dead: should this one die too, the "
+                "others will only notice its silence. Restart the node"
+            )
+        return not self._widowed
+
+    @property
+    def stands(self) -> bool:
+        """Whether the others would be told now if this process died."""
+        return self._left is not None and self.is_heard()
+
+    def leave(
+        self, node_id: str, epoch: int, offset: int, lock: Path, members: Iterable[tuple[str, int]]
+    ) -> None:
+        """Have `members`, as hosts of digits and ports, told that the primary of `epoch` is none
+        any more. `lock` is held by the node, and by who tells it."""
+        told = tuple(f"{host} {port}" for host, port in members)
+        left = (epoch, offset, told, lock)
+        if left != self._left:
+            frame = wire.encode(Heartbeat(epoch, node_id, Role.REPLICA, offset))
+            Will(os.getpid(), str(lock), frame, told).write(self._record)
+            self._left = left
+
+    def withdraw(self) -> None:
+        """Have nobody told anything."""
+        if self._left is not None:
+            Will(os.getpid()).write(self._record)
+            self._left = None

@@ -1,0 +1,291 @@
+"""The program that a node may run below: it tells the others at once that the node is dead.
+
+    wrapper.py COMMAND [ARGUMENT...]
+
+runs the command, passes signals on to it and ends as it does: with its status, or by the same
+signal, which a shell calls 128 and the signal's number. Once the command has ended, all that
+it ever started is killed. If it was a primary, and left a will, the other members are told
+then that it is primary no more (R7): nothing that could write under its lease is left, and
+no next life has begun, since whoever restarts the node waits for this program, and the data
+directory's lock is held meanwhile.
+
+A will is kept in a file without a name, which outlives the node's process and nothing else.
+What the environment names by VARIABLE is that file's descriptor, and one by which to see
+that this program lives.
+
+It is run by its path, imports little, and needs Linux: only there is it told of all
+descendants, wherever they moved (PR_SET_CHILD_SUBREAPER).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import zlib
+from contextlib import suppress
+
+VARIABLE = "KEVY_LAST_WILL"
+GREETING = b"*0\r\n"
+"""As every connection begins (section 4)."""
+TIMES = 5
+"""The message is repeated: what comes before the node's own connection is known to have ended
+is not heard."""
+INTERVAL = 0.02
+"""Seconds between two of these."""
+PATIENCE = 0.5
+"""Seconds that telling may take."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_BETWEEN_LOOKS = 0.005
+"""Seconds between two looks at what is still alive, while it should die."""
+_FROM_KEYBOARD = {signal.SIGINT, signal.SIGQUIT}
+_FORWARDED = _FROM_KEYBOARD | {
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGABRT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+}
+_WATCHED = _FORWARDED | {signal.SIGCHLD}
+_OURS = ("WATCHDOG_PID", "LISTEN_PID")
+"""Variables of systemd that name the process that they are meant for."""
+
+
+class Will:
+    """What a process leaves behind: who it is, and what to tell whom if it is dead."""
+
+    def __init__(
+        self, node: int, lock: str = "", frame: bytes = b"", members: tuple[str, ...] = ()
+    ) -> None:
+        """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
+        message and `members` where to send it, as `host port` with a number for each."""
+        self.node = node
+        self.lock = lock
+        self.frame = frame
+        self.members = members
+
+    def write(self, record: int) -> None:
+        """Put it in the place of the last one."""
+        fields = [str(self.node).encode(), os.fsencode(self.lock), self.frame]
+        body = b"\0".join([*fields, *(member.encode() for member in self.members)])
+        # Somebody killed while writing leaves a mixture, which the sum tells.
+        os.pwrite(record, struct.pack("=II", len(body), zlib.crc32(body)) + body, 0)
+
+    @classmethod
+    def read(cls, record: int) -> Will | None:
+        """The last one that was written whole, if that was the last."""
+        head = os.pread(record, 8, 0)
+        if len(head) < 8:
+            return None
+        length, checksum = struct.unpack("=II", head)
+        body = os.pread(record, length, 8)
+        if zlib.crc32(body) != checksum:
+            return None
+        node, lock, frame, *members = body.split(b"\0")
+        return cls(int(node), os.fsdecode(lock), frame, tuple(m.decode() for m in members))
+
+
+class Wrapper:
+    """Runs one command to the end of all that it starts."""
+
+    def __init__(self) -> None:
+        self._record = os.memfd_create("last will")
+        self._pid = 0
+
+    def run(self, command: list[str]) -> int:
+        """How it ended: its status, or less than 0 for a signal."""
+        _become_subreaper()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        alive = os.pidfd_open(os.getpid())
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._execute(command, alive, mask)
+        status = self._wait()
+        _end_descendants()
+        will = Will.read(self._record)
+        if will is not None and will.frame:
+            lock = _take(will.lock)
+            if lock is not None:
+                tell(will)
+        return status
+
+    def _execute(self, command: list[str], alive: int, mask: set[signal.Signals | int]) -> None:
+        try:
+            os.environ[VARIABLE] = f"{self._record} {alive}"
+            for name in _OURS:
+                if os.environ.get(name) == str(os.getppid()):
+                    os.environ[name] = str(os.getpid())
+            for descriptor in (self._record, alive):
+                os.set_inheritable(descriptor, True)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.execvp(command[0], command)
+        except OSError as error:
+            _complain(f"cannot run {command[0]!r}: {error.strerror}")
+            os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+        finally:
+            os._exit(126)
+
+    def _wait(self) -> int:
+        """Pass signals on until the node has ended; how it did."""
+        while True:
+            told = signal.sigwaitinfo(_WATCHED)
+            number = told.si_signo
+            if number == signal.SIGCHLD:
+                status = self._collect()
+                if status is not None:
+                    return status
+            elif told.si_code <= 0 or number not in _FROM_KEYBOARD:
+                # What a terminal sends, its whole foreground group gets.
+                os.kill(self._pid, number)
+
+    def _collect(self) -> int | None:
+        """Collect the dead; how the node ended, once it is among them."""
+        while True:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return None
+            if pid == self._pid and not self._goes_on():
+                return os.waitstatus_to_exitcode(ended)
+
+    def _goes_on(self) -> bool:
+        """Whether the node is another process than the one started here, such as a daemon's,
+        and lives. It is our child then, since its parents are dead."""
+        will = Will.read(self._record)
+        if will is None or will.node == self._pid:
+            return False
+        try:
+            alive = os.waitid(os.P_PID, will.node, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+        if alive:
+            self._pid = will.node
+        return alive
+
+
+def tell(will: Will) -> None:
+    """Send the message to all members at once, which takes PATIENCE at most.
+
+    The connections are reset afterwards: nothing is left that could arrive in a next life.
+    """
+    poll = select.poll()
+    calls = {}
+    for member in will.members:
+        call = Call(member, will.frame)
+        calls[call.socket.fileno()] = call
+        poll.register(call.socket, select.POLLOUT)
+    over_at = time.monotonic() + PATIENCE
+    while calls and (now := time.monotonic()) < over_at:
+        for descriptor, call in list(calls.items()):
+            if call.due <= now and not call.speak(now):
+                del calls[descriptor]
+        wait = min([call.due for call in calls.values()], default=now) - now
+        for descriptor, _ in poll.poll(1000 * max(0.001, min(wait, over_at - now))):
+            poll.unregister(descriptor)
+            calls[descriptor].due = 0.0
+
+
+class Call:
+    """A connection to one member, reset once the message was sent often enough."""
+
+    def __init__(self, member: str, frame: bytes) -> None:
+        self.due = float("inf")
+        """When to speak next: when it is connected."""
+        self._frames = [GREETING + frame] + (TIMES - 1) * [frame]
+        host, port = member.split()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect_ex(_numeric(host, int(port)))
+
+    def speak(self, now: float) -> bool:
+        """Say it once; whether there is more to say."""
+        with suppress(OSError):
+            if self._frames:
+                self.socket.send(self._frames.pop(0))
+                self.due = now + INTERVAL
+                return True
+        self.socket.close()
+        return False
+
+
+def _numeric(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """A socket's address, of numbers only: nothing here asks a name server."""
+    address, _, zone = host.partition("%")
+    if ":" not in host:
+        return address, port
+    return address, port, 0, socket.if_nametoindex(zone) if zone else 0
+
+
+def _take(lock: str) -> int | None:
+    """The data directory's lock, to be held to the end; None if another life has it."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+    return descriptor
+
+
+def _end_descendants() -> None:
+    """Kill and collect until the kernel says that none is left. Their orphans become ours."""
+    while True:
+        for pid in _children():
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        signal.sigtimedwait({signal.SIGCHLD}, _BETWEEN_LOOKS)
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _become_subreaper() -> None:
+    if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError("this system does not let it collect what the node leaves behind")
+    _children()
+
+
+def _complain(problem: str) -> None:
+    os.write(2, f"kevy-elect supervise: {problem}\n".encode())
+
+
+def main(command: list[str]) -> int:
+    """Run `command` and end as it does, if that is by a signal; else the status to end with."""
+    try:
+        status = Wrapper().run(command)
+    except (OSError, AttributeError) as error:
+        _complain(f"{error}; it needs Linux with /proc")
+        return 125
+    return status if status >= 0 else _end_by(-status)
+
+
+def _end_by(number: int) -> int:
+    """End by this signal; the status to end with if that kills nobody, as in a container's
+    first process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the node has left one already
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return 128 + number
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""Three real nodes below wrappers: whoever is primary and dies is replaced at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.support.processes import TWISTD, Cluster, Node, poll
+
+KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
+DOWN_AFTER = 2.0
+TIMINGS = (f"--down-after={DOWN_AFTER}",)
+AT_ONCE = 1.0
+"""Seconds; what silence needs is DOWN_AFTER, and a loaded machine some more."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the wrapper needs Linux")
+
+
+def supervised(*command: str) -> list[str]:
+    return [*KEVY_ELECT, "supervise", "--", *command]
+
+
+async def start(cluster: Cluster, *more: str) -> str:
+    """Start three nodes below wrappers, until an election needs no wait after a start (R4.3);
+    the primary."""
+    for node in cluster.nodes.values():
+        node.start(supervised(*node.command(*TIMINGS, *more)))
+    await cluster.settled()
+    began = time.monotonic()
+
+    async def old_enough() -> bool:
+        return time.monotonic() > began + DOWN_AFTER + 0.2
+
+    await poll(old_enough)
+    found = await cluster.settled()
+    return str(found["node_id"])
+
+
+def child(pid: int) -> int:
+    """The only child of this process."""
+    (found,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(found)
+
+
+def node_below(node: Node) -> int:
+    assert node.process is not None
+    return child(node.process.pid)
+
+
+async def replaced(cluster: Cluster, dead: str) -> float:
+    """Wait for the two others to agree; the seconds that it took."""
+    began = time.monotonic()
+    await cluster.settled("abc".replace(dead, ""), other_than=dead)
+    return time.monotonic() - began
+
+
+@ensureDeferred
+async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    os.kill(node_below(cluster[primary]), signal.SIGKILL)
+    assert await replaced(cluster, primary) < AT_ONCE
+    process = cluster[primary].process
+    assert process is not None
+    assert process.wait(5) == -signal.SIGKILL
+
+
+@ensureDeferred
+async def test_silence_decides_where_the_wrapper_dies_with_the_node(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    node = node_below(cluster[primary])
+    cluster[primary].kill()
+    os.kill(node, signal.SIGKILL)
+    took = await replaced(cluster, primary)
+    assert took > DOWN_AFTER / 2
+
+
+@ensureDeferred
+async def test_a_node_goes_on_without_its_wrapper_and_says_so(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    node = node_below(cluster[primary])
+    cluster[primary].kill()
+
+    async def said() -> bool:
+        return "runs below is dead" in cluster[primary].log.read_text()
+
+    try:
+        await poll(said)
+        assert (await cluster.settled())["node_id"] == primary
+    finally:
+        os.kill(node, signal.SIGKILL)
+
+
+@ensureDeferred
+async def test_an_orderly_stop_hands_over_and_ends_the_wrapper(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    assert cluster[primary].kill(signal.SIGTERM) == -signal.SIGTERM  # as twistd does
+    assert await replaced(cluster, primary) < AT_ONCE
+    assert "handover" in cluster[primary].log.read_text()
+
+
+@ensureDeferred
+async def test_a_stopped_node_is_not_taken_for_dead(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    node = node_below(cluster[primary])
+    os.kill(node, signal.SIGSTOP)
+    took = await replaced(cluster, primary)
+    assert took > DOWN_AFTER / 2
+    os.kill(node, signal.SIGKILL)  # its will is old news now, and unseats nobody
+    process = cluster[primary].process
+    assert process is not None
+    process.wait(5)
+    await cluster.settled("abc".replace(primary, ""), other_than=primary)
+
+
+@ensureDeferred
+async def test_what_escaped_from_the_command_dies_before_another_writes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    stamps = tmp_path / "stamps"
+    writer = (
+        "import os, sys, time\n"
+        "if os.fork() == 0 and os.fork() == 0:\n"
+        "    os.setsid(); os.closerange(0, 3)\n"
+        "    file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "    while True:\n"
+        "        os.write(file, f'{os.environ[\"KEVY_NODE_ID\"]} {os.getpid()}\\n'.encode())\n"
+        "        time.sleep(0.002)\n"
+        "time.sleep(600)\n"
+    )
+    script = tmp_path / "writer.py"
+    script.write_text(writer)
+    primary = await start(
+        cluster, f"--run-primary={sys.executable} {script} {stamps}", "--stop-grace=0.2"
+    )
+
+    async def writes(who: str) -> bool:
+        return stamps.exists() and f"\n{who} " in stamps.read_text()
+
+    await poll(lambda: writes(primary))
+    node = node_below(cluster[primary])
+    guard = child(node)
+    keeper = child(guard)
+    for pid in (node, guard, keeper):  # all that would have ended the writer
+        os.kill(pid, signal.SIGKILL)
+    assert await replaced(cluster, primary) < AT_ONCE
+    other = str((await cluster.settled("abc".replace(primary, "")))["node_id"])
+    await poll(lambda: writes(other))
+    writers = [line.split()[0] for line in stamps.read_text().splitlines()]
+    assert writers == sorted(writers, key=lambda who: who != primary)
+
+
+@ensureDeferred
+async def test_a_daemon_is_supervised_too(cluster: Cluster, tmp_path: Path) -> None:
+    pids = {name: tmp_path / f"{name}.pid" for name in "abc"}
+    for name, node in cluster.nodes.items():
+        runner = (*TWISTD, f"--pidfile={pids[name]}", f"--logfile={tmp_path}/{name}.daemon")
+        node.start(supervised(*node.command(*TIMINGS, runner=runner)))
+    await cluster.settled()
+    began = time.monotonic()
+
+    async def old_enough() -> bool:
+        return time.monotonic() > began + DOWN_AFTER + 0.2
+
+    await poll(old_enough)
+    primary = str((await cluster.settled())["node_id"])
+    os.kill(int(pids[primary].read_text()), signal.SIGKILL)
+    assert await replaced(cluster, primary) < AT_ONCE
+    process = cluster[primary].process
+    assert process is not None
+    assert process.wait(5) == -signal.SIGKILL

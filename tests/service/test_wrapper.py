@@ -1,0 +1,163 @@
+"""The wrapper on real processes, and the will that it reads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect import wire
+from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.service import wrapper
+from kevy_elect.service.last_will import LastWill
+from kevy_elect.service.wrapper import Will
+
+ON_LINUX = sys.platform == "linux"
+WRAPPER = (sys.executable, "-I", "-S", wrapper.__file__)
+DEADLINE = 20.0
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+@skipUnless(ON_LINUX, "the wrapper needs Linux")
+class WrapperTests(SynchronousTestCase):
+    def run_command(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*WRAPPER, *command], capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+
+    def start(self, script: str) -> subprocess.Popen[str]:
+        """A wrapper around a shell that has said one line, which is its process id."""
+        process = subprocess.Popen(
+            [*WRAPPER, "sh", "-c", script], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        self.pid = int(process.stdout.readline())
+        return process
+
+    def test_ends_with_the_status_of_the_command(self) -> None:
+        self.assertEqual(self.run_command("sh", "-c", "exit 7").returncode, 7)
+
+    def test_ends_by_the_signal_that_ended_the_command(self) -> None:
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
+            ended = self.run_command("sh", "-c", f"kill -{number.value} $$")
+            self.assertEqual(ended.returncode, -number)
+
+    def test_says_what_it_cannot_run(self) -> None:
+        ended = self.run_command("/no/such/program")
+        self.assertEqual(ended.returncode, 127)
+        self.assertIn("'/no/such/program': No such file", ended.stderr)
+        self.assertEqual(self.run_command("/etc/passwd").returncode, 126)
+
+    def test_passes_signals_on(self) -> None:
+        process = self.start("trap 'exit 9' USR1; echo $$; while :; do sleep 0.01; done")
+        process.send_signal(signal.SIGUSR1)
+        self.assertEqual(process.wait(DEADLINE), 9)
+
+    def test_nothing_that_the_command_started_outlives_it(self) -> None:
+        # In a session of its own, its parent dead, nothing open: only a subreaper finds it.
+        process = self.start("(setsid sleep 600 >&- 2>&- <&- & echo $!) & wait; exec sleep 600")
+        until(lambda: b"sleep" in Path(f"/proc/{self.pid}/cmdline").read_bytes())
+        (node,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[:1]
+        self.assertTrue(lives(self.pid))
+        os.kill(int(node), signal.SIGKILL)
+        process.wait(DEADLINE)
+        self.assertFalse(lives(self.pid))
+
+    def test_collects_orphans_while_the_command_runs(self) -> None:
+        process = self.start("(sleep 0 & echo $!) & wait; exec sleep 600")
+        until(lambda: not Path(f"/proc/{self.pid}").exists())
+        process.terminate()
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGTERM)
+
+    def test_tells_systemd_variables_to_whom_they_are_meant_for(self) -> None:
+        script = 'echo $$ "$WATCHDOG_PID" "$LISTEN_PID"; sleep 0'
+        start = (
+            "import os, sys; os.environ.update(WATCHDOG_PID=str(os.getpid()), LISTEN_PID='1');"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        command = [sys.executable, "-c", start, *WRAPPER, "sh", "-c", script]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        self.assertEqual(said, [said[0], said[0], "1"])
+
+
+@skipUnless(ON_LINUX, "the wrapper needs Linux")
+class WillTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.record = os.memfd_create("a will of these tests")
+        self.addCleanup(os.close, self.record)
+
+    def test_says_what_a_resignation_says(self) -> None:
+        will, _ = self.make()
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [("127.0.0.1", 7102), ("::1", 7103)])
+        found = self.read()
+        self.assertEqual(found.frame, wire.encode(Heartbeat(3, "a", Role.REPLICA, 42)))
+        self.assertEqual(found.members, ("127.0.0.1 7102", "::1 7103"))
+        self.assertEqual((found.node, found.lock), (os.getpid(), "/data/elect.lock"))
+        self.assertTrue(will.stands)
+
+    def test_says_nothing_once_withdrawn(self) -> None:
+        will, _ = self.make()
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [("127.0.0.1", 7102)])
+        will.withdraw()
+        self.assertEqual(self.read().frame, b"")
+        self.assertFalse(will.stands)
+
+    def test_a_will_that_is_no_news_is_not_written_again(self) -> None:
+        will, _ = self.make()
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [])
+        os.ftruncate(self.record, 0)
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [])
+        self.assertIsNone(Will.read(self.record))
+        will.leave("a", 3, 43, Path("/data/elect.lock"), [])
+        self.assertIn(b"43", self.read().frame)
+
+    def test_a_will_that_was_written_in_part_is_none(self) -> None:
+        Will(1, "/lock", b"frame", ("::1 1",)).write(self.record)
+        os.pwrite(self.record, b"F", 14)
+        self.assertIsNone(Will.read(self.record))
+        os.ftruncate(self.record, 5)
+        self.assertIsNone(Will.read(self.record))
+
+    def test_a_dead_wrapper_tells_nobody(self) -> None:
+        will, dead = self.make()
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [])
+        os.close(dead)
+        self.assertFalse(will.stands)
+
+    def test_without_a_wrapper_there_is_no_will(self) -> None:
+        for value in ("", "7", "x y", "-1 -2", f"{10**6} {10**6}"):
+            environment = {wrapper.VARIABLE: value, "HOME": "/"}
+            self.assertIsNone(LastWill.take(environment))
+            self.assertEqual(environment, {"HOME": "/"})
+
+    def make(self) -> tuple[LastWill, int]:
+        """A will, and what to close for its wrapper to be dead."""
+        alive, dies = os.pipe()
+        self.addCleanup(os.close, alive)
+        return LastWill(self.record, alive), dies
+
+    def read(self) -> Will:
+        found = Will.read(self.record)
+        assert found is not None
+        return found
