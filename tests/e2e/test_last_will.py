@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,30 @@ AT_ONCE = 1.0
 """Seconds; what silence needs is DOWN_AFTER, and a loaded machine some more."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the wrapper needs Linux")
+
+
+@pytest.fixture(autouse=True)
+def nodes_end(cluster: Cluster) -> Iterator[None]:
+    """A node goes on without its wrapper, so whoever ends that has not ended the node."""
+    yield
+    for node in cluster.nodes.values():
+        for pid in running(f"--data-dir={node.data}"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def running(argument: str) -> list[int]:
+    """The processes that were started with this argument, but wrappers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_text().split("\0")
+            if (
+                argument in words
+                and "supervise" not in words
+                and not any(word.endswith("wrapper.py") for word in words)
+            ):
+                found.append(int(path.parent.name))
+    return found
 
 
 def supervised(*command: str) -> list[str]:
