@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unittest
 from pathlib import Path
 
 import pytest
+
+# Where it is forbidden to keep compiled modules, each of some hundred nodes and commands that
+# the tests start compiles all of them again, which is half of what the suite costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def _is_trial_test(item: pytest.Item) -> bool:

@@ -7,7 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.support.processes import DEADLINE, free_ports
+from tests.support.processes import free_ports
+from tests.support.waiting import DEADLINE
 
 HEAD = """
 import asyncio

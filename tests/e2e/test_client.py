@@ -9,7 +9,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.client import Client
-from tests.support.processes import DEADLINE, Cluster
+from tests.support.processes import Cluster
+from tests.support.waiting import DEADLINE
 
 
 def kevy_elect(*words: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,8 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.support import ROOT
-from tests.support.processes import DEADLINE, TWIST, TWISTD, Cluster, Node, poll
+from tests.support.processes import TWIST, TWISTD, Cluster, Node, poll
+from tests.support.waiting import DEADLINE
 
 EXAMPLE = ROOT / "examples/kevy-elect.toml"
 CHECK = (sys.executable, "-m", "kevy_elect", "check-config")

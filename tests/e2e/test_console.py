@@ -18,7 +18,8 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.support.processes import DEADLINE, Cluster, Node, poll
+from tests.support.processes import Cluster, Node, poll
+from tests.support.waiting import DEADLINE
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 Result = subprocess.CompletedProcess[str]

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE = 60.0
+from tests.support.waiting import DEADLINE, wait_for
+
 COMMAND = (sys.executable, "-m", "kevy_elect")
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -84,10 +85,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 def wait_until_gone(pids: dict[int, str]) -> None:
-    deadline = time.monotonic() + 10
-    while left := [pid for pid in pids if is_running(pid)]:
-        assert time.monotonic() < deadline, f"still running: {left}"
-        time.sleep(0.01)
+    wait_for(lambda: not any(is_running(pid) for pid in pids))
 
 
 def is_running(pid: int) -> bool:

@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
 from tests.support import ROOT
-from tests.support.processes import DEADLINE, TWISTD, free_ports
+from tests.support.processes import TWISTD, free_ports
+from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
 TIMINGS = {
@@ -29,18 +28,6 @@ TIMINGS = {
 }
 ENOUGH = 10
 """Pieces of work after which a node is believed to work."""
-T = TypeVar("T")
-
-
-def poll(ask: Callable[[], T | None]) -> T:
-    """The first true answer; fails after DEADLINE seconds."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        answer = ask()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    pytest.fail("waited in vain")
 
 
 class Recipe:
@@ -104,7 +91,7 @@ class Recipe:
             same = len(last) == ENOUGH and len(set(last)) == 1
             return last[0] if same and last[0] not in other_than else None
 
-        return poll(ask)
+        return wait_for(ask)
 
 
 @pytest.fixture
@@ -177,9 +164,9 @@ def test_the_web_application_serves_on_the_primary_and_replicas_point_to_it(
         address = f"127.0.0.1:{recipe.web[servers[0]]}"
         return servers[0] if set(told) == {address} else None
 
-    first = poll(lambda: serving("abc"))
+    first = wait_for(lambda: serving("abc"))
     recipe.kill(first)
-    poll(lambda: serving("abc".replace(first, "")))
+    wait_for(lambda: serving("abc".replace(first, "")))
     assert tickets == sorted(set(tickets))
     assert tickets[0][0] < tickets[-1][0]
 
@@ -200,20 +187,20 @@ def test_the_store_refuses_a_stale_primary(recipe: Recipe) -> None:
     def late(epoch: int) -> int:
         return ask(recipe.store, "PUT", "late", Epoch=str(epoch))[0]
 
-    old, first = poll(lambda: newer(0))
+    old, first = wait_for(lambda: newer(0))
     recipe.pause(first)
-    epoch, second = poll(lambda: newer(old))
+    epoch, second = wait_for(lambda: newer(old))
     assert second != first
     assert late(old) == 409
     recipe.resume(first)  # and PrimaryOnly finds that the job outlived its lease
     assert recipe.processes[first].wait(DEADLINE) == 1
     recipe.start_nodes("fenced_job.tac", first)
     recipe.kill(second)
-    poll(lambda: newer(epoch))
+    wait_for(lambda: newer(epoch))
 
     recipe.kill("store")
     recipe.start("store", *store)
-    poll(writes)
+    wait_for(writes)
     assert late(epoch) == 409
     found = writes()
     assert found == sorted(found, key=lambda write: write[0])
@@ -232,7 +219,7 @@ def test_one_of_three_workers_of_a_web_server_does_the_job(recipe: Recipe) -> No
         status, body, _ = ask(f"http://127.0.0.1:{port}/primary", "GET")
         return body if status == 200 and json.loads(body)["primary"] == first else None
 
-    assert poll(asked)
+    assert wait_for(asked)
     *_, worker, _ = recipe.lines("numbers.txt")[-1]
     os.kill(int(worker), signal.SIGKILL)
     recipe.worker("numbers.txt", other_than=first)

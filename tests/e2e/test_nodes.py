@@ -12,7 +12,8 @@ import time
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support.processes import DEADLINE, TWIST, TWISTD, Cluster, poll
+from tests.support.processes import TWIST, TWISTD, Cluster, poll
+from tests.support.waiting import DEADLINE, wait_for
 
 BALLOT = re.compile(r"epoch (\d+)\nvoted (\S+)\n")
 
@@ -181,7 +182,7 @@ def test_a_daemon_that_cannot_start_says_so(cluster: Cluster) -> None:
     output = refused(cluster, "a", runner=runner)
     assert "--data-dir" in output
     assert str(node.data) in log.read_text()
-    assert not (node.directory / "a.pid").exists()
+    wait_for(lambda: not (node.directory / "a.pid").exists())
 
 
 def test_a_damaged_ballot_refuses_the_start(cluster: Cluster) -> None:

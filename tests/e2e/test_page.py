@@ -30,10 +30,11 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
 from tests.ops.test_page_model import page
-from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.processes import Cluster, poll
 from tests.support.statuses import child, event
 from tests.support.transports import QUICK
 from tests.support.transports import cluster as nowhere
+from tests.support.waiting import DEADLINE
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 

@@ -19,8 +19,9 @@ from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from tests.ops.test_metrics import ALERTS, described, documented, named, panels, series
-from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.processes import Cluster, poll
 from tests.support.transports import free_ports
+from tests.support.waiting import DEADLINE
 
 PROMETHEUS = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")

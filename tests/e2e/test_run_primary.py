@@ -15,7 +15,8 @@ import attrs
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support.processes import DEADLINE, Cluster, poll
+from tests.support.processes import Cluster, poll
+from tests.support.waiting import DEADLINE
 
 GRACE = 0.2
 TIMINGS = ("--hb-interval=0.02", "--down-after=1.0", f"--stop-grace={GRACE}")

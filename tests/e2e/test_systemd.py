@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.ops.systemd import longest_stop
 from kevy_elect.tap import Options
 from tests.support import ROOT
-from tests.support.processes import DEADLINE, TWISTD, Cluster, Node, poll
+from tests.support.processes import TWISTD, Cluster, Node, poll
+from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
 LIMIT = 0.4
@@ -150,13 +151,6 @@ def start(
             stderr=log,
         )
     return node.process
-
-
-def wait_for(there: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not there():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("manager", ["", "@"], ids=["path", "abstract"], indirect=True)

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from unittest import skipUnless
 
@@ -18,17 +16,10 @@ from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
 from kevy_elect.service.last_will import LastWill
 from kevy_elect.service.wrapper import Will
+from tests.support.waiting import DEADLINE, wait_for
 
 ON_LINUX = sys.platform == "linux"
 WRAPPER = (sys.executable, "-I", "-S", wrapper.__file__)
-DEADLINE = 20.0
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def lives(pid: int) -> bool:
@@ -77,7 +68,7 @@ class WrapperTests(SynchronousTestCase):
     def test_nothing_that_the_command_started_outlives_it(self) -> None:
         # In a session of its own, its parent dead, nothing open: only a subreaper finds it.
         process = self.start("(setsid sleep 600 >&- 2>&- <&- & echo $!) & wait; exec sleep 600")
-        until(lambda: b"sleep" in Path(f"/proc/{self.pid}/cmdline").read_bytes())
+        wait_for(lambda: b"sleep" in Path(f"/proc/{self.pid}/cmdline").read_bytes())
         (node,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[:1]
         self.assertTrue(lives(self.pid))
         os.kill(int(node), signal.SIGKILL)
@@ -86,7 +77,7 @@ class WrapperTests(SynchronousTestCase):
 
     def test_collects_orphans_while_the_command_runs(self) -> None:
         process = self.start("(sleep 0 & echo $!) & wait; exec sleep 600")
-        until(lambda: not Path(f"/proc/{self.pid}").exists())
+        wait_for(lambda: not Path(f"/proc/{self.pid}").exists())
         process.terminate()
         self.assertEqual(process.wait(DEADLINE), -signal.SIGTERM)
 

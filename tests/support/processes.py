@@ -18,8 +18,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from tests.support.transports import free_ports
+from tests.support.waiting import DEADLINE, PERIOD
 
-DEADLINE = 20.0
 TIMINGS = ("--hb-interval=0.05", "--down-after=0.5", "--election-timeout=0.5")
 BACKOFF = ("--election-backoff=0.1", "--election-backoff-jitter=0.3")
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
@@ -133,4 +133,4 @@ async def poll(ask: Callable[[], Awaitable[Any]]) -> Any:
             return answer
         if time.monotonic() > deadline:
             pytest.fail("waited in vain")
-        await deferLater(reactor, 0.02)
+        await deferLater(reactor, PERIOD)
