@@ -107,6 +107,9 @@ class Status:
     down_peers: tuple[str, ...]
     paused_for: float
     """For so long it does not stand for election; 0 if it does."""
+    last_will: bool | None
+    """Whether the others would be told at once if this process died now: if it is primary. None
+    if it runs below no parent that lives and could tell them."""
     settings: Mapping[str, float | bool]
     """The timings in force, and what else all members should have alike."""
     peers: tuple[PeerStatus, ...]

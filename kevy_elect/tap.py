@@ -30,6 +30,8 @@ from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
 from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect.service.last_will import run_below
+from kevy_elect.service.wrapper import VARIABLE
 from kevy_elect.settings import resolve as configuration
 from kevy_elect.settings.links import read_password
 from kevy_elect.settings.resolve import Configuration, MistakesError
@@ -307,5 +309,7 @@ def _primary_command(options: Options, election: ElectionService) -> Iterator[IS
 
 
 def makeService(options: Options) -> Node:
-    """What twistd runs."""
+    """What twistd runs. With --last-will the same program begins anew below its wrapper."""
+    if options["last-will"] and VARIABLE not in os.environ:
+        run_below([sys.executable, *sys.orig_argv[1:]])
     return Node(options)

@@ -281,6 +281,8 @@ def _remarks(status: Status) -> Iterator[str]:
         yield f"child {child.name}: {child.state}{pid}{restarts}"
     if status.witness:
         yield "this node is a witness: it never stands for election"
+    if status.last_will:
+        yield "this node has a last will: if it dies, the others are told at once"
     if status.paused_for:
         yield f"this node does not stand for election for another {status.paused_for:.0f} s"
 

@@ -209,6 +209,11 @@ class Metrics:
             election.paused_for(),
         )
         yield _gauge(
+            "kevy_elect_last_will",
+            "Whether the others would be told at once if this primary's process died.",
+            bool(election.last_will),
+        )
+        yield _gauge(
             "kevy_elect_repl_offset", "How much data this node says it has.", election.repl_offset
         )
 

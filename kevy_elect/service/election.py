@@ -69,7 +69,7 @@ class ElectionService(Service):
     believed. `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
 
     Below the wrapper (`kevy-elect supervise`) this process's death is told to the others at
-    once, if `data_dir` is given and the links are plain; see `last_will_stands`. One service
+    once, if `data_dir` is given and the links are plain; see `last_will`. One service
     of a process takes part: the first to start.
 
     A bug in the elector must not leave a node that looks alive: the service then
@@ -278,10 +278,12 @@ class ElectionService(Service):
         return self._security.ends
 
     @property
-    def last_will_stands(self) -> bool:
-        """Whether the others would be told at once if this process died now: it is the primary,
-        and runs below the wrapper."""
-        return self._last_will is not None and self._last_will.stands
+    def last_will(self) -> bool | None:
+        """Whether the others would be told at once if this process died now: if it is primary.
+        None if it runs below no wrapper that lives."""
+        if self._last_will is None or not self._last_will.is_heard():
+            return None
+        return self._last_will.stands
 
     def children(self) -> list[ChildStatus]:
         """What runs only on the primary, here, and in which state it is."""

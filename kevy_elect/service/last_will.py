@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterable, MutableMapping
+import sys
+from collections.abc import Iterable, MutableMapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from twisted.logger import Logger
 
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
+from kevy_elect.service import wrapper
 from kevy_elect.service.wrapper import VARIABLE, Will
+
+
+def run_below(command: Sequence[str]) -> NoReturn:
+    """Become the wrapper of `command`, which takes this process's place below it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without site: it stays for as long as the node does, and should be small.
+    os.execv(sys.executable, [sys.executable, "-I", "-S", wrapper.__file__, *command])
 
 
 class LastWill:
@@ -25,11 +36,11 @@ class LastWill:
 
     log = Logger()
 
-    def __init__(self, record: int, wrapper: int) -> None:
-        """`record` is the file for the will, `wrapper` a descriptor of the wrapper's process."""
+    def __init__(self, record: int, parent: int) -> None:
+        """`record` is the file for the will, `parent` a descriptor of the wrapper's process."""
         self._record = record
-        self._wrapper = select.poll()
-        self._wrapper.register(wrapper, select.POLLIN)
+        self._parent = select.poll()
+        self._parent.register(parent, select.POLLIN)
         self._widowed = False
         self._left: tuple[object, ...] | None = None
         Will(os.getpid()).write(record)
@@ -38,19 +49,19 @@ class LastWill:
     def take(cls, environment: MutableMapping[str, str]) -> LastWill | None:
         """The one that `environment` names, None without a wrapper. It is removed from there:
         what this process starts must not speak in its name."""
-        record, _, wrapper = environment.pop(VARIABLE, "").partition(" ")
-        if not (record.isdigit() and wrapper.isdigit()):
+        record, _, parent = environment.pop(VARIABLE, "").partition(" ")
+        if not (record.isdigit() and parent.isdigit()):
             return None
         try:
-            for descriptor in (int(record), int(wrapper)):
+            for descriptor in (int(record), int(parent)):
                 os.set_inheritable(descriptor, False)
         except OSError:
             return None  # somebody between us and the wrapper closed them
-        return cls(int(record), int(wrapper))
+        return cls(int(record), int(parent))
 
     def is_heard(self) -> bool:
         """Whether the wrapper still lives."""
-        if not self._widowed and self._wrapper.poll(0):
+        if not self._widowed and self._parent.poll(0):
             self._widowed = True
             self.log.critical(
                 "the process that this node runs below is dead: should this one die too, the "

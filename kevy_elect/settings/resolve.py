@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -184,6 +185,7 @@ class _Reading:
         self._check_primary_settings(timings)
         self._check_admin()
         links = self._links(cluster)
+        self._check_last_will()
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
         self._fill_in(cluster, timings)
@@ -393,6 +395,18 @@ class _Reading:
             except ConfigError as error:
                 self._add("tls-cert", f"--links tls: {error}")
         return None
+
+    def _check_last_will(self) -> None:
+        if not self.values.get("last-will"):
+            return
+        if self.values.get("links", "plain") != "plain":
+            self._add(
+                "last-will",
+                "--last-will: the parent has no keys to prove itself by; leave it out, or give "
+                "--links plain",
+            )
+        if sys.platform != "linux":
+            self._add("last-will", "--last-will needs Linux; leave it out")
 
     def _check_all_have_keys(self, cluster: Cluster) -> None:
         keys = self.values["peer-keys"]

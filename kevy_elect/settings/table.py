@@ -150,6 +150,12 @@ SETTINGS: Final = (
         "On SIGTERM only stop; do not hand the role over first",
     ),
     Setting(
+        "last-will",
+        Kind.FLAG,
+        Group.CLUSTER,
+        "Run below a parent that tells the other members at once when this process has died",
+    ),
+    Setting(
         "no-count-unacknowledged",
         Kind.FLAG,
         Group.CLUSTER,

@@ -53,10 +53,14 @@ def supervised(*command: str) -> list[str]:
 
 
 async def start(cluster: Cluster, *more: str) -> str:
-    """Start three nodes below wrappers, until an election needs no wait after a start (R4.3);
-    the primary."""
+    """Start three nodes below wrappers; the primary once they are settled."""
     for node in cluster.nodes.values():
         node.start(supervised(*node.command(*TIMINGS, *more)))
+    return await settled(cluster)
+
+
+async def settled(cluster: Cluster) -> str:
+    """Wait until an election needs no wait after a start (R4.3); the primary."""
     await cluster.settled()
     began = time.monotonic()
 
@@ -94,6 +98,21 @@ async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
     process = cluster[primary].process
     assert process is not None
     assert process.wait(5) == -signal.SIGKILL
+
+
+@ensureDeferred
+async def test_one_more_option_is_enough(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        node.start(node.command(*TIMINGS, "--last-will"))
+    primary = await settled(cluster)
+
+    async def stands() -> bool:
+        told = await cluster[primary].status()
+        return told is not None and told["last_will"] is True
+
+    await poll(stands)
+    os.kill(node_below(cluster[primary]), signal.SIGKILL)
+    assert await replaced(cluster, primary) < AT_ONCE
 
 
 @ensureDeferred
@@ -187,14 +206,7 @@ async def test_a_daemon_is_supervised_too(cluster: Cluster, tmp_path: Path) -> N
     for name, node in cluster.nodes.items():
         runner = (*TWISTD, f"--pidfile={pids[name]}", f"--logfile={tmp_path}/{name}.daemon")
         node.start(supervised(*node.command(*TIMINGS, runner=runner)))
-    await cluster.settled()
-    began = time.monotonic()
-
-    async def old_enough() -> bool:
-        return time.monotonic() > began + DOWN_AFTER + 0.2
-
-    await poll(old_enough)
-    primary = str((await cluster.settled())["node_id"])
+    primary = await settled(cluster)
     os.kill(int(pids[primary].read_text()), signal.SIGKILL)
     assert await replaced(cluster, primary) < AT_ONCE
     process = cluster[primary].process

@@ -25,6 +25,7 @@ def document(**changes: object) -> dict[str, Any]:
         "peers": [peer()],
         "children": [],
         "events": [event()],
+        "last_will": None,
     } | changes
 
 
