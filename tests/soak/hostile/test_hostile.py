@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
-from tests.soak.hostile.__main__ import run
 from tests.soak.hostile.cases import CASES
+from tests.soak.hostile.cluster import Cluster
+from tests.soak.hostile.measure import measure
 
 CHOSEN: Final = (
     "frames",
@@ -28,11 +29,18 @@ MEMORY: Final = 16 * 1024
 """Kilobytes; a node starts with more than twice that."""
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all of them: what bears an attack bears the next."""
+    with Cluster(tmp_path_factory.mktemp("hostile")) as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("name", CHOSEN)
-def test_the_nodes_bear_it(name: str, tmp_path: Path) -> None:
-    (result,) = run([CASES[name]], tmp_path, quick=True, seed=SEED)
+def test_the_nodes_bear_it(name: str, cluster: Cluster) -> None:
+    result = measure(CASES[name], cluster, quick=True, seed=SEED)
     print(result)
-    for log in sorted(tmp_path.glob("*/*.log")):
-        print(f"== {log.name}\n{log.read_text()[-4000:]}")
+    for node in cluster:
+        print(f"== {node.log.name}\n{node.log.read_text()[-4000:]}")
     assert result.failures == []
     assert result.memory < MEMORY
