@@ -25,6 +25,7 @@ from kevy_elect.testing.checkers import Checker, Violation, default_checkers
 from kevy_elect.testing.legacy import LegacyNode, constant_jitter
 from kevy_elect.testing.network import Connection, Link, Loss, Network, Stream
 from kevy_elect.testing.node import NodeSnapshot, Observer, SimulatedNode
+from kevy_elect.testing.wrapper import Execution, SimulatedWrapper
 from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
 
@@ -66,6 +67,7 @@ class SimulatedCluster:
         raising: bool = True,
         elector: type[Elector] = Elector,
         outbox: type[Outbox] = Outbox,
+        wrapper: type[SimulatedWrapper] = SimulatedWrapper,
     ) -> None:
         """Raises ValueError for `witnesses`, `silent` or `legacy` nodes that are no nodes."""
         names = [f"n{n + 1}" for n in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -112,6 +114,9 @@ class SimulatedCluster:
             retry_after=config.hb_interval / 2,
             give_up_after=config.down_after,
         )
+        self.wrappers = {
+            name: wrapper(node, self.network, self._schedule) for name, node in self.nodes.items()
+        }
         for checker in self.checkers:
             checker.cluster = self
         # Most checkers care for one or two of these; the others are not even called.
@@ -147,8 +152,8 @@ class SimulatedCluster:
         return [n.node_id for n in self.running() if n.machine.role is Role.PRIMARY]
 
     def writers(self) -> list[str]:
-        """The running nodes that would take a write now: never two of ours."""
-        return [node.node_id for node in self.running() if node.can_write()]
+        """The nodes that would take a write now, or what they left behind: never two of ours."""
+        return [node.node_id for node in self.nodes.values() if node.can_write()]
 
     def leader(self) -> str | None:
         """The writable primary that all nodes run and follow, or None: whether all is settled."""
@@ -292,21 +297,42 @@ class SimulatedCluster:
         self._disturbed()
 
     def crash(self, node_id: str, straggle: float | None = None) -> None:
-        """Kill the process. What it had sent is lost, or arrives `straggle` seconds late."""
-        node = self._running(node_id)
+        """Kill the process, all that it started, and its wrapper. What it had sent is lost, or
+        arrives `straggle` seconds late."""
         self._fault(f"crash {node_id}")
+        self._end_process(self._running(node_id), straggle)
+        self._disturbed()
+
+    def die(
+        self,
+        node_id: str,
+        straggle: float | None = None,
+        execution: Execution = Execution(),  # noqa: B008
+    ) -> None:
+        """Kill the process alone. Its wrapper kills what it started, and executes its last will.
+        A node of the existing implementation has none."""
+        node = self._running(node_id)
+        self._fault(f"{node_id} dies below its wrapper")
+        self._end_process(node, straggle)
+        if not node.legacy:
+            self.wrappers[node_id].begin(execution, straggle)
+        self._disturbed()
+
+    def _end_process(self, node: SimulatedNode, straggle: float | None) -> None:
         node.running = node.paused = False
         node.life += 1
         self.network.forget(node, straggle)
-        self._disturbed()
 
     def restart(self, node_id: str) -> None:
-        """Start a crashed node again, with the ballot that it left; harmless if it runs."""
-        node = self.nodes[node_id]
+        """Start a dead node again, with the ballot that it left, as soon as its wrapper has
+        ended; harmless if it runs."""
         self._fault(f"restart {node_id}")
-        if not node.running:
-            self._start(node)
+        self._revive(self.nodes[node_id])
         self._disturbed()
+
+    def _revive(self, node: SimulatedNode) -> None:
+        if not node.running:
+            self.wrappers[node.node_id].when_done(lambda: self._start(node))
 
     def fail_disk(self, node_id: str) -> None:
         """Let every save of this node's ballot fail."""
@@ -391,8 +417,7 @@ class SimulatedCluster:
         for node in self.nodes.values():
             node.disk.broken = False
             self._wake(node)
-            if not node.running:
-                self._start(node)
+            self._revive(node)
         self._disturbed()
 
     def _fault(self, text: str) -> None:
@@ -599,6 +624,7 @@ class SimulatedCluster:
         """After every event of a node: look for violations, tell observers, write the trace."""
         if not node.legacy:
             self._set_timer(node, node.clock())
+            self.wrappers[node.node_id].keep()
         for ran in self._on_ran:
             ran(node)
         if self.tracing or node.observers:

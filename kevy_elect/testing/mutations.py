@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the elector, to show that the checkers find them.
+"""Deliberate mistakes in the elector and in the wrapper, to show that the checkers find them.
 
 Each takes one safeguard away. A mistake that random schedules do not find says
 that the schedules or the checkers are too weak, not that the safeguard is idle.
@@ -7,7 +7,8 @@ that the schedules or the checkers are too weak, not that the safeguard is idle.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -19,6 +20,7 @@ from kevy_elect.events import Cause
 from kevy_elect.messages import U64_MAX, Accept, Offer, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.testing.schedules import Mode, Outcome, draw_schedule, run_schedule
+from kevy_elect.testing.wrapper import Call, SimulatedWrapper
 
 
 @attrs.frozen
@@ -30,14 +32,19 @@ class Mutation:
     within: int
     nodes: int = 3
     mode: Mode = Mode.ACKNOWLEDGED
+    wrapper: type[SimulatedWrapper] = SimulatedWrapper
 
     @property
     def name(self) -> str:
-        return self.elector.__name__.lstrip("_")
+        return self._mistaken.__name__.lstrip("_")
 
     @property
     def mistake(self) -> str:
-        return (self.elector.__doc__ or "").rstrip(".")
+        return (self._mistaken.__doc__ or "").rstrip(".")
+
+    @property
+    def _mistaken(self) -> type:
+        return self.elector if self.wrapper is SimulatedWrapper else self.wrapper
 
 
 @attrs.frozen
@@ -52,7 +59,7 @@ def find(mutation: Mutation, seeds: range | None = None) -> Finding:
     """Run schedules until one shows the mistake."""
     for seed in range(mutation.within) if seeds is None else seeds:
         schedule = draw_schedule(seed, mutation.nodes, mutation.mode)
-        outcome = run_schedule(schedule, elector=mutation.elector)
+        outcome = run_schedule(schedule, elector=mutation.elector, wrapper=mutation.wrapper)
         if outcome.ours:
             return Finding(mutation, outcome)
     return Finding(mutation, None)
@@ -270,6 +277,22 @@ class CountsEverybody(Elector):
         super().__init__(*args, config=attrs.evolve(config, count_unacknowledged=True), **kwargs)
 
 
+class TellsFirst(SimulatedWrapper):
+    """The others are told while what the dead node left behind still writes (a last will)."""
+
+    def _work(self, killing: float, calls: list[Call], straggle: float | None) -> None:
+        told_by = self._tell(0.0, calls)
+        self._later(killing, self._kill)
+        self._later(max(killing, told_by), partial(self._end, straggle))
+
+
+class StartsFirst(SimulatedWrapper):
+    """The next life of a node starts before the others are told of its death (a last will)."""
+
+    def when_done(self, then: Callable[[], object]) -> None:
+        then()
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(VotesAgain, 200),
     Mutation(WithdrawsForAnyone, 200),
@@ -293,5 +316,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(NeverRenews, 50),
     Mutation(RenewsAsCandidate, 50),
     Mutation(CountsEverybody, 50, mode=Mode.UNCOUNTED),
+    Mutation(Elector, 500, wrapper=TellsFirst),
+    Mutation(Elector, 500, wrapper=StartsFirst),
 )
 """In the order of the rules."""

@@ -209,8 +209,10 @@ class Network:
             self._write(connection, message, sent_at)
 
     def reply(self, connection: Connection, ack: Ack) -> None:
-        """Answer on an accepted connection, if its other end still is there."""
-        if connection.link.connection is connection:
+        """Answer on an accepted connection, if its other end still is there; a wrapper that
+        speaks for a dead node does not listen."""
+        link = connection.link
+        if link.connection is connection and link.dialler.running:
             self._carry(connection.back, ack)
 
     def _write(self, connection: Connection, message: Message, sent_at: float) -> None:

@@ -105,6 +105,7 @@ class SimulatedNode(Host):
         self.disk = SimulatedDisk(self, saved)
         self.observers: list[Observer] = []
         self.repl_offset = 0
+        self.orphans: Machine | None = None  # the dead one under whose lease they write
         self.missed_tick = False  # while paused
         self.last_event = 0.0  # virtual time; a legacy node ticks so long after it
         self.next_tick = 0.0  # virtual time
@@ -132,8 +133,12 @@ class SimulatedNode(Host):
         return (clock - self._clock_offset) / self._clock_rate
 
     def can_write(self) -> bool:
-        """Whether a write at this instant would be taken; a paused process may wake up in one."""
-        return self.running and self.machine.can_write(self.clock())
+        """Whether a write at this instant would be taken, by the node or by what it started; a
+        paused process may wake up in one."""
+        now = self.clock()
+        if self.orphans is not None and self.orphans.can_write(now):
+            return True
+        return self.running and self.machine.can_write(now)
 
     def backs(self, leader: SimulatedNode) -> bool:
         """Whether this node follows `leader` in its epoch and would acknowledge that. Nobody

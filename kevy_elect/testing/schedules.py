@@ -17,6 +17,7 @@ from kevy_elect.config import ElectConfig, quorum
 from kevy_elect.elector import Elector
 from kevy_elect.testing.checkers import OneWriter, Violation, Whose, default_checkers
 from kevy_elect.testing.cluster import SimulatedCluster
+from kevy_elect.testing.wrapper import Execution, SimulatedWrapper
 
 COARSE: Final = ElectConfig(
     hb_interval=1.0, down_after=5.0, election_timeout=3.0, pause_after=1.5, lease_margin=2.5
@@ -112,7 +113,8 @@ class _Draw:
     def schedule(self) -> Schedule:
         rng = self.rng
         begins_at = self.at = rng.choice((0.0, rng.uniform(0, 3), rng.uniform(3, 8)))
-        faults = [*self._faults(rng.randint(2, 9)), *self._handovers(begins_at)]
+        faults = [*self._below_wrappers(self._faults(rng.randint(2, 9)))]
+        faults += self._handovers(begins_at)
         faults.sort(key=lambda fault: fault.at)
         return Schedule(
             seed=self.seed,
@@ -166,6 +168,21 @@ class _Draw:
         for _ in range(count):
             yield from rng.choice(kinds)()
             self.at += rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(4, 7)))
+
+    def _below_wrappers(self, faults: Iterator[Fault]) -> Iterator[Fault]:
+        """Of three processes that die, two have a wrapper that survives them."""
+        rng = random.Random(f"{self.seed} {self.mode} wrappers")
+        for fault in faults:
+            if fault.action == "crash" and rng.random() < 2 / 3:
+                execution = Execution(
+                    killing=rng.choice((0.0, rng.uniform(0, 0.5), rng.uniform(0, 6)))
+                    * COARSE.hb_interval,
+                    reached=rng.sample(self.names, rng.randint(0, len(self.names))),
+                    stale=rng.random() < 0.1,
+                )
+                yield Fault(fault.at, "die", (*fault.arguments, execution))
+            else:
+                yield fault
 
     def _handovers(self, since: float) -> Iterator[Fault]:
         """In one of four schedules the operator moves the role, whatever else happens."""
@@ -271,7 +288,11 @@ class _Draw:
 
 
 def run_schedule(
-    schedule: Schedule, *, tracing: bool = False, elector: type[Elector] = Elector
+    schedule: Schedule,
+    *,
+    tracing: bool = False,
+    elector: type[Elector] = Elector,
+    wrapper: type[SimulatedWrapper] = SimulatedWrapper,
 ) -> Outcome:
     """Run it to its end, whatever is violated on the way."""
     writer = OneWriter()
@@ -289,6 +310,7 @@ def run_schedule(
         checkers=checkers,
         raising=False,
         elector=elector,
+        wrapper=wrapper,
     )
     cluster.tracing = tracing
     try:
@@ -310,7 +332,7 @@ def _run(schedule: Schedule, cluster: SimulatedCluster) -> tuple[float | None, l
 
 def _strike(cluster: SimulatedCluster, fault: Fault) -> None:
     """Crashed nodes can neither crash nor pause."""
-    if fault.action in ("crash", "pause") and not cluster.nodes[fault.arguments[0]].running:
+    if fault.action in ("crash", "die", "pause") and not cluster.nodes[fault.arguments[0]].running:
         return
     getattr(cluster, fault.action)(*fault.arguments)
 

@@ -26,6 +26,7 @@ from kevy_elect.testing import (
 from kevy_elect.testing.checkers import Whose
 from kevy_elect.testing.mutations import MUTATIONS, AcknowledgesAnyEpoch, Mutation, find
 from kevy_elect.testing.schedules import COARSE, Mode, draw_schedule, run_schedule
+from kevy_elect.testing.wrapper import Execution
 
 DOWN = ElectConfig().down_after
 HB = ElectConfig().hb_interval
@@ -170,12 +171,10 @@ class AcknowledgingFromAHigherEpoch(SynchronousTestCase):
 class Mistakes(SynchronousTestCase):
     """A mistake in the elector does not go unnoticed."""
 
-    def mutation(self, elector: type[Elector]) -> Mutation:
-        return next(mutation for mutation in MUTATIONS if mutation.elector is elector)
-
-    def assert_found(self, elector: type[Elector], promise: str) -> None:
-        outcome = find(self.mutation(elector)).outcome
-        assert outcome is not None, f"{elector.__name__} was not found"
+    def assert_found(self, mistaken: type, promise: str) -> None:
+        mutation = next(each for each in MUTATIONS if each.name == mistaken.__name__)
+        outcome = find(mutation).outcome
+        assert outcome is not None, f"{mutation.name} was not found"
         self.assertEqual(outcome.violations[0].promise, promise)
 
     def test_a_vote_that_is_not_saved(self) -> None:
@@ -210,6 +209,12 @@ class Mistakes(SynchronousTestCase):
 
     def test_members_that_count_although_they_should_not(self) -> None:
         self.assert_found(mutations.CountsEverybody, "one writer")
+
+    def test_a_last_will_that_is_told_while_somebody_writes(self) -> None:
+        self.assert_found(mutations.TellsFirst, "one writer")
+
+    def test_a_next_life_that_does_not_wait_for_the_last_will(self) -> None:
+        self.assert_found(mutations.StartsFirst, "one writer")
 
     def test_every_mistake_says_what_it_is(self) -> None:
         for mutation in MUTATIONS:
@@ -313,6 +318,32 @@ class Scenarios(SynchronousTestCase):
         cluster.restart("n1")
         self.assertEqual(cluster.settle(), "n2")
         self.assertEqual(cluster.snapshot("n1").epoch, 3)
+
+    def test_a_primary_with_a_last_will_is_replaced_at_once(self) -> None:
+        cluster = self.settled()
+        cluster.advance(2 * DOWN)
+        cluster.die("n1")
+        self.assertLess(cluster.advance_until(lambda: cluster.writers() == ["n2"]), HB)
+
+    def test_nobody_is_told_before_all_that_it_started_is_dead(self) -> None:
+        cluster = self.settled()
+        cluster.advance(2 * DOWN)
+        cluster.die("n1", execution=Execution(killing=3.0))
+        cluster.restart("n1")
+        cluster.advance(2.9)
+        self.assertEqual(cluster.writers(), ["n1"])  # its orphans, under its lease
+        self.assertEqual([node.node_id for node in cluster.running()], ["n2", "n3"])
+        cluster.advance(0.1 + 2 * HB)
+        self.assertEqual(cluster.writers(), ["n2"])
+        self.assertEqual(len(cluster.running()), 3)
+
+    def test_a_last_will_that_reaches_one_of_two_changes_nothing_for_the_other(self) -> None:
+        cluster = self.settled()
+        cluster.advance(2 * DOWN)
+        cluster.die("n1", execution=Execution(reached=["n2"]))
+        cluster.advance(HB)
+        took = HB + cluster.advance_until(cluster.writers)
+        self.assertTrue(DOWN - 2 * HB < took < DOWN + 2 * HB, took)
 
     def test_the_ballot_survives_a_crash(self) -> None:
         cluster = self.settled()
