@@ -148,6 +148,7 @@ class Elector:
         self._last_heartbeat: Heartbeat | None = None
         self._silent_until = NEVER  # R2: to peers that cannot hear a resignation
         self._next_announce = NEVER
+        self._has_changed = False  # in the last tick, so that a rule may decide otherwise
 
     # What the host program asks
 
@@ -311,11 +312,10 @@ class Elector:
             self._consider_running(now)
         self._send_heartbeats(now)
         out = self._end(now)
+        self._has_changed = self.events.count != noted
         self._due = self._next_due(now)
         early = self._next_heartbeat - self.config.hb_interval / EARLY
-        # What this tick changed may already be due to be acted upon.
-        changed = self.events.count != noted
-        if self._had_quorum and now >= self._hold_until and not changed:
+        if self._had_quorum and now >= self._hold_until and not self._has_changed:
             self._quiet_until = min(self._due, early)
         return out
 
@@ -325,6 +325,8 @@ class Elector:
         return self._due if self._is_quiet(now) else self._next_due(now)
 
     def _next_due(self, now: float) -> float:
+        if self._has_changed:  # to something that may be due to be acted upon at once
+            return math.nextafter(now, math.inf)
         due = min((at for at in self._times() if at > now), default=math.inf)
         return min(due, now + self.config.hb_interval)
 

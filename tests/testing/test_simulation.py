@@ -149,7 +149,7 @@ class AcknowledgingFromAHigherEpoch(SynchronousTestCase):
     def broken(self, elector: type[Elector]) -> int:
         """In how many of some runs two could write."""
         found = 0
-        for seed in range(40):
+        for seed in range(100):
             cluster = SimulatedCluster(5, COARSE, seed=seed, raising=False, elector=elector)
             cluster.tracing = False
             leader = cluster.settle()
