@@ -46,7 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!kevy_elect\.).*"),
     ("py:class", r"kevy_elect\.(\w+\.)+T"),
-    ("py:class", r"kevy_elect\.testing\.cluster\.SimulatedNode"),
+    ("py:class", r"kevy_elect\.testing\.(cluster\.SimulatedNode|wrapper\.SimulatedWrapper)"),
 ]
 
 man_pages = [

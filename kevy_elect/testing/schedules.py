@@ -30,8 +30,9 @@ SETTLES_WITHIN: Final = 60.0
 """Virtual seconds after the last fault until everybody must follow one primary."""
 STAYS_FOR: Final = 4.0
 """Virtual seconds for which that one must then stay."""
-GATHERS_WITHIN: Final = 3 * COARSE.down_after
-"""Virtual seconds after the last fault until all must be in its epoch, if it is one of ours."""
+GATHERS_WITHIN: Final = 2
+"""How many down_after after the last fault, beside what a primary waits before it renews, all
+must be in its epoch, if it is one of ours."""
 
 
 class Mode(enum.StrEnum):
@@ -357,7 +358,8 @@ def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]
     """Whether some are still in another epoch than the primary. Those of the existing
     implementation, which may not vote for it, keep it waiting for as long as they like."""
     mixed = any(node.legacy for node in cluster.nodes.values())
-    until = healed_at + (SETTLES_WITHIN if mixed else GATHERS_WITHIN)
+    waits = GATHERS_WITHIN + _longest_wait(cluster)
+    until = healed_at + (SETTLES_WITHIN if mixed else waits * COARSE.down_after)
     while not _all_together(cluster):
         if cluster.now >= until:
             epochs = {name: node.machine.epoch for name, node in cluster.nodes.items()}
@@ -366,6 +368,13 @@ def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]
             return [Violation(cluster.now, "nobody is left behind", text, by)]
         cluster.advance(COARSE.hb_interval / 4)
     return []
+
+
+def _longest_wait(cluster: SimulatedCluster) -> int:
+    """For how many down_after a primary may now wait before it renews: 1, but more where
+    renewals have failed, as with a broken disk (R8)."""
+    ours = [node for node in cluster.nodes.values() if not node.legacy]
+    return max(view.wait for node in ours for view in node.elector.peers)
 
 
 def _all_together(cluster: SimulatedCluster) -> bool:
