@@ -59,6 +59,7 @@ today = " "  # no date in a manual page, or it would be another one each day
 ABOVE = {
     "README.md": "docs/index.md",
     "CHANGELOG.md": "docs/versions.md",
+    "CONTRIBUTING.md": "docs/contributing.md",
     "SECURITY.md": "docs/security.md",
 }
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)[^)#\s]+")

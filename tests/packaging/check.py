@@ -1,6 +1,6 @@
 """Checks that the package can be built and installed: wheel, sdist and editable.
 
-Run as `python tests/packaging/check.py`, with `build` installed. It works on a copy
+Run as `python tests/packaging/check.py`, with `build` and `twine` installed. It works on a copy
 of the tree and in fresh virtual environments, all below one temporary directory.
 A program and not a test: it needs minutes and a package index.
 """
@@ -21,8 +21,11 @@ PLUGIN = "twisted/plugins/kevy_elect_plugin.py"
 MANUAL = {"share/man/man1/kevy-elect.1", "share/man/man8/twistd-kevy-elect.8"}
 IN_SDIST = {
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
+    "docs/images/architecture.svg",
     "docs/protocol.md",
     "pyproject.toml",
     "setup.cfg",
@@ -50,6 +53,7 @@ def main() -> None:
         run(sys.executable, "-m", "build", "--sdist", "--wheel", "-o", dist, tree, cwd=elsewhere)
         (wheel,) = dist.glob("*.whl")
         (sdist,) = dist.glob("*.tar.gz")
+        run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=elsewhere)
         check_wheel(wheel, tree)
         check_sdist(sdist, tree)
         version = wheel.name.split("-")[1]
