@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import Final
 
 import attrs
 
 from kevy_elect.ballot import NOBODY
 from kevy_elect.errors import ConfigError
-from kevy_elect.messages import is_node_id, is_printable
+from kevy_elect.messages import is_node_id
 
 _RESERVED: Final = frozenset("*@,:")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+"""What a host that is no IPv6 address consists of."""
+_CLIENT_ADDRESS: Final = re.compile(
+    rf"(?:{_NAME.pattern}|\[(?P<ip>[A-Za-z0-9:.%_-]+)\]):(?P<port>[0-9]{{1,5}})"
+)
 
 
 @attrs.frozen
@@ -274,6 +280,15 @@ def parse_host(text: str) -> str:
     return text.partition(":")[0]
 
 
+def is_client_address(text: str) -> bool:
+    """Whether `text` is a `host:port` that clients may be told: a name, or an IPv6 address in
+    brackets, with nothing that a shell or a page could take for something else."""
+    found = _CLIENT_ADDRESS.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= 65535:
+        return False
+    return found["ip"] is None or isinstance(_ip(found["ip"]), ipaddress.IPv6Address)
+
+
 def is_address(host: str) -> bool:
     """Whether `host` is an IP address, and no name."""
     return _ip(host) is not None
@@ -314,7 +329,7 @@ def _split_host(address: str, whole: str) -> tuple[str, list[str]]:
     host, *ports = address.split(":")
     if len(ports) > 2:
         raise ConfigError(f"{whole!r}: write an IPv6 address in brackets, as in [::1]:7101")
-    if not host or not is_printable(host) or not _is_name(host):
+    if host != "*" and not (_NAME.fullmatch(host) and _is_name(host)):
         raise ConfigError(f"{whole!r} has no valid host before its port")
     return host, ports
 

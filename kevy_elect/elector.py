@@ -24,7 +24,7 @@ from typing import Final
 import attrs
 
 from kevy_elect.ballot import Ballot
-from kevy_elect.config import ElectConfig
+from kevy_elect.config import ElectConfig, is_client_address
 from kevy_elect.errors import BallotError, ConfigError, FrameError, HandoverError
 from kevy_elect.events import Cause, Event, EventKind, EventLog
 from kevy_elect.messages import (
@@ -551,10 +551,21 @@ class Elector:
             self._learn_address(addr, now)
 
     def _learn_address(self, addr: str | None, now: float) -> None:
-        if addr is not None and addr != self._primary_addr:
+        """Take over where its primary says that clients reach it."""
+        if addr is None or addr == self._primary_addr:
+            return
+        if is_client_address(addr):
             self._primary_addr = addr
             text = f"primary {self._primary} is at {addr}"
             self._note(now, EventKind.PRIMARY, text, Cause.ADDRESS, member=self._primary)
+        else:
+            self._primary_addr = None
+            if self._is_news(f"address of {self._primary}", self._primary_epoch):
+                text = (
+                    f"primary {self._primary} announces {addr!r}, which is no host:port: clients "
+                    "are told of no address. Correct its --advertise"
+                )
+                self._note(now, EventKind.PRIMARY, text, Cause.NO_ADDRESS, member=self._primary)
 
     def _contend(self, sender: str, addr: str | None, now: float) -> None:
         """Two primaries of one epoch cannot be; if they are, only the better one stays (R7)."""

@@ -79,6 +79,8 @@ class Cause(StrEnum):
     FOLLOWED_OLDER = "followed-older"
     """Of an epoch below this node's."""
     ADDRESS = "address"
+    NO_ADDRESS = "no-address"
+    """It announces none that clients could be told."""
 
     # What can be had and lost, begun and ended.
     GAINED = "gained"

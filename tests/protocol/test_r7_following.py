@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kevy_elect.events import Cause
 from kevy_elect.messages import Role
 from tests.support.nodes import (
     CONFIG,
@@ -158,6 +159,18 @@ class R7Following(SynchronousTestCase):
         self.assert_follows(node, "a", 3, "moved:2")
         node.hear(announce("c", 2, "moved:3"))
         self.assert_follows(node, "a", 3, "moved:2")
+
+    def test_what_is_no_address_is_noted_once_and_shown_to_nobody(self) -> None:
+        node = follower(of="a", epoch=3)
+        for wrong in ("$(reboot):1", "moved", "moved:0", "moved:65536", "a b:1", "[::1%;x]:1"):
+            node.hear(announce("a", 3, wrong))
+            self.assert_follows(node, "a", 3, None)
+        noted = [e for e in node.events("primary") if e.cause is Cause.NO_ADDRESS]
+        self.assertEqual(len(noted), 1)
+        self.assertIn("'$(reboot):1'", noted[0].text)
+        for right in ("moved:1", "10.0.0.1:65535", "[fe80::1%eth0]:6379"):
+            node.hear(announce("a", 3, right))
+            self.assert_follows(node, "a", 3, right)
 
     def test_an_older_primary_is_better_than_none_after_a_step(self) -> None:
         node = orphan(epoch=3)
