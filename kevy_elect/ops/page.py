@@ -21,7 +21,16 @@ from zope.interface import implementer
 
 from kevy_elect.events import Event
 from kevy_elect.ops.own_status import own_status
-from kevy_elect.ops.page_model import Happening, Known, happenings, headline, history, told
+from kevy_elect.ops.page_model import (
+    Happening,
+    Headline,
+    Known,
+    happenings,
+    headline,
+    history,
+    lanes,
+    told,
+)
 from kevy_elect.ops.page_poll import Others
 from kevy_elect.service.election import ElectionService
 
@@ -65,7 +74,7 @@ class Watch:
         self._streams: list[Stream] = []
         self._loop: LoopingCall | None = None
         self._soon: Any = None
-        self._headline: tuple[str, str] | None = None
+        self._headline: Headline | None = None
         self._happened: list[list[Happening]] = []
         self._newest: Event | None = None
 
@@ -162,6 +171,10 @@ class Watch:
         me = self._me
         me.say(own_status(self._service, events=False), now, now)
         self._note_events(now)
+        assert me.status is not None
+        peers = {peer.node_id: peer for peer in me.status.peers}
+        for other in self._others:
+            other.see(peers.get(other.node_id), now)
         found = headline(me, list(self._others), now)
         if found != self._headline:
             self._headline = found
@@ -199,10 +212,11 @@ class Watch:
             }
         if key == _HEADLINE:
             assert self._headline is not None
-            level, text = self._headline
-            return {"level": level, "text": text}
+            return self._headline.told(now)
         if key == _HISTORY:
-            return history((event for known in self._everyone() for event in known.events), now)
+            everyone = self._everyone()
+            found = history((event for known in everyone for event in known.events), now)
+            return found | {"lanes": lanes(everyone, now)}
         return told(self._me if key == self._me.node_id else self._others[key], now)
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from kevy_elect.events import Cause, EventKind
 from kevy_elect.messages import Role
-from kevy_elect.status import EventStatus, Status, read
+from kevy_elect.status import EventStatus, PeerStatus, Status, read
 
 LONGEST: Final = 300
 """Characters of any text that is shown."""
@@ -80,6 +80,20 @@ class Known:
     events: list[Happening] = attrs.field(factory=list)
     writes_since: float | None = None
     """Since when each of its answers has said that it may write, in one epoch."""
+    lost_at: float | None = None
+    """Since when this node has had no connection with it; None while it has one."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it did not answer when it was asked last."""
+        return self.url is not None and self.error is not None
+
+    def see(self, peer: PeerStatus | None, now: float) -> None:
+        """Take in how this node's own links with it are at `now`."""
+        if peer is None or _is_linked(peer):
+            self.lost_at = None
+        elif self.lost_at is None:
+            self.lost_at = now
 
     def take(self, document: bytes, asked: float, now: float) -> None:
         """Take in the status that answered at `now` a question of `asked`.
@@ -150,26 +164,107 @@ def _for_browser(value: Any) -> Any:
 # Who may write
 
 
-def headline(me: Known, others: Sequence[Known], now: float) -> tuple[Level, str]:
-    """The state of the cluster in a sentence or two, as `me` and who answered tell it.
+@attrs.frozen
+class Headline:
+    """The state of the cluster in words. Times are seconds of this node's clock.
 
-    Holds no time that passes, so that it changes, and is read out, only with the state.
+    The texts hold no time that passes, so that they change, and are read out, only with
+    the state.
     """
+
+    level: Level
+    text: str
+    advice: str = "Nothing needs to be done."
+    since: float | None = attrs.field(default=None, eq=lambda at: None if at is None else round(at))
+    """Since when that is so, None if nobody told."""
+    lease_end: float | None = None
+    """When the lease ends with which the text breaks off, None if it ends with a full stop."""
+
+    def told(self, now: float) -> dict[str, Any]:
+        """For the page, ready for JSON."""
+        return {
+            "level": self.level,
+            "text": self.text,
+            "advice": self.advice,
+            "since_ago": None if self.since is None else now - self.since,
+            "lease_ends_in": None if self.lease_end is None else self.lease_end - now,
+        }
+
+
+def headline(me: Known, others: Sequence[Known], now: float) -> Headline:
+    """What is so, as `me` and who answered tell it, since when, and what to do."""
     mine = me.status
     if mine is None or mine.epoch == 0:
-        return "alarm", f"The election of {me.node_id} does not run."
+        start = f"Read the log of {me.node_id}, repair what it names, and start it again."
+        return Headline("alarm", f"The election of {me.node_id} does not run.", start)
     everyone = [me, *others]
     writers = [known for known in everyone if known.writes(now)]
     for one in writers:
         for other in writers:
             if one is not other and _wrote_together(one, other):
-                return "alarm", _rivalry(*sorted((one, other), key=lambda known: known.node_id))
-    silent = [known.node_id for known in others if known.url and known.error]
-    missing = f" {_list(silent)} cannot be reached." if silent else ""
+                return _rivalry(*sorted((one, other), key=lambda known: known.node_id))
+    primary = next((known for known in others if known.node_id == _named(me, writers)), None)
+    if primary is not None and primary.lost_at is not None:
+        return _lost(primary, me, everyone, now)
+    missing = _missing(others)
     if writers:
         writer = max(writers, key=lambda known: known.status.epoch if known.status else 0)
         return _with_writer(writer, everyone, missing)
     return _without_writer(me, everyone, missing)
+
+
+def _named(me: Known, writers: Sequence[Known]) -> str | None:
+    """The primary: who may write in the highest epoch, or else whom this node follows."""
+    assert me.status is not None
+    if writers:
+        return max(writers, key=lambda known: known.status.epoch if known.status else 0).node_id
+    return me.status.current_primary
+
+
+def _lost(primary: Known, me: Known, everyone: Sequence[Known], now: float) -> Headline:
+    """The primary cannot be reached from here; whether others reach it decides what that means."""
+    name, lost_at = primary.node_id, primary.lost_at
+    assert lost_at is not None
+    hearers = [
+        known.node_id
+        for known in everyone
+        if known is not me
+        and known.node_id in _answering(everyone)
+        and known.at is not None
+        and known.at >= lost_at
+        and (status := known.status) is not None
+        and any(peer.node_id == name and _is_linked(peer) for peer in status.peers)
+    ]
+    if hearers:
+        return Headline(
+            "warning",
+            f"{name}, the primary, cannot be reached from {me.node_id}; {_list(hearers)} "
+            f"{'reaches' if len(hearers) == 1 else 'reach'} it.",
+            f"Check the network and the firewall between {me.node_id} and {name}.",
+            lost_at,
+        )
+    check = f"Wait: the others elect another primary. Then check the host and the log of {name}."
+    if primary.writes(now) and primary.status is not None and primary.at is not None:
+        left = primary.status.lease_expires_in
+        end = None if left is None else primary.at + left
+        text = f"{name}, the primary, cannot be reached; its lease ends in"
+        return Headline("warning", text, check, lost_at, end)
+    over = "its lease, as it was told last, is over"
+    if primary.status is None:
+        over = "when its lease ends is not known here"
+    return Headline("alarm", f"{name}, the primary, cannot be reached; {over}.", check, lost_at)
+
+
+def _missing(others: Sequence[Known]) -> str:
+    lost = [known.node_id for known in others if known.lost_at is not None]
+    mute = [known.node_id for known in others if known.is_silent and known.lost_at is None]
+    text = f" {_list(lost)} cannot be reached." if lost else ""
+    return text + (f" The page of {_list(mute)} cannot be reached." if mute else "")
+
+
+def _is_linked(peer: PeerStatus) -> bool:
+    """Whether anything of the peer is heard, and a connection is there on which it could be."""
+    return peer.alive and (peer.link == "connected" or peer.incoming_age is not None)
 
 
 def _wrote_together(one: Known, other: Known) -> bool:
@@ -183,19 +278,23 @@ def _wrote_after(one: Known, other: Known) -> bool:
     return one.at is not None and since is not None and since < one.at
 
 
-def _rivalry(one: Known, other: Known) -> str:
+def _rivalry(one: Known, other: Known) -> Headline:
     assert one.status is not None
     assert other.status is not None
-    return (
+    return Headline(
+        "alarm",
         f"{one.node_id} (epoch {one.status.epoch}) and {other.node_id} "
-        f"(epoch {other.status.epoch}) both say that they may write. Compare what both wrote."
+        f"(epoch {other.status.epoch}) both say that they may write.",
+        f"Stop {one.node_id if one.status.epoch < other.status.epoch else other.node_id}. "
+        "Compare what both wrote.",
     )
 
 
-def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> tuple[Level, str]:
+def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> Headline:
     assert writer.status is not None
     text = f"{writer.node_id} is primary of epoch {writer.status.epoch} and holds its lease."
     answering = _answering(everyone)
+    advice = []
     astray = [
         known.node_id
         for known in everyone
@@ -205,13 +304,35 @@ def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> tupl
     ]
     if astray:
         text += f" {_list(astray)} {_do(astray)} not follow it."
-    deaf = [
-        f" {node_id} does not hear {_list(unheard)}."
-        for node_id, status in answering.items()
-        if (unheard := [other for other in status.down_peers if other in answering])
+        advice.append(f"If that lasts, compare the settings and the log of {_list(astray)}.")
+    for node_id, status in answering.items():
+        if unheard := [other for other in status.down_peers if other in answering]:
+            text += f" {node_id} does not hear {_list(unheard)}."
+            advice.append(f"Check the network and the firewall from {_list(unheard)} to {node_id}.")
+    if missing:
+        text += missing
+        silent = [each.node_id for each in everyone if each.is_silent or each.lost_at is not None]
+        advice.append(f"Check the host and the log of {_list(silent)}.")
+    since = _elected_at(writer, everyone)
+    if not advice:
+        return Headline("ok", text, since=since)
+    return Headline("warning", text, " ".join(advice), since)
+
+
+def _elected_at(writer: Known, everyone: Sequence[Known]) -> float | None:
+    """When the primary was elected in its epoch: by its own word, or by that of a follower."""
+    assert writer.status is not None
+    epoch = str(writer.status.epoch)
+    own = [e.at for e in writer.events if e.epoch == epoch and (e.kind, e.cause) in _WON]
+    if own:
+        return own[-1]
+    told = (event for known in everyone for event in known.events)
+    heard = [
+        event.at
+        for event in told
+        if event.epoch == epoch and event.cause == Cause.FOLLOWED and event.member == writer.node_id
     ]
-    text += "".join(deaf) + missing
-    return ("warning" if astray or deaf or missing else "ok"), text
+    return min(heard, default=None)
 
 
 def _is_older(known: Known, writer: Known) -> bool:
@@ -229,30 +350,68 @@ def _answering(everyone: Sequence[Known]) -> dict[str, Status]:
     }
 
 
-def _without_writer(me: Known, everyone: Sequence[Known], missing: str) -> tuple[Level, str]:
+def _without_writer(me: Known, everyone: Sequence[Known], missing: str) -> Headline:
     answering = _answering(everyone)
+    wait = "Wait a few seconds. If that lasts, read the log of {}."
     for node_id, status in answering.items():
         if status.role is Role.PRIMARY:
             what = f"{node_id} is primary of epoch {status.epoch}"
+            advice = wait.format(node_id)
             if status.can_write:  # its word has outlasted its lease
                 unsure = f"whether {node_id} still holds its lease is not known here"
-                return "warning", f"{what}; {unsure}.{missing}"
+                return Headline("warning", f"{what}; {unsure}.{missing}", advice)
             if status.has_quorum:
-                return "warning", f"{what} but writes nothing: it is giving up its role.{missing}"
-            return "alarm", f"{what} without its lease: nobody may write.{missing}"
+                text = f"{what} but writes nothing: it is giving up its role.{missing}"
+                return Headline("warning", text, advice)
+            return Headline(
+                "alarm",
+                f"{what} without its lease: nobody may write.{missing}",
+                _find_quorum(status),
+            )
     assert me.status is not None
     follows = me.status.current_primary
     if follows not in (None, *answering, *me.status.down_peers):
-        return (
+        return Headline(
             "warning" if missing else "ok",
             f"{me.node_id} follows {follows}; whether {follows} holds its lease is not known "
             f"here.{missing}",
+            f"Open the page of {follows}, or give this node its address with --http-peers.",
         )
     running = [node_id for node_id, status in answering.items() if status.role is Role.CANDIDATE]
     if running:
-        return "alarm", f"Nobody is primary; {_list(running)} {_do(running)} run for it.{missing}"
+        return Headline(
+            "alarm",
+            f"Nobody is primary: nobody may write. {_list(running)} "
+            f"{'asks' if len(running) == 1 else 'ask'} for votes.{missing}",
+            wait.format(_list(running)),
+            _lost_at(everyone),
+        )
     blind = "" if me.status.has_quorum else f" {me.node_id} sees no quorum."
-    return "alarm", f"Nobody is primary: nobody may write.{blind}{missing}"
+    advice = _find_quorum(me.status) if blind else wait.format(_list(list(answering)))
+    text = f"Nobody is primary: nobody may write.{blind}{missing}"
+    return Headline("alarm", text, advice, _lost_at(everyone))
+
+
+def _find_quorum(status: Status) -> str:
+    quorum = len(status.members) // 2 + 1
+    down = f": {_list(status.down_peers)} cannot be heard" if status.down_peers else ""
+    return (
+        f"Start the nodes that are down, or repair the network between them: {quorum} of "
+        f"{len(status.members)} must hear each other{down}."
+    )
+
+
+def _lost_at(everyone: Sequence[Known]) -> float | None:
+    """When the last primary was lost, as far as anyone noted it."""
+    ends = (Cause.LOST, Cause.HANDED_OVER, Cause.RESIGNED, Cause.LEASELESS)
+    kinds = (EventKind.PRIMARY, EventKind.ROLE, EventKind.QUORUM)
+    lost = [
+        event.at
+        for known in everyone
+        for event in known.events
+        if event.kind in kinds and event.cause in ends
+    ]
+    return max(lost, default=None)
 
 
 def _list(names: Sequence[str]) -> str:
@@ -358,4 +517,57 @@ def history(events: Iterable[Happening], now: float) -> dict[str, Any]:
             }
             for epoch in epochs(events)
         ]
+    }
+
+
+# The timeline
+
+
+@attrs.define
+class Span:
+    """A role that a node had from one time to another; `until` is None while it lasts."""
+
+    role: str
+    epoch: str
+    since: float
+    until: float | None = None
+
+
+def lane(events: Sequence[Happening]) -> list[Span]:
+    """The roles of one node, the oldest first, as its own events, in order, tell them."""
+    spans: list[Span] = []
+    for event in events:
+        role, epoch = _role_after(event, spans[-1] if spans else None)
+        if spans and (spans[-1].role, spans[-1].epoch) == (role, epoch):
+            continue
+        if spans:
+            spans[-1].until = event.at
+        spans.append(Span(role, epoch, event.at))
+    return spans
+
+
+def _role_after(event: Happening, before: Span | None) -> tuple[str, str]:
+    """Role and epoch; a replica's epoch, which follows the primary's, is left out."""
+    if (event.kind, event.cause) in _WON:
+        return Role.PRIMARY, event.epoch
+    if event.kind == EventKind.CANDIDACY and event.cause != Cause.EPOCHS_USED_UP:
+        return Role.CANDIDATE, event.epoch
+    if event.kind == EventKind.ROLE or before is None:
+        return Role.REPLICA, ""
+    return before.role, before.epoch
+
+
+def lanes(everyone: Iterable[Known], now: float) -> dict[str, Any]:
+    """The lane of each node, ready for JSON."""
+    return {
+        known.node_id: [
+            {
+                "role": span.role,
+                "epoch": span.epoch or None,
+                "since_ago": now - span.since,
+                "until_ago": None if span.until is None else now - span.until,
+            }
+            for span in lane(known.events)
+        ]
+        for known in everyone
     }

@@ -127,9 +127,11 @@ class StreamTests(WatchTestCase):
         self.service.message_received("b", Announce(7, "b", "192.0.2.2:1"))
         self.reactor.advance(0)
         self.assertEqual(watcher.last("node", "a")["status"]["current_primary"], "b")
-        self.assertIn("a follows b", watcher.last("headline")["text"])
+        self.assertIn("b, the primary,", watcher.last("headline")["text"])
         newest = watcher.last("history")["epochs"][0]
         self.assertEqual((newest["epoch"], newest["primary"]), ("7", "b"))
+        (span,) = watcher.last("history")["lanes"]["a"]
+        self.assertEqual((span["role"], span["until_ago"]), ("replica", None))
 
     def test_what_does_not_change_is_not_told_again(self) -> None:
         self.service.message_received("b", Announce(7, "b", "192.0.2.2:1"))

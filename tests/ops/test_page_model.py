@@ -18,9 +18,10 @@ from kevy_elect.ops.page_model import (
     epochs,
     headline,
     history,
+    lane,
     shown,
 )
-from kevy_elect.status import from_object
+from kevy_elect.status import PeerStatus, from_object
 from tests.support import statuses
 from tests.support.statuses import event, replica
 from tests.support.transports import QUICK, heartbeat, rng
@@ -33,6 +34,13 @@ def page(node_id: str = "b", primary: str | None = "c", **more: Any) -> dict[str
 
 def writer(node_id: str, **more: Any) -> dict[str, Any]:
     return page(node_id, node_id, role="primary", can_write=True, lease_expires_in=0.4) | more
+
+
+def known(found: dict[str, Any]) -> Known:
+    """A node that said this at 10.0."""
+    made = Known(found["node_id"], "http://192.0.2.1")
+    made.say(from_object(found), 10.0, 10.0)
+    return made
 
 
 class StatusOfAnotherTests(SynchronousTestCase):
@@ -90,13 +98,12 @@ class HeadlineTests(SynchronousTestCase):
 
     def say(self, mine: dict[str, Any], *others: dict[str, Any], now: float = 10.1) -> str:
         me, *rest = (self.known(found) for found in (mine, *others))
-        self.level, text = headline(me, rest, now)
-        return text
+        found = headline(me, rest, now)
+        self.level = found.level
+        return found.text
 
     def known(self, found: dict[str, Any]) -> Known:
-        known = Known(found["node_id"], "http://192.0.2.1")
-        known.say(from_object(found), 10.0, 10.0)
-        return known
+        return known(found)
 
     def test_all_is_well(self) -> None:
         text = self.say(page("a"), page("b"), writer("c"))
@@ -117,9 +124,10 @@ class HeadlineTests(SynchronousTestCase):
         for known in (me, b):
             known.say(from_object(page(known.node_id, primary="x")), 10.0, 10.0)
         leader.say(from_object(writer("c")), 10.1, 10.1)
-        self.assertEqual(headline(me, [b, leader], 10.2)[0], "ok")
+        self.assertEqual(headline(me, [b, leader], 10.2).level, "ok")
         b.say(from_object(page("b", primary="x")), 10.15, 10.2)
-        level, text = headline(me, [b, leader], 10.2)
+        found = headline(me, [b, leader], 10.2)
+        level, text = found.level, found.text
         self.assertEqual(level, "warning")
         self.assertIn("b does not follow it.", text)
         self.assertNotIn("a does", text)
@@ -132,12 +140,14 @@ class HeadlineTests(SynchronousTestCase):
     def test_who_cannot_be_reached_is_named(self) -> None:
         me, lost, leader = (self.known(one) for one in (page("a"), page("b"), writer("c")))
         lost.error = "connection refused"
-        level, text = headline(me, [lost, leader], 10.1)
+        found = headline(me, [lost, leader], 10.1)
+        level, text = found.level, found.text
         self.assertEqual(level, "warning")
         self.assertIn("b cannot be reached.", text)
 
     def test_without_the_others_word_the_lease_is_not_known(self) -> None:
-        level, text = headline(self.known(page("a")), [Known("b"), Known("c")], 10.1)
+        found = headline(self.known(page("a")), [Known("b"), Known("c")], 10.1)
+        level, text = found.level, found.text
         self.assertEqual(level, "ok")
         self.assertEqual(text, "a follows c; whether c holds its lease is not known here.")
 
@@ -164,7 +174,7 @@ class HeadlineTests(SynchronousTestCase):
     def test_a_candidacy_is_told(self) -> None:
         candidate = page("b", role="candidate", primary=None)
         self.assertIn(
-            "Nobody is primary; b does run for it.",
+            "Nobody is primary: nobody may write. b asks for votes.",
             self.say(page("a", primary=None), candidate),
         )
 
@@ -176,7 +186,8 @@ class HeadlineTests(SynchronousTestCase):
         for now in (11.0, 12.0):
             one.say(from_object(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
             other.say(from_object(writer("c", lease_expires_in=5.0)), now + 0.5, now + 0.5)
-        level, text = headline(me, [one, other], 12.6)
+        found = headline(me, [one, other], 12.6)
+        level, text = found.level, found.text
         self.assertEqual(level, "alarm")
         self.assertIn("b (epoch 2) and c (epoch 3) both say that they may write", text)
 
@@ -186,8 +197,106 @@ class HeadlineTests(SynchronousTestCase):
         for now in (11.0, 12.0):
             former.say(from_object(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
         target.say(from_object(writer("c", lease_expires_in=5.0)), 12.5, 12.5)
-        level, text = headline(me, [former, target], 12.6)
+        found = headline(me, [former, target], 12.6)
+        level, text = found.level, found.text
         self.assertEqual((level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
+
+
+class LostPrimaryTests(SynchronousTestCase):
+    """The truth at every instant after the primary b was killed at 10.1, seen from a."""
+
+    def setUp(self) -> None:
+        self.me, self.b, self.c = (Known(each, "http://192.0.2.1") for each in "abc")
+        self.me.say(from_object(page("a", "b")), 10.1, 10.1)
+        self.b.say(from_object(writer("b", lease_expires_in=1.8)), 10.0, 10.0)
+        self.c.say(from_object(page("c", "b", peers=[statuses.peer()])), 10.0, 10.0)
+        self.b.see(PeerStatus(**statuses.peer(link="waiting", incoming_age=None)), 10.1)
+
+    def test_it_cannot_be_reached_and_its_lease_goes_on_to_its_end(self) -> None:
+        found = headline(self.me, [self.b, self.c], 10.1)
+        self.assertEqual(found.text, "b, the primary, cannot be reached; its lease ends in")
+        self.assertAlmostEqual(found.told(10.1)["lease_ends_in"], 1.7)
+        self.assertEqual((found.level, found.since), ("warning", 10.1))
+
+    def test_a_lease_that_is_over_is_an_alarm(self) -> None:
+        found = headline(self.me, [self.b, self.c], 12.0)
+        self.assertIn("cannot be reached; its lease, as it was told last, is over.", found.text)
+        self.assertEqual((found.level, found.lease_end), ("alarm", None))
+
+    def test_who_still_reaches_it_is_named(self) -> None:
+        status = from_object(page("c", "b", peers=[statuses.peer()]))
+        self.c.say(status, 10.2, 10.2)  # asked after the connection was lost
+        found = headline(self.me, [self.b, self.c], 10.3)
+        self.assertEqual(found.text, "b, the primary, cannot be reached from a; c reaches it.")
+        self.assertIn("between a and b", found.advice)
+
+    def test_who_has_lost_it_too_does_not_reach_it(self) -> None:
+        gone = statuses.peer(link="waiting", incoming_age=None)
+        self.c.say(from_object(page("c", "b", peers=[gone])), 10.2, 10.2)
+        self.assertIn("its lease ends in", headline(self.me, [self.b, self.c], 10.3).text)
+
+    def test_a_connection_that_is_back_ends_it(self) -> None:
+        self.b.see(PeerStatus(**statuses.peer()), 10.2)
+        self.assertIn("b is primary", headline(self.me, [self.b, self.c], 10.2).text)
+
+    def test_a_page_that_does_not_answer_is_no_lost_primary(self) -> None:
+        self.b.see(PeerStatus(**statuses.peer()), 10.2)
+        self.b.error = "no answer within 2 s"
+        text = headline(self.me, [self.b, self.c], 10.2).text
+        self.assertIn("holds its lease. The page of b cannot be reached.", text)
+
+
+class AdviceTests(SynchronousTestCase):
+    """Each state says what to do, and since when it is so."""
+
+    def test_without_a_quorum_it_says_how_many_must_hear_each_other(self) -> None:
+        me = known(page("a", primary=None, has_quorum=False, down_peers=["b", "c"]))
+        advice = headline(me, [], 10.1).advice
+        self.assertIn("2 of 3 must hear each other: b and c cannot be heard", advice)
+
+    def test_a_term_began_when_its_primary_was_elected(self) -> None:
+        me, leader = known(page("a")), known(writer("c"))
+        leader.events = [Happening("c", 4.0, "role", "elected", epoch="3", cause="elected")]
+        me.events = [Happening("a", 4.5, "primary", "", epoch="3", cause="followed", member="c")]
+        self.assertEqual(headline(me, [leader], 10.1).since, 4.0)
+        leader.events = []
+        self.assertEqual(headline(me, [leader], 10.1).since, 4.5)
+
+
+class LaneTests(SynchronousTestCase):
+    """The timeline of a node."""
+
+    def test_roles_follow_each_other_without_a_gap(self) -> None:
+        found = lane(
+            [
+                Happening("a", 1.0, "primary", "", epoch="2", cause="followed", member="b"),
+                Happening("a", 2.0, "candidacy", "", epoch="3", cause="primary-down", member="b"),
+                Happening("a", 2.5, "role", "", epoch="3", cause="elected"),
+                Happening("a", 3.0, "quorum", "", epoch="3", cause="gained"),
+                Happening("a", 9.0, "role", "", epoch="4", cause="superseded", member="b"),
+            ]
+        )
+        self.assertEqual(
+            [(span.role, span.epoch, span.since, span.until) for span in found],
+            [
+                ("replica", "", 1.0, 2.0),
+                ("candidate", "3", 2.0, 2.5),
+                ("primary", "3", 2.5, 9.0),
+                ("replica", "", 9.0, None),
+            ],
+        )
+
+    def test_a_renewed_term_is_another_epoch(self) -> None:
+        found = lane(
+            [
+                Happening("a", 1.0, "role", "", epoch="2", cause="elected"),
+                Happening("a", 5.0, "renewal", "", epoch="4", cause="elected"),
+            ]
+        )
+        self.assertEqual([span.epoch for span in found], ["2", "4"])
+
+    def test_a_node_that_remembers_nothing_has_an_empty_lane(self) -> None:
+        self.assertEqual(lane([]), [])
 
 
 class HistoryTests(SynchronousTestCase):
