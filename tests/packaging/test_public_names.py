@@ -64,12 +64,14 @@ class NamesTests(SynchronousTestCase):
         with self.assertRaisesRegex(AttributeError, "module 'kevy_elect' has no attribute 'N'"):
             kevy_elect.N  # type: ignore[attr-defined] # noqa: B018
 
-    def test_help_begins_with_an_example_that_works_as_does_that_of_the_readme(self) -> None:
+    def test_help_begins_with_an_example_that_works_as_do_those_of_the_pages(self) -> None:
         self.assertTrue(kevy_elect.__doc__)
         prose = re.findall(r"\n\n((?: {4}.*\n|\n)+)", kevy_elect.__doc__ or "")
         self.assertTrue(prose)
-        readme = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-        for example in (textwrap.dedent(prose[0]), *readme):
+        pages = "".join((ROOT / name).read_text() for name in ("README.md", "docs/embedding.md"))
+        shown = re.findall(r"^```python\n(.*?)^```", pages, re.M | re.S)
+        self.assertEqual(len(shown), 2)
+        for example in (textwrap.dedent(prose[0]), *shown):
             tried = "write_something = print\n" + example + "\nwork()\nprint(application)"
             self.assertIn("Componentized", run(tried))
 

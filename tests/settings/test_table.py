@@ -42,20 +42,18 @@ class TableTests(SynchronousTestCase):
             self.assertIn(setting.meaning, options.docs[setting.name])
         self.assertEqual(set(words), {"help", "version"})
 
-    def readme(self) -> str:
-        """Its section about options."""
-        readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        return readme.partition("\n## Options\n")[2].partition("\n## ")[0]
+    def page(self) -> str:
+        return (ROOT / "docs/options.md").read_text(encoding="utf-8")
 
-    def test_the_file_in_the_readme_is_one(self) -> None:
-        (text,) = re.findall(r"^```toml\n(.*?)^```$", self.readme(), re.DOTALL | re.MULTILINE)
+    def test_the_file_in_the_page_is_one(self) -> None:
+        (text,) = re.findall(r"^```toml\n(.*?)^```$", self.page(), re.DOTALL | re.MULTILINE)
         path = Path(self.mktemp())
         path.write_text(text, encoding="utf-8")
         found = read({"config": str(path)}, {})
         self.assertEqual(found.cluster.ids, ("a", "b", "c"))
 
-    def test_the_readme_has_each_with_its_default(self) -> None:
-        rows = re.findall(r"^\| `--([^`]+)` \|([^|]*)\|", self.readme(), flags=re.MULTILINE)
+    def test_the_page_has_each_with_its_default(self) -> None:
+        rows = re.findall(r"^\| `--([^`]+)` \|([^|]*)\|", self.page(), flags=re.MULTILINE)
         table = [
             (" ".join(filter(None, (each.name, each.metavar))), _without_off(each.default))
             for each in SETTINGS
