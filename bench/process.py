@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import attrs
 
+from kevy_elect.service import wrapper
+
 ROOT: Final = Path(__file__).parent.parent
 HOST: Final = "127.0.0.1"
 _listening_ports = iter(random.sample(range(20_000, 30_000), 10_000))
@@ -94,20 +96,37 @@ class Child:
         return Usage.of(self.pid)
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self._target(), signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        os.kill(self._target(), signal.SIGCONT)
 
     def kill(self) -> int:
         """End it the hard way; the moment before it, in nanoseconds of the monotonic clock."""
+        target = self._target()
         at = time.monotonic_ns()
-        self._process.kill()
+        os.kill(target, signal.SIGKILL)
         self._process.wait()
         return at
 
+    def _target(self) -> int:
+        """The process that signals are for."""
+        return self.pid
+
     def logged(self, text: str) -> bool:
         return text in self.log.read_text(errors="replace")
+
+
+class Wrapped(Child):
+    """A process below the wrapper of a last will. Signals are for that process: the wrapper
+    ends by itself after it."""
+
+    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
+        super().__init__([sys.executable, "-I", "-S", wrapper.__file__, *command], directory, env)
+
+    def _target(self) -> int:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0]) if children else self.pid
 
 
 class Fleet:
@@ -134,16 +153,20 @@ class Fleet:
                 child.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def start(self, name: str, command: Sequence[str], **env: str) -> Child:
+    def start(
+        self, name: str, command: Sequence[str], kind: type[Child] = Child, **env: str
+    ) -> Child:
         """Start a process of this name, in a directory of its own."""
-        child = Child(command, self.directory / name, env)
+        child = kind(command, self.directory / name, env)
         self._children.append(child)
         return child
 
-    def twistd(self, name: str, tac: str, setting: Mapping[str, Any]) -> Child:
+    def twistd(
+        self, name: str, tac: str, setting: Mapping[str, Any], kind: type[Child] = Child
+    ) -> Child:
         """Start twistd with one of this package's .tac files and what it is to read."""
         command = [*TWISTD, "-y", str(ROOT / "bench" / tac)]
-        return self.start(name, command, BENCH=json.dumps(setting), PYTHONPATH=str(ROOT))
+        return self.start(name, command, kind, BENCH=json.dumps(setting), PYTHONPATH=str(ROOT))
 
     def _show_logs(self) -> None:
         """Print how those ended that ended by themselves, or else what the last one said."""

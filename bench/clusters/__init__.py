@@ -8,12 +8,13 @@ from typing import Final
 
 from bench.clusters.contender import Contender, Timings
 from bench.clusters.etcd import Etcd
-from bench.clusters.kevy import KevyElect
+from bench.clusters.kevy import KevyElect, KevyElectLastWill
 from bench.clusters.sentinel import Sentinel
 from bench.clusters.syncobj import PySyncObj
 
 CLUSTERS: Final[dict[str, type[Contender]]] = {
-    contender.name: contender for contender in (KevyElect, PySyncObj, Sentinel, Etcd)
+    contender.name: contender
+    for contender in (KevyElect, KevyElectLastWill, PySyncObj, Sentinel, Etcd)
 }
 
 

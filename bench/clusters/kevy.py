@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from typing import ClassVar
+
 from bench.clusters.contender import Timings
 from bench.clusters.stamped import StampedCluster
-from bench.process import Child
+from bench.process import Child, Wrapped
 
 REDIALLED = 1.2
 """Seconds after which all links to a node that came back are up again."""
@@ -16,6 +19,7 @@ class KevyElect(StampedCluster):
     name = "kevy-elect"
     explanation = "a process stamps the change in which it finds itself primary with the lease"
     pausing = "a process asks `can_write()` every 2 ms and stamps each yes"
+    process: ClassVar[type[Child]] = Child
 
     def __init__(self, timings: Timings, *, writing: bool = False) -> None:
         # One that has just started votes for nobody yet (R4.3).
@@ -31,4 +35,19 @@ class KevyElect(StampedCluster):
             "writes": self.writing,
             "timings": timings | (FAST if down_after < 1 else {}),
         }
-        return self.fleet.twistd(name, "node.tac", setting)
+        return self.fleet.twistd(name, "node.tac", setting, self.process)
+
+
+class KevyElectLastWill(KevyElect):
+    """The same below wrappers, which tell the others when the process dies."""
+
+    name = "kevy-elect, last will"
+    explanation = (
+        "the same below `kevy-elect supervise`; the node is killed, not its wrapper, and it has "
+        "no command, whose processes the wrapper would kill first"
+    )
+    process = Wrapped
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if sys.platform == "linux" else "the wrapper needs Linux"
