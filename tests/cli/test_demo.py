@@ -72,19 +72,32 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_summary(self) -> None:
-        failovers = [
-            Failover("a", "b", 0.5, 0.6),
-            Failover("b", "a", 0.7, 0.7),
-            Failover("a", "b", 0.6, 0.8),
-        ]
-        self.assertEqual(len(summary(failovers[:1]).split("\n")), 3)
-        ends = [line.split() for line in summary(failovers).split("\n")[-3:]]
+        without = Failover(False, "a", "b", 0.5, 0.6)
+        told = Failover(True, "b", "a", 0.02, 0.03)
+        _, _, *lines = summary([without, told]).split("\n")
         self.assertEqual(
-            ends,
+            [line.split() for line in lines[:2]],
             [
-                ["min", "0.50", "s", "0.60", "s"],
-                ["median", "0.60", "s", "0.70", "s"],
-                ["max", "0.70", "s", "0.80", "s"],
+                ["a", "no", "b", "0.50", "s", "0.60", "s"],
+                ["b", "yes", "a", "0.02", "s", "0.03", "s"],
+            ],
+        )
+        self.assertEqual(
+            lines[3:],
+            [
+                "Without a last will, another could write 0.50 s after the kill.",
+                "With a last will, another could write 0.02 s after the kill.",
+            ],
+        )
+
+    def test_summary_without_last_wills(self) -> None:
+        failovers = [Failover(False, "a", "b", after, after) for after in (0.5, 0.7, 0.6)]
+        self.assertEqual(
+            summary(failovers).split("\n")[-2:],
+            [
+                "",
+                "Without a last will, another could write 0.60 s after the kill, "
+                "the median of 3 (0.50 to 0.70 s).",
             ],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import statistics
@@ -16,15 +17,15 @@ from typing import Final, TypeVar
 import attrs
 
 from kevy_elect.ballot import FileBallot
-from kevy_elect.cli.demo.nodes import Node, plan, stop, why_ended
+from kevy_elect.cli.demo.nodes import CHILDREN, Node, plan, stop, why_ended
 from kevy_elect.cli.demo.screen import Screen, open_screen
-from kevy_elect.cli.status_client import ask_all
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ElectError
 
 POLL: Final = 0.1
-POLL_FAST: Final = 0.02
-"""How often the pages are read while a failover is measured: as exact as its times are."""
+"""Seconds between two looks at the nodes."""
+POLL_FAST: Final = 0.002
+"""The same while a failover is measured, which may take some ten milliseconds."""
 ASK_TIMEOUT: Final = 1.0
 REVIVE_AFTER: Final = 3.0
 
@@ -61,10 +62,12 @@ def play(
         shown = (f"{name} {seconds:g}" for name, seconds in timings.items())
         print(f"timings in seconds: {', '.join(shown)}\n", flush=True)
         options = [f"--{name}={seconds}" for name, seconds in timings.items()]
-        nodes = plan(names, directory, options)
+        with_wills = os.path.exists(CHILDREN.format(os.getpid()))
+        nodes = plan(names, directory, [*options, *["--last-will"] * with_wills])
         try:
             with open_screen() as screen:
-                Demo(nodes, config, screen, caught).play(rounds, keep_running=keep_running)
+                demo = Demo(nodes, config, screen, caught, with_wills=with_wills)
+                demo.play(rounds, keep_running=keep_running)
             status = 0
         except Interrupted as interrupted:
             status = 128 + interrupted.signum
@@ -101,6 +104,8 @@ def _caught_signals() -> Iterator[list[int]]:
 class Failover:
     """One killed primary: who followed it, and how many seconds after the kill."""
 
+    told: bool
+    """Whether its last will told the others."""
     killed: str
     successor: str
     writable: float
@@ -111,24 +116,34 @@ class Demo:
     """Plays the rounds. Anything but the expected course raises CourseError."""
 
     def __init__(
-        self, nodes: Sequence[Node], config: ElectConfig, screen: Screen, caught: Sequence[int]
+        self,
+        nodes: Sequence[Node],
+        config: ElectConfig,
+        screen: Screen,
+        caught: Sequence[int],
+        *,
+        with_wills: bool,
     ) -> None:
         self._nodes = nodes
         self._screen = screen
         self._caught = caught
+        self._with_wills = with_wills
+        self._abstention = config.down_after
         # An election that fails starts again after the longest backoff. Several of
         # those, and starting Python on a busy machine, are within what may happen.
         backoff = config.election_backoff + config.election_backoff_jitter
         self._patience = 20 + 5 * (config.down_after + config.election_timeout + backoff)
 
     def play(self, rounds: int, *, keep_running: bool) -> None:
-        """Start all, fail over `rounds` times, and go on until interrupted if wanted."""
+        """Start all, fail over `rounds` times without a last will and with one, and go on until
+        interrupted if wanted."""
         primary = self._start()
         failovers = []
         for number in range(1, rounds + 1):
-            failover = self._fail_over(primary, number)
-            failovers.append(failover)
-            primary = self._restart(primary, failover)
+            for told in (False, True) if self._with_wills else (False,):
+                failover = self._fail_over(primary, number, told=told)
+                failovers.append(failover)
+                primary = self._restart(primary, failover)
         if failovers:
             self._screen.say(summary(failovers))
         if keep_running:
@@ -144,10 +159,15 @@ class Demo:
         self._screen.step(f"{primary.node_id} is primary, all follow it")
         return primary
 
-    def _fail_over(self, primary: Node, number: int) -> Failover:
-        self._screen.step(f"round {number}: kill -9 {primary.node_id}")
+    def _fail_over(self, primary: Node, number: int, *, told: bool) -> Failover:
+        self._until(lambda: self._replaceable(primary), "that all may vote", POLL)
+        victims = f"{primary.node_id}{' and its wrapper' * (self._with_wills and not told)}"
+        self._screen.step(f"round {number}: kill -9 {victims}, {_what_follows(told)}")
         killed_at = time.monotonic()
-        primary.kill()
+        if told:
+            primary.crash()
+        else:
+            primary.kill()
         successor = self._until(self._writer, "electing a successor", POLL_FAST)
         writable = time.monotonic() - killed_at
         agreed_on = self._until(self._followed, "agreeing on the successor", POLL_FAST)
@@ -157,7 +177,7 @@ class Demo:
             f"{successor.node_id} could write {writable:.2f} s after the kill, "
             f"all others followed it after {agreed:.2f} s"
         )
-        return Failover(primary.node_id, successor.node_id, writable, agreed)
+        return Failover(told, primary.node_id, successor.node_id, writable, agreed)
 
     def _restart(self, killed: Node, failover: Failover) -> Node:
         """Start the killed one again: it comes back with its ballot and follows."""
@@ -205,10 +225,8 @@ class Demo:
     def _poll(self) -> None:
         if self._caught:
             raise Interrupted(self._caught[0])
-        running = self._running()
-        responses = ask_all([node.url for node in running], ASK_TIMEOUT)
-        for node, response in zip(running, responses, strict=True):
-            node.hear(response)
+        for node in self._running():
+            node.ask(ASK_TIMEOUT)
         self._screen.show(self._nodes)
 
     def _running(self) -> list[Node]:
@@ -233,6 +251,14 @@ class Demo:
         )
         return writer if all(followed) else None
 
+    def _replaceable(self, primary: Node) -> bool | None:
+        """Whether its will stands, if it has one, and all others may vote: whoever has just
+        started may not (R4.3)."""
+        starts = [node.ready_at for node in self._running()]
+        ripe_at = max(time.monotonic() if at is None else at for at in starts) + self._abstention
+        stands = not self._with_wills or (primary.status and primary.status.last_will)
+        return (stands and time.monotonic() > ripe_at) or None
+
     def _expect(self, primary: Node, expected: Node) -> None:
         if primary is not expected:
             raise CourseError(
@@ -245,22 +271,32 @@ class Demo:
                 raise CourseError(why_ended(node))
 
 
+def _what_follows(told: bool) -> str:
+    return "whose last will tells the others" if told else "so that nobody is told"
+
+
 def summary(failovers: Sequence[Failover]) -> str:
-    """A line a round, and the least, median and greatest time if there are several."""
-    lines = ["", "round  killed  successor  writable after  agreed after"]
+    """A line a kill, and a sentence for those without a last will and for those with one."""
+    lines = ["", "killed  last will  successor  writable after  agreed after"]
     lines += [
-        f"{number:5}  {each.killed:6}  {each.successor:9}  "
+        f"{each.killed:6}  {'yes' if each.told else 'no':9}  {each.successor:9}  "
         f"{each.writable:12.2f} s  {each.agreed:10.2f} s"
-        for number, each in enumerate(failovers, 1)
+        for each in failovers
     ]
-    if len(failovers) > 1:
-        writable = [each.writable for each in failovers]
-        agreed = [each.agreed for each in failovers]
-        lines += [
-            f"{name:>24}  {of(writable):12.2f} s  {of(agreed):10.2f} s"
-            for name, of in (("min", min), ("median", statistics.median), ("max", max))
-        ]
+    lines.append("")
+    for told, words in ((False, "Without a last will"), (True, "With a last will")):
+        times = [each.writable for each in failovers if each.told is told]
+        if times:
+            lines.append(f"{words}, another could write {_spread(times)}.")
     return "\n".join(lines)
+
+
+def _spread(times: Sequence[float]) -> str:
+    """These times after a kill, in words."""
+    told = f"{statistics.median(times):.2f} s after the kill"
+    if len(times) == 1:
+        return told
+    return f"{told}, the median of {len(times)} ({min(times):.2f} to {max(times):.2f} s)"
 
 
 def _things_to_try(nodes: Sequence[Node], primary: Node) -> str:

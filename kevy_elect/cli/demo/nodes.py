@@ -1,7 +1,7 @@
 """The nodes of the demo: each a twistd process of its own.
 
-They are started, killed and asked for their status pages, as an operator would; nothing
-else is shared with them.
+They are started, killed and asked for their status, as an operator would; nothing else is
+shared with them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,25 @@ from typing import Final
 
 import attrs
 
+from kevy_elect.cli.admin_client import UnreachableError, ask_status
 from kevy_elect.cli.printable import printable
 from kevy_elect.cli.responses import Response
 from kevy_elect.config import PeerAddr
+from kevy_elect.settings.admin import SOCKET
 from kevy_elect.status import Status
 
 HOST: Final = "127.0.0.1"
+CHILDREN: Final = "/proc/{0}/task/{0}/children"
+"""Where Linux says which processes another has started."""
 STOP_TIMEOUT: Final = 3.0
 
 
 @attrs.define
 class Node:
-    """One node: how it is started, its process, and what it last said of itself."""
+    """One node: how it is started, its process, and what it last said of itself.
+
+    With a last will `process` is the wrapper, and the node itself a child of that.
+    """
 
     node_id: str
     url: str
@@ -39,9 +46,11 @@ class Node:
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
     response: Response | None = None
-    ready: bool = False
-    """Whether this process ever answered."""
+    ready_at: float | None = None
+    """When this process first answered."""
     ended_at: float = 0.0
+    _ending: subprocess.Popen[bytes] | None = None
+    """The wrapper of a node that was killed, which tells the others and ends then."""
 
     @property
     def log(self) -> Path:
@@ -49,7 +58,14 @@ class Node:
 
     @property
     def pid(self) -> int | None:
-        return None if self.process is None else self.process.pid
+        """Of the node itself, not of its wrapper."""
+        if self.process is None:
+            return None
+        outer = self.process.pid
+        with contextlib.suppress(OSError, ValueError):
+            (inner,) = Path(CHILDREN.format(outer)).read_text().split()
+            return int(inner)
+        return outer
 
     @property
     def status(self) -> Status | None:
@@ -61,7 +77,8 @@ class Node:
         It waits for the end of its stdin (`run_node`), and only this process holds
         the other end. In a group of its own a Ctrl-C does not reach it.
         """
-        self.ready = False
+        self._reap()
+        self.ready_at = None
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -71,21 +88,47 @@ class Node:
                 process_group=0,
             )
 
+    def ask(self, timeout: float) -> None:
+        """Ask for the status as it is now: the page's may be 0.1 s old."""
+        try:
+            status, _ = ask_status(f"unix:{self.directory / SOCKET}", timeout)
+            self.hear(Response(self.url, status))
+        except UnreachableError as error:
+            self.hear(Response(self.url, error=str(error)))
+
     def hear(self, response: Response) -> None:
         self.response = response
-        self.ready = self.ready or response.status is not None
+        if self.ready_at is None and response.status is not None:
+            self.ready_at = time.monotonic()
 
     def has_ended(self) -> bool:
         """Whether the process ended without having been killed from here."""
         return self.process is not None and self.process.poll() is not None
 
+    def crash(self) -> None:
+        """End the node at once, and not its wrapper, which is not waited for."""
+        if self.process is not None and self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._ending = self.process
+            self._forget()
+
     def kill(self) -> None:
-        """End the process at once, as a crash would."""
+        """End all of it at once, as the death of its machine would."""
         if self.process is not None:
-            self.process.kill()
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.communicate()  # reaps it and closes its stdin
-            self.process = self.response = None
-            self.ended_at = time.monotonic()
+            self._forget()
+        self._reap()
+
+    def _forget(self) -> None:
+        self.process = self.response = None
+        self.ended_at = time.monotonic()
+
+    def _reap(self) -> None:
+        if self._ending is not None:
+            self._ending.communicate()
+            self._ending = None
 
 
 def plan(names: Sequence[str], directory: Path, options: Sequence[str]) -> list[Node]:

@@ -45,7 +45,7 @@ def state(node: Node) -> State:
     """What a node of the demo is."""
     if node.process is None or node.has_ended():
         return "dead", ""
-    if node.response is None or (node.response.status is None and not node.ready):
+    if node.response is None or (node.response.status is None and node.ready_at is None):
         return STARTING
     return state_of(node.response)
 
