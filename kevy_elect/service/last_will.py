@@ -6,8 +6,9 @@ import os
 import select
 import sys
 from collections.abc import Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from twisted.logger import Logger
 
@@ -16,13 +17,28 @@ from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
 from kevy_elect.service.wrapper import VARIABLE, Will
 
+SOCKETS: Final = (b"LISTEN_PID", b"LISTEN_FDS")
+
 
 def run_below(command: Sequence[str]) -> NoReturn:
     """Become the wrapper of `command`, which takes this process's place below it."""
     sys.stdout.flush()
     sys.stderr.flush()
     # Without site: it stays for as long as the node does, and should be small.
-    os.execv(sys.executable, [sys.executable, "-I", "-S", wrapper.__file__, *command])
+    words = [sys.executable, "-I", "-S", wrapper.__file__, *command]
+    os.execve(sys.executable, words, _environment())
+
+
+def _environment() -> dict[bytes, bytes]:
+    """This process's, with the sockets that systemd holds for it: Twisted takes them out of it
+    once it has read them, and the node has to find them."""
+    environment = dict(os.environb)
+    with suppress(OSError):
+        for entry in Path("/proc/self/environ").read_bytes().split(b"\0"):
+            name, _, value = entry.partition(b"=")
+            if name in SOCKETS:
+                environment.setdefault(name, value)
+    return environment
 
 
 class LastWill:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support.processes import TWISTD, Cluster, Node, poll
+from tests.support.processes import TWISTD, Cluster, Node, child, poll
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 DOWN_AFTER = 2.0
@@ -70,12 +70,6 @@ async def settled(cluster: Cluster) -> str:
     await poll(old_enough)
     found = await cluster.settled()
     return str(found["node_id"])
-
-
-def child(pid: int) -> int:
-    """The only child of this process."""
-    (found,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(found)
 
 
 def node_below(node: Node) -> int:

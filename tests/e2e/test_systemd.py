@@ -23,7 +23,7 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.ops.systemd import longest_stop
 from kevy_elect.tap import Options
 from tests.support import ROOT
-from tests.support.processes import TWISTD, Cluster, Node, poll
+from tests.support.processes import TWISTD, Cluster, Node, child, poll
 from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -180,6 +180,43 @@ def test_a_node_tells_its_manager_of_its_life(alone: Node, manager: ServiceManag
     assert node.wait(DEADLINE) == -signal.SIGTERM
 
 
+AS_MAIN_PROCESS = ("/bin/sh", "-c", 'WATCHDOG_PID=$$ exec "$@"', "sh")
+"""What systemd does beside: the watchdog is meant for the process that it has started."""
+below_wrapper = pytest.mark.skipif(sys.platform != "linux", reason="the wrapper needs Linux")
+
+
+@below_wrapper
+def test_a_node_below_its_wrapper_tells_its_manager_of_its_life(
+    alone: Node, manager: ServiceManager
+) -> None:
+    command = [*AS_MAIN_PROCESS, *alone.command(*FAST, "--last-will")]
+    main = start(alone, manager.environment(limit=LIMIT), command=command)
+    assert manager.hear("READY", "1")["STATUS"] == "primary in epoch 2, may write"
+    manager.hear("WATCHDOG", "1")
+    manager.hear("WATCHDOG", "1")
+    main.send_signal(signal.SIGTERM)
+    assert manager.hear("STOPPING", "1")["STATUS"].startswith("stopping: primary in epoch")
+    assert main.wait(DEADLINE) == -signal.SIGTERM
+
+
+@below_wrapper
+def test_the_watchdog_of_a_node_below_its_wrapper_ends_the_node(
+    alone: Node, manager: ServiceManager
+) -> None:
+    command = [*AS_MAIN_PROCESS, *alone.command(*FAST, "--last-will")]
+    environment = manager.environment(limit=LIMIT) | {"PYTHONFAULTHANDLER": "1"}
+    main = start(alone, environment, command=command)
+    manager.hear("WATCHDOG", "1")
+    node = child(main.pid)
+    os.kill(node, signal.SIGSTOP)
+    manager.forget()
+    assert manager.is_quiet(2 * LIMIT)
+    main.send_signal(signal.SIGABRT)  # as systemd does now
+    os.kill(node, signal.SIGCONT)
+    assert main.wait(DEADLINE) == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in alone.log.read_text()
+
+
 @ensureDeferred
 async def test_it_is_ready_without_the_others_and_stops_before_it_hands_over(
     cluster: Cluster, manager: ServiceManager
@@ -238,7 +275,8 @@ def test_a_manager_that_is_not_there_harms_nothing(alone: Node) -> None:
     assert alone.log.read_text().count(missing) == 1
 
 
-def test_it_takes_a_port_that_its_manager_holds(alone: Node) -> None:
+@pytest.mark.parametrize("more", [(), pytest.param(("--last-will",), marks=below_wrapper)])
+def test_it_takes_a_port_that_its_manager_holds(alone: Node, more: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = alone.directory / "ran"
         command = alone.command(
@@ -246,6 +284,7 @@ def test_it_takes_a_port_that_its_manager_holds(alone: Node) -> None:
             "--listen=systemd:domain=INET:index=0",
             f"--run-primary=/usr/bin/touch {done}",
             "--stop-grace=0.2",
+            *more,
         )
         with open(alone.log, "ab") as log:
             alone.process = subprocess.Popen(

@@ -124,6 +124,12 @@ class Cluster:
         )
 
 
+def child(pid: int) -> int:
+    """The only child of this process."""
+    (found,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(found)
+
+
 async def poll(ask: Callable[[], Awaitable[Any]]) -> Any:
     """The first true answer; fails after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE
