@@ -363,9 +363,12 @@ def test_the_service_gives_a_node_the_time_that_it_asks_for() -> None:
     assert float(unit["WatchdogSec"]) > 2 * default.down_after
     assert float(unit["TimeoutStopSec"]) > longest_stop(default, peers=4)
     assert unit["Type"] == "notify"
+    assert unit["NotifyAccess"] == "all"  # the main process is the wrapper, and the node its child
+    assert unit["KillMode"] == "mixed"
     options = Options()
     settings = EXAMPLES / "kevy-elect.toml"
     program, *words = unit["ExecStart"].replace("/etc/kevy-elect/node.toml", str(settings)).split()
     assert Path(program).name == "twistd"
     options.parseOptions([*words[words.index("kevy-elect") + 1 :], "--node-id=a"])
     assert options.cluster.node_id == "a"
+    assert options["last-will"]
