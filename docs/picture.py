@@ -33,7 +33,7 @@ MEANINGS: Final = {
     "service": "the election as a Twisted service",
     "transport": "links between members",
     "settings": "options, environment and file, resolved and checked",
-    "elector": "the rules R1 to R10",
+    "elector": "the rules R1 to R10, D1 to D6",
     "peers": "what a member knows of the others",
     "grace": "how much of a lease a stop needs",
     "acks": "which heartbeat an ACK confirms",
@@ -43,6 +43,7 @@ MEANINGS: Final = {
     "status": "the status document",
     "directory": "a node's directory, locked",
     "events": "what an elector notes",
+    "local_server": "the duty of a data server, and its offset",
     "messages": "what members say to one another",
     "errors": "what can go wrong",
 }

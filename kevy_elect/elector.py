@@ -1,4 +1,4 @@
-"""The rules of the election, R1 to R10 of docs/protocol.md, as one state machine.
+"""The rules of the election, R1 to R10 and D1 to D6 of docs/protocol.md, as one state machine.
 
 Pure: time, randomness and the ballot come in as arguments, messages go out as
 return values. All times are seconds of one monotonic clock.
@@ -27,6 +27,7 @@ from kevy_elect.ballot import Ballot
 from kevy_elect.config import ElectConfig, is_client_address
 from kevy_elect.errors import BallotError, ConfigError, FrameError, HandoverError
 from kevy_elect.events import Cause, Event, EventKind, EventLog
+from kevy_elect.local_server import FREEZE, STAY, Duty, LocalServer, Task, join_offset, split_offset
 from kevy_elect.messages import (
     U64_MAX,
     Accept,
@@ -74,6 +75,7 @@ class _Candidacy:
 class _Refusal:
     rule: Cause
     why: str
+    is_new: bool = True  # else it is no news that this OFFER waits
 
 
 class Elector:
@@ -94,14 +96,20 @@ class Elector:
         ballot: Ballot,
         rng: random.Random,
         witness: bool = False,
+        drives_server: bool = False,
     ) -> None:
         """Load the ballot; nothing is saved or sent before the first call.
+
+        A member that `drives_server` has a data server beside it, which goes by `duty` (D1 to
+        D6).
 
         Raises ConfigError for members that do not fit, BallotError for a ballot
         that cannot be read.
         """
         if node_id not in peer_ids or len(set(peer_ids)) != len(peer_ids):
             raise ConfigError(f"{node_id!r} must be once among the members {list(peer_ids)!r}")
+        if witness and drives_server:
+            raise ConfigError(f"the witness {node_id} has no data, so it drives no data server")
         self.node_id = node_id
         self.config = config
         self.witness = witness
@@ -111,6 +119,7 @@ class Elector:
         self._ballot = ballot
         self._rng = rng
         self._offset = 0
+        self._server = LocalServer() if drives_server else None
         self._out: list[Outbound] = []
 
         self._ballot_epoch, _ = ballot.load()
@@ -191,6 +200,9 @@ class Elector:
         """
         if not 0 <= offset <= U64_MAX:
             raise ConfigError(f"the offset {offset} is no unsigned 64-bit number")
+        if self._server is not None and self._role is Role.PRIMARY:
+            # Until its server is promoted, what that has is of an older history.
+            offset = join_offset(self._server.data_epoch, split_offset(offset)[1])
         if not self.witness and offset != self._offset:
             self._offset = offset
             self._changed()
@@ -207,7 +219,13 @@ class Elector:
 
     def can_write(self, now: float) -> bool:
         """Whether this node is primary with its lease. Ask at the moment of writing (R8)."""
-        return self._role is Role.PRIMARY and not self._fenced and now < self._lease_until()
+        server = self._server
+        return (
+            self._role is Role.PRIMARY
+            and not self._fenced
+            and now < self._lease_until()
+            and (server is None or server.is_promoted)
+        )
 
     def lease_expires_in(self, now: float) -> float:
         """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
@@ -292,6 +310,102 @@ class Elector:
             raise ConfigError(f"{peer!r} is not a peer of {self.node_id!r}")
         return self.peers.is_down(peer, now)
 
+    # The data server beside this member, D1 to D6
+
+    def duty(self, now: float) -> Duty:
+        """What the data server has to be now. Ask again after each call that changes anything."""
+        server = self._server
+        if server is None:
+            return STAY
+        if self._role is Role.PRIMARY:
+            serves = not self._fenced and self.has_quorum(now)
+            return Duty(Task.PROMOTE, server.data_epoch) if serves else FREEZE
+        if self._role is Role.CANDIDATE or server.is_wanted_frozen or self._has_waiting(now):
+            return FREEZE
+        leader = self._primary
+        if leader is None or self.peers.is_down(leader, now) or self._primary_addr is None:
+            return STAY
+        if self._primary_epoch < self._ballot_epoch:  # D3
+            return STAY
+        return Duty(Task.FOLLOW, self.peers[leader].led_epoch, leader, self._primary_addr)
+
+    def server_frozen(self, offset: int, now: float) -> None:
+        """The data server takes no writes, and this is what it has: whatever waits for that
+        goes on with the next tick (D1, D2)."""
+        assert self._server is not None
+        was_promoted = self._server.is_promoted
+        self._server.release()
+        self._server.is_frozen = True
+        self.set_repl_offset(offset)
+        if was_promoted:
+            text = "the data server takes no writes any more"
+            self._note(now, EventKind.SERVER, text, Cause.ENDED)
+        self._changed()
+
+    def server_released(self) -> None:
+        """The data server takes writes from now on: it was told to follow a primary."""
+        assert self._server is not None
+        self._server.release()
+        self._changed()
+
+    def server_promoted(self, now: float) -> None:
+        """The data server takes the clients' writes: a primary may let them in from now on."""
+        assert self._server is not None
+        self._server.release()
+        if self._role is Role.PRIMARY:
+            self._server.is_promoted = True
+            text = f"the data server was promoted, with data epoch {self._server.data_epoch}"
+            self._note(now, EventKind.SERVER, text, Cause.BEGUN)
+        self._changed()
+
+    def server_lost(self, now: float, why: str) -> None:
+        """The data server does not answer, or not as it should: what it has is unknown. Without
+        it this node neither votes nor runs, and a primary steps down (D5)."""
+        assert self._server is not None
+        self._server.release()
+        if self._role is Role.PRIMARY:
+            self.step_down(now, 0.0, why)
+            self._back_off(now)
+        elif self._role is Role.CANDIDATE:
+            self._become_replica(now, why, Cause.WITHDRAWN)
+            self._back_off(now)
+        self._changed()
+
+    def _has_waiting(self, now: float) -> bool:
+        """Whether an OFFER waits for the data server. Its candidate repeats it while it runs."""
+        server = self._server
+        if server is None or server.waiting is None:
+            return False
+        if now - server.asked_at > 2 * self.config.hb_interval:
+            server.waiting = None
+        return server.waiting is not None
+
+    def _judge_waiting(self, now: float) -> None:
+        """Answer the OFFER that waited, with what the frozen server has (D1)."""
+        server = self._server
+        if server is not None and server.is_frozen and self._has_waiting(now):
+            assert server.waiting is not None
+            offer, server.waiting = server.waiting, None
+            self._note_refusal(offer, self._answer(offer, now), now)
+
+    def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
+        """Whether this OFFER, which is good otherwise, has to wait for the server (D1)."""
+        server = self._server
+        if server is None or server.is_frozen:
+            return None
+        repeated = server.waiting is not None and server.waiting.epoch == offer.epoch
+        server.waiting, server.asked_at = offer, now
+        return _Refusal(Cause.D1, "not before the data server is frozen", is_new=repeated)
+
+    def _is_ready_to_run(self) -> bool:
+        """Whether this node can offer what its data server, frozen, has; else have that frozen
+        (D2)."""
+        server = self._server
+        if server is not None and not server.is_frozen:
+            server.is_wanted_frozen = True
+            return False
+        return True
+
     # What the transport calls
 
     def tick(self, now: float) -> list[Outbound]:
@@ -302,6 +416,7 @@ class Elector:
             return []
         noted = self.events.count
         self._begin(now)
+        self._judge_waiting(now)
         if self._role is Role.PRIMARY:
             self._guard_lease(now)
         elif self._role is Role.CANDIDATE:
@@ -529,8 +644,7 @@ class Elector:
         view = self.peers[announce.sender]
         view.heard = now
         if announce.epoch >= view.epoch:
-            view.role = Role.PRIMARY
-            view.epoch = announce.epoch
+            view.claims(Role.PRIMARY, announce.epoch)
         self._on_claim(announce.sender, announce.epoch, announce.new_primary_addr, now)
 
     def _on_claim(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
@@ -591,9 +705,14 @@ class Elector:
         refusal = self._answer(offer, now)
         # Only now: the answer depends on what the candidate claimed before (R4.4).
         if ahead:
-            view.role = Role.CANDIDATE
-            view.epoch = offer.epoch
-        if refusal is not None and self._is_news(f"refused {sender}", offer.epoch, refusal.rule):
+            view.claims(Role.CANDIDATE, offer.epoch)
+        self._note_refusal(offer, refusal, now)
+
+    def _note_refusal(self, offer: Offer, refusal: _Refusal | None, now: float) -> None:
+        sender = offer.sender
+        if refusal is None or not refusal.is_new:
+            return
+        if self._is_news(f"refused {sender}", offer.epoch, refusal.rule):
             text = f"refused OFFER {offer.epoch} of {sender}: {refusal.why}"
             self._note(now, EventKind.REFUSED, text, refusal.rule, member=sender)
 
@@ -610,6 +729,8 @@ class Elector:
                 self._accept(epoch, candidate, now)
                 return None
             if self._role is Role.CANDIDATE and self._is_better(candidate, offer.repl_offset):
+                if waits := self._waits_for_server(offer, now):
+                    return waits
                 why = f"{candidate} is the better candidate of epoch {epoch}"
                 self._become_replica(now, why, Cause.WITHDRAWN, member=candidate)
                 return self._vote_for(epoch, candidate, now)
@@ -623,7 +744,7 @@ class Elector:
             return _Refusal(
                 Cause.R3_5, f"its offset {offer.repl_offset} is behind this node's, {self._offset}"
             )
-        return self._vote_for(epoch, candidate, now)
+        return self._waits_for_server(offer, now) or self._vote_for(epoch, candidate, now)
 
     def _vote_for(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
         if not self._save(epoch, candidate, now):
@@ -729,6 +850,8 @@ class Elector:
             self._follow(newest.node_id, newest.epoch, None, now)
 
     def _consider_running(self, now: float) -> None:
+        if self._server is not None:
+            self._server.is_wanted_frozen = False
         if not self._may_run(now):
             self._eligible_since = None
             return
@@ -739,6 +862,8 @@ class Elector:
             for view in self.peers.alive(now)
         )
         if now - self._eligible_since >= better * self.config.candidate_step:
+            if not self._is_ready_to_run():
+                return
             if self._primary is not None:
                 why = f"primary {self._primary} is down"
                 self._become_candidate(now, why, Cause.PRIMARY_DOWN, self._primary)
@@ -777,6 +902,8 @@ class Elector:
     def _guard_lease(self, now: float) -> None:
         """A primary renews: in place while it has its lease, without it as a candidate. If
         it cannot, it steps down in time (R8)."""
+        if self._server is not None:
+            self._server.is_wanted_frozen = False
         if self.has_quorum(now):
             self._lease.lost_since = None
             self._consider_renewing(now)
@@ -788,7 +915,7 @@ class Elector:
             return
         ahead = any(view.epoch > self._epoch for view in self.peers.alive(now))
         free = now >= self._hold_until and now >= self._backoff_until
-        if ahead and free and self.peers.quorum_alive(now):
+        if ahead and free and self.peers.quorum_alive(now) and self._is_ready_to_run():
             why = "the lease is lost and others are in a higher epoch"
             self._become_candidate(now, why, Cause.OTHERS_AHEAD)
         elif now - self._lease.lost_since >= self.config.down_after:
@@ -846,6 +973,7 @@ class Elector:
         run = self._candidacy
         assert run is not None
         why = "the lease ended before enough members had voted to renew it"
+        self._demote()
         self._forget_primary(now, why)
         self._role = Role.CANDIDATE
         self._enter(run.epoch)
@@ -925,6 +1053,7 @@ class Elector:
             self._back_off(now)
             return
         if self._role is Role.PRIMARY:
+            self._demote()
             self._forget_primary(now, why)
             self._fall_silent(now)
         self._role = Role.CANDIDATE
@@ -947,7 +1076,20 @@ class Elector:
                 self._lead(now, EventKind.RENEWAL, text)
             else:
                 self._lease = Lease()
+                self._begin_reign()
                 self._lead(now, EventKind.ROLE, f"elected primary of epoch {run.epoch} by {voters}")
+
+    def _begin_reign(self) -> None:
+        """What this member has is the history of the epoch that it won, from here on (D6)."""
+        if self._server is not None:
+            assert self._candidacy is not None
+            self._server.data_epoch = self._candidacy.epoch
+            self._offset = join_offset(self._server.data_epoch, split_offset(self._offset)[1])
+
+    def _demote(self) -> None:
+        """Not primary any more: the data server must not take the clients' writes."""
+        if self._server is not None and self._server.is_promoted:
+            self._server.release()
 
     def _lead(self, now: float, kind: EventKind, text: str) -> None:
         """Elected (R6), or elected again in a higher epoch (R8)."""
@@ -979,6 +1121,7 @@ class Elector:
     ) -> None:
         """Stop leading or running. A candidate goes on following whom it followed."""
         was, self._role = self._role, Role.REPLICA
+        self._demote()
         self._candidacy = None
         self._lease.counts_from = NEVER
         text = f"{was} no more: {why}"

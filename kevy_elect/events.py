@@ -43,6 +43,8 @@ class EventKind(StrEnum):
     """It writes nothing, whatever its lease, or no longer so."""
     ASIDE = "aside"
     """It does not stand for election for some time, or again."""
+    SERVER = "server"
+    """The data server that it drives takes the clients' writes, or no longer."""
 
 
 class Cause(StrEnum):
@@ -97,6 +99,7 @@ class Cause(StrEnum):
     R4_3 = "R4.3"
     R4_5 = "R4.5"
     R4_6 = "R4.6"
+    D1 = "D1"
 
 
 @attrs.frozen(kw_only=True)

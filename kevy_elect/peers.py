@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from kevy_elect.config import ElectConfig, quorum
+from kevy_elect.local_server import split_offset
 from kevy_elect.messages import Heartbeat, Role
 
 NEVER = -math.inf
@@ -22,7 +23,8 @@ class View:
     epoch in which it accepted that we renew. `far_ahead_at` is when its latest message
     came if that was too far ahead (R1). `ahead_since` is since when it is in a higher epoch
     than ours without a break, alive and `connected`, and `wait` how often down_after it
-    may stay there before we renew (R8).
+    may stay there before we renew (R8). `led_epoch` is the data epoch of a primary's server,
+    0 if it has not said it yet or has none (D6).
     """
 
     node_id: str
@@ -37,11 +39,21 @@ class View:
     connected: bool = False
     ahead_since: float | None = None
     wait: int = 1
+    led_epoch: int = 0
 
     def update(self, heartbeat: Heartbeat) -> None:
         self.epoch = heartbeat.epoch
         self.role = heartbeat.role
         self.offset = heartbeat.repl_offset
+        leads = self.role is Role.PRIMARY
+        self.led_epoch = split_offset(self.offset)[0] if leads else 0
+
+    def claims(self, role: Role, epoch: int) -> None:
+        """Another message than a heartbeat says that the peer has this role in this epoch."""
+        if epoch > self.epoch:
+            self.led_epoch = 0
+        self.role = role
+        self.epoch = epoch
 
     def is_better_than(self, node_id: str, offset: int) -> bool:
         """Whether this peer is the better candidate: more data, on a tie the lower id."""

@@ -96,6 +96,7 @@ class Node:
         now: float = 1000.0,
         start: bool = True,
         config: ElectConfig = CONFIG,
+        drives_server: bool = False,
     ) -> None:
         self.node_id = node_id
         self.now = now
@@ -108,6 +109,7 @@ class Node:
             ballot=self.ballot,
             rng=random.Random(seed),
             witness=witness,
+            drives_server=drives_server,
         )
         self.elector.set_repl_offset(offset)
         self.sent: list[Outbound] = []

@@ -1,0 +1,332 @@
+"""D1 to D6: what a member owes to the data server that it drives."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.events import Cause
+from kevy_elect.local_server import (
+    FREEZE,
+    LONGEST,
+    NEWEST,
+    STAY,
+    Duty,
+    Task,
+    join_offset,
+    split_offset,
+)
+from kevy_elect.messages import Accept, Outbound, Role
+from tests.support.nodes import (
+    CONFIG,
+    TICK,
+    Node,
+    accept,
+    address,
+    announce,
+    candidate,
+    offer,
+    offers,
+    primary,
+    replica,
+)
+
+
+class Driving(Node):
+    """A node with a data server that is as fast as it is told to be."""
+
+    def __init__(self, node_id: str = "b", members: str = "abc", *, epoch: int = 3) -> None:
+        super().__init__(node_id, members, epoch=epoch, drives_server=True)
+
+    @property
+    def duty(self) -> Duty:
+        return self.elector.duty(self.now)
+
+    def freeze(self, data_epoch: int = 0, length: int = 0) -> list[Outbound]:
+        """The server was frozen, and has so much."""
+        self.elector.server_frozen(join_offset(data_epoch, length), self.now)
+        return self.tick()
+
+    def promote(self) -> None:
+        self.elector.server_promoted(self.now)
+        self.tick()
+
+    def lose(self) -> None:
+        self.elector.server_lost(self.now, "the data server does not answer")
+        self.tick()
+
+
+def following(of: str = "a", epoch: int = 3) -> Driving:
+    """A member whose server follows the primary's, of a reign that began in this epoch."""
+    node = Driving(epoch=epoch)
+    node.hear(announce(of, epoch))
+    node.live(CONFIG.down_after, primary(of, epoch, join_offset(epoch, 7)), replica("c", epoch))
+    node.elector.server_released()
+    node.elector.set_repl_offset(join_offset(epoch, 7))
+    node.sent.clear()
+    return node
+
+
+def orphaned() -> Driving:
+    """One whose primary is DOWN, with a server that still follows it."""
+    node = following()
+    node.live(CONFIG.down_after, replica("c", 3))
+    return node
+
+
+def elected() -> Driving:
+    """A primary of epoch 4 whose server is frozen with 9 of data epoch 3."""
+    node = orphaned()
+    while node.duty != FREEZE:
+        node.live(TICK, replica("c", 3))
+    node.freeze(3, 9)
+    node.hear(accept("c", 4))
+    assert node.role is Role.PRIMARY
+    node.sent.clear()
+    return node
+
+
+class D1Tests(SynchronousTestCase):
+    """An OFFER is answered with what the frozen server has."""
+
+    def test_an_offer_waits_until_the_server_is_frozen(self) -> None:
+        node = orphaned()
+        self.assertEqual(node.hear(offer("c", 5, join_offset(3, 9))), [])
+        self.assertEqual(node.duty, FREEZE)
+        self.assertIn(Outbound("c", Accept(5, "b")), node.freeze(3, 9))
+        self.assertEqual(node.epoch, 5)
+
+    def test_what_came_until_the_freeze_decides(self) -> None:
+        node = orphaned()
+        node.hear(offer("c", 5, join_offset(3, 9)))
+        self.assertEqual([o for o in node.freeze(3, 10) if isinstance(o.message, Accept)], [])
+        (refused,) = node.events("refused")
+        self.assertEqual((refused.cause, refused.member), (Cause.R3_5, "c"))
+        self.assertEqual(node.epoch, 3)
+
+    def test_a_frozen_server_votes_at_once(self) -> None:
+        node = orphaned()
+        node.freeze(3, 9)
+        self.assertEqual(
+            node.hear(offer("c", 5, join_offset(3, 9))), [Outbound("c", Accept(5, "b"))]
+        )
+
+    def test_the_last_of_two_offers_is_judged(self) -> None:
+        node = orphaned()
+        node.hear(offer("c", 5, join_offset(3, 9)), offer("c", 6, join_offset(3, 10)))
+        self.assertIn(Outbound("c", Accept(6, "b")), node.freeze(3, 10))
+
+    def test_an_offer_that_is_not_repeated_is_not_answered(self) -> None:
+        node = orphaned()
+        node.hear(offer("c", 5, join_offset(3, 9)))
+        node.now += 2 * CONFIG.hb_interval + 0.01
+        self.assertEqual([o for o in node.freeze(3, 9) if isinstance(o.message, Accept)], [])
+
+    def test_an_offer_that_is_refused_anyway_does_not_freeze(self) -> None:
+        node = following()
+        node.hear(offer("c", 5, join_offset(3, 9)))
+        self.assertEqual(node.duty.task, Task.FOLLOW)
+
+    def test_a_repeated_offer_that_waits_is_noted_once(self) -> None:
+        node = orphaned()
+        for _ in range(3):
+            node.hear(offer("c", 5, join_offset(3, 9)))
+        self.assertEqual([event.cause for event in node.events("refused")], [Cause.D1])
+
+    def test_a_candidate_withdraws_only_with_a_frozen_server(self) -> None:
+        node = orphaned()
+        while not offers(node.live(TICK, replica("c", 3))):
+            if node.duty == FREEZE:
+                node.freeze(3, 9)
+        node.elector.server_released()
+        self.assertEqual(node.hear(offer("a", 4, join_offset(3, 9))), [])
+        self.assertEqual(node.role, Role.CANDIDATE)
+        self.assertIn(Outbound("a", Accept(4, "b")), node.freeze(3, 9))
+        self.assertEqual(node.role, Role.REPLICA)
+
+    def test_the_incumbent_waits_too(self) -> None:
+        node = following()
+        self.assertEqual(node.hear(offer("a", 5, join_offset(3, 9))), [])
+        self.assertEqual(node.duty, FREEZE)
+        self.assertIn(Outbound("a", Accept(5, "b")), node.freeze(3, 12))
+
+
+class D2Tests(SynchronousTestCase):
+    """A candidate freezes its server and asks before it runs."""
+
+    def test_it_runs_once_its_server_is_frozen_and_with_what_that_has(self) -> None:
+        node = orphaned()
+        sent = node.live(CONFIG.down_after, replica("c", 3))
+        self.assertEqual((offers(sent), node.duty), ([], FREEZE))
+        (first,) = offers(node.freeze(3, 11))
+        self.assertEqual(first.message, offer("b", 4, join_offset(3, 11)))
+
+    def test_the_server_of_a_candidate_stays_frozen(self) -> None:
+        node = orphaned()
+        node.freeze(3, 11)
+        node.live_until_it_runs(replica("c", 3))
+        self.assertEqual(node.duty, FREEZE)
+
+    def test_it_follows_again_if_a_primary_appears_before_it_runs(self) -> None:
+        node = orphaned()
+        while node.duty != FREEZE:
+            node.live(TICK, replica("c", 3))
+        node.hear(announce("c", 4), primary("c", 4, join_offset(4, 20)))
+        node.tick()
+        self.assertEqual(node.duty, Duty(Task.FOLLOW, 4, "c", address("c")))
+
+    def test_a_primary_without_lease_runs_again_with_a_frozen_server_only(self) -> None:
+        node = elected()
+        node.promote()
+        node.live(CONFIG.down_after / 2, replica("c", 4))
+        node.now += CONFIG.down_after - 0.1
+        sent = node.live(CONFIG.down_after / 2, replica("c", 6))
+        self.assertEqual((offers(sent), node.duty, node.role), ([], FREEZE, Role.PRIMARY))
+        self.assertEqual(len(offers(node.freeze(4, 30))), 1)
+
+
+class D3Tests(SynchronousTestCase):
+    """The server follows no primary below the newest epoch that this node voted or ran in."""
+
+    def test_after_a_vote_it_stays_frozen_until_that_primary_is_there(self) -> None:
+        node = following()
+        node.hear(offer("a", 5, join_offset(3, 9)))
+        node.freeze(3, 9)
+        node.hear(primary("a", 3, join_offset(3, 9)))
+        self.assertEqual((node.primary, node.duty), ("a", STAY))
+        node.hear(announce("a", 5), primary("a", 5, join_offset(3, 9)))
+        self.assertEqual(node.duty, Duty(Task.FOLLOW, 3, "a", address("a")))
+
+    def test_after_a_lost_election_likewise(self) -> None:
+        node = orphaned()
+        node.freeze(3, 11)
+        node.live_until_it_runs(replica("c", 3))
+        node.live(CONFIG.election_timeout, replica("c", 3))
+        node.hear(announce("a", 3), primary("a", 3, join_offset(3, 9)))
+        node.live(CONFIG.candidate_step, primary("a", 3, join_offset(3, 9)))
+        self.assertEqual((node.role, node.primary, node.duty), (Role.REPLICA, "a", STAY))
+
+    def test_a_restarted_member_remembers(self) -> None:
+        node = Driving(epoch=5)
+        node.hear(announce("a", 3), primary("a", 3, join_offset(3, 9)))
+        node.live(CONFIG.down_after, primary("a", 3, join_offset(3, 9)))
+        self.assertEqual((node.primary, node.duty), ("a", STAY))
+
+    def test_a_primary_that_is_down_is_followed_as_long_as_nothing_else_is_to_be_done(self) -> None:
+        node = following()
+        node.live(CONFIG.down_after / 2)
+        self.assertEqual(node.duty.task, Task.FOLLOW)
+        node.live(CONFIG.down_after)
+        self.assertEqual(node.duty, STAY)
+
+
+class D4Tests(SynchronousTestCase):
+    def test_a_primary_renews_with_its_server_promoted_all_the_while(self) -> None:
+        node = elected()
+        node.promote()
+        node.elector.set_connected("a", True)
+        ahead = (replica("a", 6), replica("c", 4))
+        while not offers(node.live(TICK, *ahead)):
+            self.assertTrue(node.can_write())
+        node.hear(accept("c", 7))
+        self.assertEqual((node.epoch, node.can_write()), (7, True))
+        self.assertEqual(node.duty, Duty(Task.PROMOTE, 4))
+
+
+class D5Tests(SynchronousTestCase):
+    """A member whose server does not answer neither votes nor runs."""
+
+    def test_it_does_not_vote(self) -> None:
+        node = orphaned()
+        node.hear(offer("c", 5, join_offset(9, 9)))
+        node.lose()
+        self.assertEqual(node.hear(offer("c", 5, join_offset(9, 9))), [])
+        node.live(1.0, offer("c", 5, join_offset(9, 9)))
+        self.assertEqual(node.epoch, 3)
+
+    def test_it_does_not_run(self) -> None:
+        node = orphaned()
+        self.assertEqual(offers(node.live(4 * CONFIG.down_after, replica("c", 3))), [])
+
+    def test_a_candidate_gives_up(self) -> None:
+        node = orphaned()
+        node.freeze(3, 11)
+        node.live_until_it_runs(replica("c", 3))
+        node.lose()
+        node.hear(accept("c", 4))
+        self.assertEqual(node.role, Role.REPLICA)
+
+    def test_a_primary_steps_down(self) -> None:
+        node = elected()
+        node.promote()
+        node.lose()
+        self.assertEqual((node.role, node.can_write(), node.duty), (Role.REPLICA, False, STAY))
+
+    def test_a_witness_drives_none(self) -> None:
+        with self.assertRaisesRegex(ConfigError, "the witness b has no data"):
+            Node(witness=True, drives_server=True)
+
+
+class D6Tests(SynchronousTestCase):
+    """A history counts before a length."""
+
+    def test_the_newer_history_is_more_than_any_length_of_an_older_one(self) -> None:
+        self.assertGreater(join_offset(4, 0), join_offset(3, 10**30))
+        self.assertGreater(join_offset(4, 2), join_offset(4, 1))
+        self.assertEqual(split_offset(join_offset(4, 77)), (4, 77))
+
+    def test_both_parts_saturate(self) -> None:
+        self.assertEqual(split_offset(join_offset(2**63, 2**63)), (NEWEST, LONGEST))
+
+    def test_what_is_elected_is_of_the_epoch_that_it_won(self) -> None:
+        node = elected()
+        self.assertEqual(node.elector.repl_offset, join_offset(4, 9))
+        node.elector.set_repl_offset(join_offset(3, 12))  # asked before the promotion
+        self.assertEqual(node.elector.repl_offset, join_offset(4, 12))
+
+    def test_followers_learn_the_history_from_a_heartbeat_of_the_primary(self) -> None:
+        node = following()
+        node.hear(announce("a", 6))
+        self.assertEqual(node.duty, Duty(Task.FOLLOW, 0, "a", address("a")))
+        node.hear(candidate("a", 6, join_offset(3, 9)), primary("a", 6, join_offset(6, 9)))
+        self.assertEqual(node.duty, Duty(Task.FOLLOW, 6, "a", address("a")))
+
+
+class PromotionTests(SynchronousTestCase):
+    def test_a_primary_writes_once_its_server_is_promoted(self) -> None:
+        node = elected()
+        self.assertEqual((node.duty, node.can_write()), (Duty(Task.PROMOTE, 4), False))
+        node.promote()
+        self.assertTrue(node.can_write())
+
+    def test_a_server_is_frozen_as_soon_as_the_lease_is_lost(self) -> None:
+        node = elected()
+        node.promote()
+        node.live(CONFIG.down_after)
+        self.assertEqual((node.role, node.duty), (Role.PRIMARY, FREEZE))
+
+    def test_it_is_promoted_again_once_the_lease_is_back(self) -> None:
+        node = elected()
+        node.promote()
+        node.live(CONFIG.down_after)
+        node.freeze(4, 30)
+        node.live(CONFIG.down_after / 4, replica("c", 4))
+        self.assertEqual((node.duty, node.can_write()), (Duty(Task.PROMOTE, 4), False))
+
+    def test_a_closed_fence_freezes(self) -> None:
+        node = elected()
+        node.promote()
+        node.elector.fence(node.now, True)
+        self.assertEqual(node.duty, FREEZE)
+        node.elector.fence(node.now, False)
+        self.assertEqual(node.duty, Duty(Task.PROMOTE, 4))
+
+    def test_one_that_is_no_longer_primary_when_it_is_promoted_writes_nothing(self) -> None:
+        node = elected()
+        node.elector.step_down(node.now, 1.0, "told")
+        node.promote()
+        self.assertEqual((node.can_write(), node.duty), (False, STAY))
+        self.assertFalse(node.elector._server is None or node.elector._server.is_promoted)
+
+    def test_a_member_without_a_server_has_no_duty(self) -> None:
+        self.assertEqual(Node().elector.duty(1000.0), STAY)
