@@ -28,6 +28,7 @@ MEANINGS: Final = {
     "ops": "what operators and their tools see of a node, and its admin socket",
     "testing": "clusters simulated in virtual time, and their checkers",
     "children": "programs and services that run on the primary only",
+    "data": "drives the data server beside a member",
     "client": "finds the primary, for programs that are no members",
     "aio": "an election in a program of asyncio's",
     "service": "the election as a Twisted service",

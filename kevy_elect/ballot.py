@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import Final, Protocol
 
-from kevy_elect.directory import DirectoryLock, make_directory
+from kevy_elect.directory import DirectoryLock, make_directory, open_in, write_whole
 from kevy_elect.errors import BallotError
 from kevy_elect.messages import U64_MAX
 
@@ -93,26 +92,16 @@ class FileBallot:
         return int(found[1]), None if voted == NOBODY else voted
 
     def _read(self) -> bytes:
-        with self._opened() as directory, _open(self.FILE, "rb", directory) as file:
+        with self._opened() as directory, open_in(directory, self.FILE, "rb") as file:
             return file.read(_LONGEST)
 
     def save(self, epoch: int, voted_for: str | None) -> None:
         text = f"epoch {epoch}\nvoted {voted_for or NOBODY}\n".encode("ascii")
         try:
             with self._opened() as directory:
-                self._write_beside(directory, text)
-                os.replace(self.BESIDE, self.FILE, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
+                write_whole(directory, self.FILE, self.BESIDE, text)
         except OSError as error:
             raise BallotError(f"cannot save the ballot {self.path}: {error.strerror}") from error
-
-    def _write_beside(self, directory: int, text: bytes) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.BESIDE, dir_fd=directory)  # what a crash left
-        with _open(self.BESIDE, "xb", directory) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -128,16 +117,6 @@ class FileBallot:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-def _open(name: str, mode: str, directory: int) -> IO[bytes]:
-    """The file of this name in the directory; not what a link there leads to, and no wait
-    for a pipe."""
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
-
-    return open(name, mode, opener=opener)
 
 
 def _strerror(error: OSError) -> str:

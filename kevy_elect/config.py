@@ -264,13 +264,18 @@ def parse_advertised(text: str) -> str:
 
     Raises ConfigError for a wildcard address, which no client could connect to.
     """
-    host, ports = _split_host(text, text)
-    if len(ports) != 1:
-        raise ConfigError(f"{text!r} is no HOST:PORT")
-    port = _port(ports[0], text)
+    host, port = split_address(text)
     if is_wildcard(host):
         raise ConfigError(f"{text!r} is a wildcard: clients need an address that they can reach")
     return join_host_port(host, port)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port`. Raises ConfigError."""
+    host, ports = _split_host(text, text)
+    if len(ports) != 1:
+        raise ConfigError(f"{text!r} is no HOST:PORT")
+    return host, _port(ports[0], text)
 
 
 def parse_host(text: str) -> str:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from kevy_elect.errors import BallotError
 
@@ -122,6 +122,29 @@ class DirectoryLock:
 def make_directory(directory: Path) -> None:
     """Make it, for this user alone, and those that lead to it; no harm if it is there."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def open_in(directory: int, name: str, mode: str) -> IO[bytes]:
+    """The file of this name in the directory; not what a link there leads to, and no wait
+    for a pipe."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
+
+    return open(name, mode, opener=opener)
+
+
+def write_whole(directory: int, name: str, beside: str, text: bytes) -> None:
+    """Have this file in the directory be `text`, as a whole or not at all: written `beside`,
+    flushed to the disk, renamed. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside, dir_fd=directory)  # what a crash left
+    with open_in(directory, beside, "xb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
 
 
 def _where(error: OSError) -> str:

@@ -72,6 +72,26 @@ class ChildStatus:
 
 
 @attrs.frozen(kw_only=True)
+class DataStatus:
+    """The data server that a node drives, as it is now."""
+
+    server: str
+    """What it is and where, for people."""
+    state: str
+    """One of `unknown`, `frozen`, `following` and `primary`."""
+    problem: str
+    """Why it is not what it has to be; empty if it is."""
+    data_epoch: int
+    """Of the history that its data is part of; 0 if that is not known (D6)."""
+    length: int
+    """How much of that history it has."""
+    source: str
+    """Where it replicates from; empty if from nobody."""
+    in_sync: bool
+    """Whether it has all that its source sent, and hears from it now."""
+
+
+@attrs.frozen(kw_only=True)
 class EventStatus:
     """Something that a node noted, and how many seconds ago."""
 
@@ -116,6 +136,8 @@ class Status:
     children: tuple[ChildStatus, ...]
     events: tuple[EventStatus, ...]
     """What it noted lately, the oldest first."""
+    data: DataStatus | None = None
+    """The data server that it drives."""
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""

@@ -207,6 +207,7 @@ class Node(MultiService):
             hook,
             offset,
             *([reload] if options["config"] is not None else []),
+            *_redis(options, self.election),
             *_primary_command(options, self.election),
             *notifiers(self.election, os.environ),
         ]
@@ -229,7 +230,8 @@ class Node(MultiService):
             with self._explaining(option):
                 child.startService()
         for child in self._beside:
-            child.startService()
+            with self._explaining("--data-dir"):
+                child.startService()
 
     def stopService(self) -> Deferred[object]:
         """Stop the election first: its handover stops the command, and the hook hears of it."""
@@ -294,6 +296,25 @@ def _admin(options: Options, election: ElectionService) -> Iterator[tuple[str, I
     if options["admin"] is not None:
         admin = Admin(election, options["admin"], options["http-peers"])
         yield f"--admin {options['admin']}", admin
+
+
+def _redis(options: Options, election: ElectionService) -> Iterator[IService]:
+    if options["redis"] is None:
+        return
+    from kevy_elect.data.redis import Redis
+    from kevy_elect.data.service import DataService
+
+    user, path = options["redis-user"], options["redis-password-file"]
+
+    def credentials() -> list[str | bytes]:
+        """Read anew for each connection: a password may change."""
+        return [] if path is None else [*([user] if user else []), read_password(path)]
+
+    deadline = max(0.2, min(1.0, election.config.down_after / 4))
+    redis = Redis(
+        options["redis"], reactor=election.reactor, deadline=deadline, credentials=credentials
+    )
+    yield DataService(election, redis)
 
 
 def _primary_command(options: Options, election: ElectionService) -> Iterator[IService]:

@@ -28,6 +28,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
         peers=tuple(election.peer_status()),
         children=tuple(election.children()),
         events=_events(election) if events else (),
+        data=None if election.data is None else election.data.status(),
     )
 
 

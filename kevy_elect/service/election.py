@@ -7,7 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -21,6 +21,7 @@ from kevy_elect.directory import DirectoryLock
 from kevy_elect.elector import Elector
 from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.events import Event
+from kevy_elect.local_server import STAY, Duty
 from kevy_elect.messages import U64_MAX, Message, Outbound, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.service.awaitable import awaitable
@@ -38,7 +39,7 @@ from kevy_elect.service.observers import (
     Observers,
 )
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
-from kevy_elect.status import ChildStatus, PeerStatus
+from kevy_elect.status import ChildStatus, DataStatus, PeerStatus
 from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.link import PeerLink
@@ -46,6 +47,17 @@ from kevy_elect.transport.link import PeerLink
 LONGEST_PAUSE: Final = 1000 * 86400.0
 
 T = TypeVar("T")
+
+
+class DataDriver(Protocol):
+    """Drives the data server beside this node."""
+
+    def watch(self) -> None:
+        """See whether `ElectionService.duty` is another one."""
+
+    def status(self) -> DataStatus:
+        """How the server is."""
+
 
 __all__ = [
     "ElectionService",
@@ -122,11 +134,14 @@ class ElectionService(Service):
         """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
         self.offset_source: Callable[[], Deferred[None]] | None = None
         """Asked for the newest offset, which it sets, before another takes the role."""
+        self.data: DataDriver | None = None
+        """Drives the data server beside this node, if there is one; set before the start."""
         self.probes = Probes()
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
         self._driver: Driver | None = None
-        self._lock: DirectoryLock | None = None
+        self.lock: DirectoryLock | None = None
+        """Of the data directory, while the service runs."""
         self._links: dict[str, PeerLink] = {}
         self._stopped: Deferred[None] | None = None
         self._closing = False
@@ -216,7 +231,31 @@ class ElectionService(Service):
     @property
     def repl_offset(self) -> int:
         """How much data this node has, as it was said last; 0 for a witness (R10)."""
-        return 0 if self.witness else self._offset
+        return self._offset if self._elector is None else self._elector.repl_offset
+
+    # The data server, D1 to D6
+
+    def duty(self) -> Duty:
+        """What the data server beside this node has to be now."""
+        elector = self._elector
+        return STAY if elector is None else elector.duty(self._clock())
+
+    def server_frozen(self, offset: int) -> None:
+        """See `Elector.server_frozen`."""
+        self._offset = offset
+        self._order(lambda elector, now: elector.server_frozen(offset, now))
+
+    def server_released(self) -> None:
+        """See `Elector.server_released`."""
+        self._order(lambda elector, now: elector.server_released())
+
+    def server_promoted(self) -> None:
+        """See `Elector.server_promoted`."""
+        self._order(lambda elector, now: elector.server_promoted(now))
+
+    def server_lost(self, why: str) -> None:
+        """See `Elector.server_lost`."""
+        self._order(lambda elector, now: elector.server_lost(now, why))
 
     def last_tick_ago(self) -> float:
         """Seconds since the elector last ran on time's account; infinite if it does not run.
@@ -469,8 +508,8 @@ class ElectionService(Service):
     def _make_elector(self) -> Elector:
         cluster, ballot = self.cluster, self._ballot
         if self._data_dir is not None:
-            self._lock = DirectoryLock(self._data_dir, cluster.node_id)
-            ballot = FileBallot(self._data_dir, self._lock)
+            self.lock = DirectoryLock(self._data_dir, cluster.node_id)
+            ballot = FileBallot(self._data_dir, self.lock)
         assert ballot is not None
         elector = Elector(
             cluster.node_id,
@@ -480,6 +519,7 @@ class ElectionService(Service):
             ballot=TimedBallot(ballot, self._clock, self.probes.saved),
             rng=self._rng,
             witness=self.witness,
+            drives_server=self.data is not None,
         )
         if not elector.ever_saved:
             self.log.info(
@@ -493,9 +533,9 @@ class ElectionService(Service):
         return elector
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
 
     def _warn(self) -> None:
         number = self.cluster.warning()
@@ -557,7 +597,9 @@ class ElectionService(Service):
             self._links[outbound.to].send(outbound.message)
 
     def sweep(self, now: float) -> None:
-        """See to connections, every hb_interval / 2 at most."""
+        """See to the data server, and to connections every hb_interval / 2 at most."""
+        if self.data is not None:
+            self.data.watch()
         if now >= self._next_sweep:
             self._next_sweep = now + self.config.hb_interval / 2
             self._acceptor.sweep(now)
@@ -579,7 +621,7 @@ class ElectionService(Service):
 
     def _leave_will(self) -> None:
         """Keep the will as things are now."""
-        will, elector, lock = self._last_will, self._elector, self._lock
+        will, elector, lock = self._last_will, self._elector, self.lock
         if will is None or not will.is_heard():
             return
         if elector is None or lock is None or elector.role is not Role.PRIMARY:

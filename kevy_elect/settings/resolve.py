@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,6 +51,11 @@ _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS,
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
+_REDIS: Final = ("redis-user", "redis-password-file")
+_NOT_WITH_REDIS: Final = {
+    "witness": "a witness has no data",
+    "offset-command": "the Redis says itself how much data there is",
+}
 _HINTED: Final = 20
 """Mistakes before which it is guessed what a name was to be, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
@@ -181,6 +187,7 @@ class _Reading:
         self._addresses("sentinel-peers")
         self._http_hosts()
         self._check_sentinel(cluster)
+        self._check_redis(cluster)
         self._check_commands()
         self._check_primary_settings(timings)
         self._check_admin()
@@ -345,13 +352,37 @@ class _Reading:
         if "sentinel-password-file" in self.values:
             with self._blaming(NAMED["sentinel-password-file"]):
                 read_password(self.values["sentinel-password-file"])
-        if cluster is None or self.values.get("witness") or "advertise" in self.given:
+        if not self.values.get("witness"):
+            self._expect_client_port(cluster, "sentinel", "clients would be sent")
+
+    def _check_redis(self, cluster: Cluster | None) -> None:
+        if "redis" not in self.given:
+            for name in _REDIS:
+                if name in self.given:
+                    self._add(name, f"--{name}: no Redis to log in to; give --redis too")
+            return
+        quoted = self._quoted(NAMED["redis"])
+        for other, why in _NOT_WITH_REDIS.items():
+            if self.values.get(other):
+                self._add("redis", f"{quoted}: {why}; leave --redis or --{other} out")
+        if "redis-user" in self.given and "redis-password-file" not in self.given:
+            self._add("redis-user", "--redis-user: give --redis-password-file FILE too")
+        if "redis-password-file" in self.values:
+            with self._blaming(NAMED["redis-password-file"]):
+                read_password(self.values["redis-password-file"])
+        if importlib.util.find_spec("hiredis") is None:
+            self._add("redis", f"{quoted}: needs hiredis: pip install 'kevy-elect[redis]'")
+        self._expect_client_port(cluster, "redis", "clients and replicas would be sent")
+
+    def _expect_client_port(self, cluster: Cluster | None, name: str, what: str) -> None:
+        """Blame the setting unless this node announces a port of its own for clients."""
+        if cluster is None or "advertise" in self.given:
             return
         if cluster.me.client_port == cluster.me.elect_port:
             self._add(
-                "sentinel",
-                f"{self._quoted(NAMED['sentinel'])}: clients would be sent to the election port "
-                f"of {cluster.node_id}; give its client port in --peers, or --advertise HOST:PORT",
+                name,
+                f"{self._quoted(NAMED[name])}: {what} to the election port of {cluster.node_id}; "
+                "give its client port in --peers, or --advertise HOST:PORT",
             )
 
     # Links

@@ -49,6 +49,7 @@ class Group(Enum):
     LINKS = "Links between members"
     SERVICES = "What it serves"
     COMMANDS = "Commands"
+    DATA = "Data server"
     TIMINGS = "Timings"
     LOG = "Log"
 
@@ -324,6 +325,25 @@ SETTINGS: Final = (
         "Let commands of a node that is not root use sudo and setuid files; those cannot be killed",
     ),
     Setting("shell", Kind.FLAG, Group.COMMANDS, "Have /bin/sh run the commands", reloadable=True),
+    Setting(
+        "redis",
+        Kind.ADDRESS,
+        Group.DATA,
+        "The Redis beside this node: promoted where the primary is, a replica elsewhere",
+        "HOST:PORT",
+        "none",
+    ),
+    Setting(
+        "redis-user", Kind.NAME, Group.DATA, "Who logs in to it", "NAME", "Redis' default user"
+    ),
+    Setting(
+        "redis-password-file",
+        Kind.FILE,
+        Group.DATA,
+        "File with the password for that",
+        "FILE",
+        "none",
+    ),
     _timing("hb-interval", "Seconds between two heartbeats to each peer"),
     _timing("down-after", "Seconds of silence after which a peer is down"),
     _timing("election-timeout", "Seconds after which a candidate without a quorum gives up"),

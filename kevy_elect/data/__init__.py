@@ -1,0 +1,1 @@
+"""Drives the data server beside a member: freezes it, promotes it, has it follow the primary's."""

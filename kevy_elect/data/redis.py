@@ -1,0 +1,195 @@
+"""A Redis, or a server that speaks its commands, as a data server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar, cast
+
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError, UserError
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from kevy_elect.config import join_host_port, split_address
+from kevy_elect.data.resp_client import RespClient, Word
+from kevy_elect.data.server import DataServerError, Frozen, Report
+
+NOBODY: Final = ("127.0.0.1", "1")
+"""What a frozen Redis replicates from: there is no such server."""
+CONNECT: Final = 0.5
+"""Seconds that a connection may take."""
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 1.0
+"""Seconds from a connection that ended, or failed, to the next; doubled in between."""
+NAME: Final = "kevy-elect"
+"""What our connections are called in CLIENT LIST."""
+
+T = TypeVar("T")
+
+
+def _wait(attempt: int) -> float:
+    """Seconds before this attempt, the first being 0."""
+    base: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 5))
+    return base * random.uniform(0.9, 1.1)
+
+
+class Redis:
+    """The Redis at `address`, `host:port`.
+
+    Two connections: one for what is asked and told, and a spare one to freeze it by, so that a
+    slow answer does not delay that. `deadline` is how many seconds each answer may take;
+    `credentials` are what AUTH needs: a password, or a user and a password.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        reactor: Any,
+        deadline: float = 1.0,
+        credentials: Callable[[], Sequence[Word]] = tuple,
+    ) -> None:
+        """Raises ConfigError for an address that is none."""
+        host, port = split_address(address)
+        self.address = join_host_port(host, port)
+        self.deadline = deadline
+        self._reactor = reactor
+        self._credentials = credentials
+        self._main = self._connection(host, port)
+        self._spare = self._connection(host, port)
+
+    @property
+    def name(self) -> str:
+        return f"Redis at {self.address}"
+
+    def start(self) -> None:
+        self._main.startService()
+        self._spare.startService()
+
+    def stop(self) -> Deferred[None]:
+        ends = [each.stopService() for each in (self._main, self._spare) if each.running]
+        stopped: Deferred[None] = DeferredList(ends).addCallback(lambda _: None)
+        return stopped
+
+    def report(self) -> Deferred[Report]:
+        return self._within(self._report())
+
+    def freeze(self) -> Deferred[Frozen]:
+        return self._within(self._freeze())
+
+    def promote(self) -> Deferred[Report]:
+        return self._within(self._promote())
+
+    def follow(self, address: str) -> Deferred[None]:
+        return self._within(self._follow(address))
+
+    def _connection(self, host: str, port: int) -> ClientService:
+        endpoint = HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT)
+        return ClientService(
+            endpoint,
+            Factory.forProtocol(RespClient),
+            retryPolicy=_wait,
+            clock=self._reactor,
+            prepareConnection=self._introduce,
+        )
+
+    def _introduce(self, client: IProtocol) -> Deferred[None]:
+        """Log in, on a new connection. It is closed, and dialled again, if that fails."""
+        return self._within(self._log_in(cast(RespClient, client)))
+
+    async def _log_in(self, client: RespClient) -> None:
+        client.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
+        if credentials := self._credentials():
+            await client.command("AUTH", *credentials)
+        await client.command("CLIENT", "SETNAME", NAME)
+
+    def _within(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """What `work` comes to, or DataServerError."""
+        done = Deferred.fromCoroutine(work)
+        done.addTimeout(self.deadline, self._reactor, self._late)
+        return done
+
+    def _late(self, result: Any, timeout: float) -> Any:
+        raise DataServerError(f"gave no answer within {timeout:g} s")
+
+    async def _on(self, service: ClientService) -> RespClient:
+        """Its connection. Waits for one that is being made; raises DataServerError if it fails."""
+        try:
+            client = await service.whenConnected(failAfterFailures=1)
+        except (ConnectError, DNSLookupError, UserError) as error:
+            raise DataServerError(f"cannot be reached: {error}") from error
+        return cast(RespClient, client)  # a proxy of one
+
+    async def _report(self) -> Report:
+        client = await self._on(self._main)
+        asked = [client.command("INFO", section) for section in ("server", "replication")]
+        return _parse(b"".join([await reply for reply in asked]))
+
+    async def _freeze(self) -> Frozen:
+        client = await self._on(self._spare)
+        *before, _, server, replication = await _at_once(
+            client, *_ASK, ("REPLICAOF", *NOBODY), *_ASK
+        )
+        frozen = Frozen(_parse(b"".join(before)), _parse(server + replication))
+        if frozen.before.takes_writes:
+            # This also ends our other connection, which is dialled again.
+            for kind in ("normal", "pubsub"):
+                await client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        return frozen
+
+    async def _promote(self) -> Report:
+        client = await self._on(self._main)
+        *_, server, replication = await _at_once(client, ("REPLICAOF", "NO", "ONE"), *_ASK)
+        return _parse(server + replication)
+
+    async def _follow(self, address: str) -> None:
+        host, port = split_address(address)
+        client = await self._on(self._main)
+        await client.command("REPLICAOF", host, str(port))
+
+
+_ASK: Final = (("INFO", "server"), ("INFO", "replication"))
+
+
+async def _at_once(client: RespClient, *commands: Sequence[Word]) -> list[bytes]:
+    """The replies to these, between which no other client's command is done."""
+    begun = [client.command("MULTI"), *(client.command(*words) for words in commands)]
+    done = client.command("EXEC")
+    for each in begun:
+        each.addErrback(lambda failure: None)  # EXEC says so, too
+    replies = await done
+    if not isinstance(replies, list):
+        raise DataServerError("did not do what it was told at once")
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise DataServerError(f"answers {str(reply)[:200]!r}")
+    return replies
+
+
+def _parse(info: bytes) -> Report:
+    """What the sections `server` and `replication` of INFO say. Raises DataServerError."""
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    fields = {name: value for name, colon, value in lines if colon}
+    try:
+        is_replica = fields["role"] == "slave"
+        source = ""
+        if is_replica and (fields["master_host"], fields["master_port"]) != NOBODY:
+            source = join_host_port(fields["master_host"], int(fields["master_port"]))
+        length = fields.get("slave_repl_offset") if is_replica else None
+        return Report(
+            run=fields["run_id"],
+            takes_writes=not is_replica,
+            source=source,
+            in_sync=fields.get("master_link_status") == "up",
+            is_copying=fields.get("master_sync_in_progress") == "1",
+            history=fields["master_replid"],
+            length=max(0, int(length or fields["master_repl_offset"])),
+        )
+    except (KeyError, ValueError) as error:
+        raise DataServerError(f"gives an INFO without what is needed ({error})") from error

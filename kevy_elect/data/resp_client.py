@@ -1,0 +1,100 @@
+"""A connection on which commands are sent to a Redis, and their replies taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from kevy_elect.data.server import DataServerError
+
+MAX_REPLY: Final = 1024 * 1024
+"""Bytes of a reply; INFO has some 6,000."""
+MAX_WAITING: Final = 256
+"""Commands without a reply."""
+
+Word = str | bytes
+
+
+def encode_command(words: Sequence[Word]) -> bytes:
+    """A command as Redis reads it."""
+    return hiredis.pack_command(tuple(words))  # type: ignore[arg-type, no-any-return]  # its stub has one word
+
+
+class RespClient(Protocol):
+    """Sends commands in order and gives each its reply.
+
+    A reply that does not come in time ends the connection, since the ones after it would be
+    taken for it.
+    """
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._unread = 0
+        self._waiting: deque[Deferred[Any]] = deque()
+        self._lost: Failure | None = None
+        self.when_lost: Deferred[None] = Deferred()
+        """Fires when the connection is gone."""
+
+    def command(self, *words: Word) -> Deferred[Any]:
+        """The reply: bytes, an int, a list or None. Fails with DataServerError if it is an error,
+        or if the connection ends; to cancel it ends the connection."""
+        if self._lost is not None:
+            return fail(self._lost)
+        if len(self._waiting) >= MAX_WAITING:
+            return fail(DataServerError(f"{MAX_WAITING} commands wait for their replies"))
+        reply: Deferred[Any] = Deferred(lambda _: self._abort("gave no answer in time"))
+        self._waiting.append(reply)
+        assert self.transport is not None
+        self.transport.write(encode_command(words))
+        return reply
+
+    def dataReceived(self, data: bytes) -> None:
+        self._unread += len(data)
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._unread = 0
+                self._take(reply)
+        except hiredis.ProtocolError as error:
+            self._abort(f"speaks no RESP ({error})")
+            return
+        if self._unread > MAX_REPLY:
+            self._abort(f"sent a reply of more than {MAX_REPLY} bytes")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._fail_all(
+            "ended the connection"
+            if reason.check(ConnectionDone)
+            else f"is gone: {reason.getErrorMessage()}"
+        )
+        self.when_lost.callback(None)
+
+    def _take(self, reply: object) -> None:
+        if not self._waiting:
+            self._abort("answered what it was not asked")
+            return
+        waiting = self._waiting.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            waiting.errback(Failure(DataServerError(f"answers {str(reply)[:200]!r}")))
+        else:
+            waiting.callback(reply)
+
+    def _abort(self, why: str) -> None:
+        assert self.transport is not None
+        self._fail_all(why)
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _fail_all(self, why: str) -> None:
+        if self._lost is None:
+            self._lost = Failure(DataServerError(why))
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.called:
+                waiting.errback(self._lost)

@@ -1,0 +1,73 @@
+"""What a data server has to be able to do for a node to drive it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from kevy_elect.errors import ElectError
+
+
+class DataServerError(ElectError):
+    """The data server did not answer in time, or not as it should."""
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What a data server says of itself."""
+
+    run: str
+    """Which run of the server this is: another one may have lost what the last one had."""
+    takes_writes: bool
+    """Of clients."""
+    source: str = ""
+    """Where it replicates from, `host:port`; empty if it does not, or from nobody."""
+    in_sync: bool = False
+    """Whether it has all that the source sent, and hears from it now."""
+    is_copying: bool = False
+    """Whether it is taking over a whole data set, so that what it has is of no use yet."""
+    history: str
+    """Names the history that its data is part of: another one after each promotion."""
+    length: int
+    """How much of that history it has; more is newer."""
+
+
+@attrs.frozen
+class Frozen:
+    """What a data server was when it was frozen, and what it has been since."""
+
+    before: Report
+    after: Report
+
+
+class DataServer(Protocol):
+    """A data server as a node drives it.
+
+    Each Deferred fails with DataServerError if the server cannot be reached, says no, or does
+    not answer in time.
+    """
+
+    @property
+    def name(self) -> str:
+        """For people: what it is and where."""
+
+    def start(self) -> None:
+        """Begin to connect."""
+
+    def stop(self) -> Deferred[None]:
+        """End all connections; fires when they are gone."""
+
+    def report(self) -> Deferred[Report]:
+        """Ask what it is and has."""
+
+    def freeze(self) -> Deferred[Frozen]:
+        """Have it take no writes, of clients or of a source, until it is told otherwise. If it
+        took those of clients, their connections end. Waits for nothing that it was told before."""
+
+    def promote(self) -> Deferred[Report]:
+        """Have it take the clients' writes, in a history of a new name."""
+
+    def follow(self, address: str) -> Deferred[None]:
+        """Have it replicate from the server at `address`, `host:port`."""

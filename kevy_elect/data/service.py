@@ -1,0 +1,357 @@
+"""Has the data server beside a member be what the election wants it to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.data.record import HistoryRecord
+from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
+from kevy_elect.errors import BallotError, ConfigError
+from kevy_elect.local_server import STAY, Duty, Task, join_offset
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import after
+from kevy_elect.service.observers import ElectorSnapshot
+from kevy_elect.status import ChildStatus, DataStatus
+
+
+class State(StrEnum):
+    """What the server is, as far as this node knows."""
+
+    UNKNOWN = "unknown"
+    FROZEN = "frozen"
+    FOLLOWING = "following"
+    PRIMARY = "primary"
+
+
+class DataService(Service):
+    """Drives `server` as the duty of `election` says, and reports to it (D1 to D6).
+
+    One thing is done at a time, but that a freeze waits for nothing, and is repeated once what
+    it overtook has ended. The server is asked what
+    it is and has each hb_interval, and put right if somebody else changed it. Whatever it is
+    found as, it is frozen first, unless it already follows the primary. A stop freezes a server
+    that takes writes, and leaves any other as it is.
+    """
+
+    log = Logger()
+
+    def __init__(self, election: ElectionService, server: DataServer) -> None:
+        self.election = election
+        self.server = server
+        self.state = State.UNKNOWN
+        self._record: HistoryRecord | None = None
+        self._turn = 0  # of what is being done; what an earlier one comes to is not news
+        self._doing: Task | None = None
+        self._ended: Deferred[None] = succeed(None)  # what was begun before
+        self._kept = STAY  # the last duty to follow or to take writes that was done
+        self._report: Report | None = None  # the last
+        self._frozen: Report | None = None  # what it was when it was frozen
+        self._problem = ""
+        self._asking = False
+        self._waiting: list[Deferred[None]] = []
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = election.reactor
+        election.data = self
+        election.fence.add(self)
+
+    def __str__(self) -> str:
+        return f"the driver of {self.server.name}"
+
+    # What the election asks
+
+    def watch(self) -> None:
+        """See whether the duty is another one; called after each run of the elector."""
+        self._act()
+
+    def status(self) -> DataStatus:
+        """How the server is, for those who look."""
+        report = self._report
+        return DataStatus(
+            server=self.server.name,
+            state=self.state.value,
+            problem=self._problem,
+            data_epoch=self._epoch_of(report.history) if report is not None else 0,
+            length=report.length if report is not None else 0,
+            source=report.source if report is not None else "",
+            in_sync=report is not None and report.in_sync,
+        )
+
+    def when_stopped(self) -> Deferred[None]:
+        """Fires when the server takes no writes of clients, as far as this node lets it."""
+        if self.state is not State.PRIMARY and self._doing is not Task.PROMOTE:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def describe(self) -> list[ChildStatus]:
+        """It is no child: `status` tells about it."""
+        return []
+
+    # Start and stop
+
+    def startService(self) -> None:
+        """Read the record and begin. Raises BallotError if it cannot be read.
+
+        The election has to run. Raises ConfigError if it has no data directory, where the
+        record is kept.
+        """
+        if self.election.lock is None:
+            raise ConfigError("a node that drives a data server needs a data directory")
+        self._record = HistoryRecord(self.election.lock)
+        super().startService()
+        self._ignore = self.election.add_observer(self._on_change)
+        self.server.start()
+        self._loop.start(self.election.config.hb_interval).addErrback(self._broken)
+
+    def stopService(self) -> Deferred[None]:
+        """Freeze what takes writes; fires when that is done, or cannot be."""
+        if not self.running:
+            return succeed(None)
+        super().stopService()
+        self._ignore()
+        self._loop.stop()
+        return Deferred.fromCoroutine(self._leave())
+
+    async def _leave(self) -> None:
+        self._turn += 1
+        if self.state in (State.PRIMARY, State.UNKNOWN):
+            try:
+                await self.server.freeze()
+            except DataServerError as error:
+                self.log.error(
+                    "{server} {error}: it may still take writes",
+                    server=self.server.name,
+                    error=error,
+                )
+        await self.server.stop()
+
+    def _on_change(self, snapshot: ElectorSnapshot, reason: str) -> None:
+        if not self.election.is_electing:  # then nobody else calls `watch`
+            self._act()
+
+    # What is to be done
+
+    def _act(self) -> None:
+        """Begin what the duty asks for, unless it is done, or something else is under way."""
+        if not self.running:
+            return
+        duty = self.election.duty()
+        if duty.task is Task.FOLLOW and duty.address == self._kept.address:
+            self._kept = duty
+        task = self._needed(duty)
+        if task is None or task is self._doing:
+            return
+        if self._doing is not None and task is not Task.FREEZE:
+            return
+        self._begin(task, duty)
+
+    def _needed(self, duty: Duty) -> Task | None:
+        """What has to be done now so that the server does its duty."""
+        match duty.task:
+            case Task.FREEZE:
+                return None if self.state is State.FROZEN else Task.FREEZE
+            case Task.STAY:
+                rests = self.state in (State.FROZEN, State.FOLLOWING)
+                return None if rests and self._doing is not Task.PROMOTE else Task.FREEZE
+            case Task.PROMOTE:
+                return None if self.state is State.PRIMARY else Task.PROMOTE
+            case Task.FOLLOW:
+                follows = self.state is State.FOLLOWING and self._source == duty.address
+                return None if follows else Task.FOLLOW
+
+    @property
+    def _source(self) -> str:
+        return "" if self._report is None else self._report.source
+
+    def _begin(self, task: Task, duty: Duty) -> None:
+        self._turn += 1
+        self._doing = task
+        steps: dict[Task, Callable[[int, Duty, Deferred[None]], Coroutine[Any, Any, None]]] = {
+            Task.FREEZE: self._freeze,
+            Task.PROMOTE: self._promote,
+            Task.FOLLOW: self._follow,
+        }
+        turn = self._turn
+        before, self._ended = self._ended, Deferred()
+        doing = Deferred.fromCoroutine(steps[task](turn, duty, before))
+        doing.addErrback(self._failed, turn)
+        doing.addCallback(self._done, turn, task)
+        doing.addErrback(self._broken)
+        # After both: what was overtaken may end later than this.
+        DeferredList([before, doing]).addCallback(
+            lambda _, ended: ended.callback(None), self._ended
+        )
+
+    def _failed(self, failure: Failure, turn: int) -> None:
+        failure.trap(DataServerError, BallotError)
+        if turn == self._turn:
+            self._lose(str(failure.value))
+
+    def _done(self, result: None, turn: int, task: Task) -> None:
+        if turn != self._turn:
+            return
+        self._doing = None
+        if self.state is not State.PRIMARY:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+        if self.state is not State.UNKNOWN or task is not Task.FREEZE:
+            self._act()  # a freeze that failed is tried again at the next look
+
+    async def _freeze(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
+        frozen = await self.server.freeze()
+        if turn == self._turn and not before.called:
+            # What this overtook may have reached the server after it.
+            await after(before)
+            frozen = await self.server.freeze()
+        if turn == self._turn:
+            self._took_frozen(frozen)
+
+    def _took_frozen(self, frozen: Frozen) -> None:
+        if frozen.after.takes_writes or frozen.after.source:
+            raise DataServerError("was told to freeze, and did not")
+        self._learn_history(frozen.before)
+        self.state = State.FROZEN
+        self._problem = ""
+        self._report = self._frozen = frozen.after
+        self.election.server_frozen(self._offset(frozen.after))
+
+    async def _promote(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
+        if self.state is not State.FROZEN:
+            await self._freeze(turn, duty, before)
+        if turn != self._turn:
+            return
+        report = await self.server.report()
+        if report != self._frozen:
+            raise DataServerError("was frozen, and is not what it was then")
+        if turn != self._turn or self.election.duty() != duty:
+            return
+        self.state, self._kept = State.PRIMARY, duty  # from here on it may take writes
+        self.election.server_released()
+        report = await self.server.promote()
+        if not report.takes_writes:
+            raise DataServerError("was told to take writes, and does not")
+        self._remember(report.history, duty.data_epoch)
+        if turn == self._turn and self.election.duty() == duty:
+            self._problem = ""
+            self._report = report
+            self.election.set_repl_offset(self._offset(report))
+            self.election.server_promoted()
+
+    async def _follow(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
+        if self.state is State.UNKNOWN:
+            report = await self.server.report()
+            if report.source != duty.address and turn == self._turn:
+                await self._freeze(turn, duty, before)
+        if turn != self._turn or self.election.duty().address != duty.address:
+            return
+        self.election.server_released()
+        await self.server.follow(duty.address)
+        report = await self.server.report()
+        if turn == self._turn:
+            if report.source != duty.address:
+                raise DataServerError(f"was told to follow {duty.address}, and does not")
+            self.state = State.FOLLOWING
+            self._kept = duty
+            self._problem = ""
+            self._took(report)
+
+    # What it is
+
+    def _look(self) -> None:
+        """Ask what the server is, and go on with what could not be done."""
+        self._act()
+        if not self._asking:
+            self._asking = True
+            turn = self._turn
+            asked = self.server.report()
+            asked.addCallbacks(self._looked, self._unseen, (turn,), errbackArgs=(turn,))
+            asked.addErrback(self._broken)
+
+    def _looked(self, report: Report, turn: int) -> None:
+        self._asking = False
+        if turn != self._turn or self._doing is not None or not self.running:
+            return  # it has been told something since
+        if self.state is State.UNKNOWN:
+            self._report = report
+        elif problem := self._deviation(report):
+            self._lose(problem)
+        else:
+            self._took(report)
+        self._act()
+
+    def _unseen(self, failure: Failure, turn: int) -> None:
+        self._asking = False
+        failure.trap(DataServerError)
+        if turn == self._turn and self._doing is None and self.running:
+            self._lose(str(failure.value))
+            self._act()
+
+    def _deviation(self, report: Report) -> str:
+        """How the server is another one than this node left it; empty if it is not."""
+        last = self._report
+        if last is not None and report.run != last.run:
+            return "was restarted"
+        if report.takes_writes != (self.state is State.PRIMARY):
+            takes = "takes writes" if report.takes_writes else "takes no writes"
+            return f"{takes}, which nobody told it here"
+        if last is not None and report.source != last.source:
+            return f"replicates from {report.source or 'nobody'}, which nobody told it here"
+        if self.state is State.FROZEN and report != self._frozen:
+            return "was frozen, and is not what it was then"
+        return ""
+
+    def _took(self, report: Report) -> None:
+        self._report = report
+        self._learn_history(report)
+        self.election.set_repl_offset(self._offset(report))
+
+    def _learn_history(self, report: Report) -> None:
+        """Remember which epoch the history is of that the server has, as a primary or from
+        one. A primary's gets a new name, too, when its first replica comes, for instance."""
+        duty = self._kept
+        if self.state is State.FOLLOWING:
+            knows = report.in_sync and report.source == duty.address
+        else:
+            knows = self.state is State.PRIMARY and report.takes_writes
+        if knows and self._epoch_of(report.history) < duty.data_epoch:
+            try:
+                self._remember(report.history, duty.data_epoch)
+            except BallotError as error:
+                self._complain(str(error))
+
+    def _remember(self, history: str, data_epoch: int) -> None:
+        assert self._record is not None
+        self._record.add(history, data_epoch)
+
+    def _epoch_of(self, history: str) -> int:
+        return 0 if self._record is None else self._record.epoch_of(history)
+
+    def _offset(self, report: Report) -> int:
+        if report.is_copying:
+            return 0
+        return join_offset(self._epoch_of(report.history), report.length)
+
+    def _lose(self, why: str) -> None:
+        """Nobody knows what the server is and has."""
+        self._complain(f"{self.server.name} {why}")
+        known, self.state = self.state, State.UNKNOWN
+        if known is not State.UNKNOWN or self._doing is not None:
+            self.election.server_lost(f"{self.server.name} {why}")
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self.log.warn("{node}: {problem}", node=self.election.cluster.node_id, problem=problem)
+
+    def _broken(self, failure: Failure) -> None:
+        self.election.failed(failure)

@@ -1,0 +1,76 @@
+"""Real Redis servers on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import redis
+from redis.exceptions import RedisError
+
+from tests.support.waiting import DEADLINE, wait_for
+
+REDIS_SERVER = shutil.which("redis-server")
+FROZEN = ("--replicaof", "127.0.0.1 1")
+"""Starts without taking writes, as docs/redis.md asks."""
+
+
+class RedisServer:
+    """One server, in memory only."""
+
+    def __init__(self, port: int, directory: Path, *options: str) -> None:
+        self.port = port
+        self.address = f"127.0.0.1:{port}"
+        self.log = directory / f"redis-{port}.log"
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(port=port, socket_timeout=DEADLINE, decode_responses=True)
+
+    def start(self, *more: str) -> None:
+        """Start it, and wait until it answers."""
+        assert REDIS_SERVER is not None
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *("--save", "", "--repl-diskless-sync-delay", "0"),
+                    *("--dir", str(self.log.parent)),
+                    *self.options,
+                    *more,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except RedisError:
+            return False
+
+    def replication(self) -> dict[str, str | int]:
+        """What INFO says of it."""
+        found: dict[str, str | int] = self.client.info("replication")
+        return found
+
+    def takes_writes(self) -> bool:
+        return self.replication()["role"] == "master"
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(DEADLINE)
