@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
-from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from kevy_elect.config import join_host_port, split_address
@@ -90,24 +91,17 @@ class Redis:
         return self._within(self._follow(address))
 
     def _connection(self, host: str, port: int) -> ClientService:
-        endpoint = HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT)
         return ClientService(
-            endpoint,
-            Factory.forProtocol(RespClient),
+            HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT),
+            Factory.forProtocol(partial(RespClient, self._greeting)),
             retryPolicy=_wait,
             clock=self._reactor,
-            prepareConnection=self._introduce,
         )
 
-    def _introduce(self, client: IProtocol) -> Deferred[None]:
-        """Log in, on a new connection. It is closed, and dialled again, if that fails."""
-        return self._within(self._log_in(cast(RespClient, client)))
-
-    async def _log_in(self, client: RespClient) -> None:
-        client.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
+    def _greeting(self) -> Iterator[Sequence[Word]]:
         if credentials := self._credentials():
-            await client.command("AUTH", *credentials)
-        await client.command("CLIENT", "SETNAME", NAME)
+            yield "AUTH", *credentials
+        yield "CLIENT", "SETNAME", NAME
 
     def _within(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """What `work` comes to, or DataServerError."""
@@ -120,10 +114,15 @@ class Redis:
 
     async def _on(self, service: ClientService) -> RespClient:
         """Its connection. Waits for one that is being made; raises DataServerError if it fails."""
+        connecting = service.whenConnected(failAfterFailures=1)
+        waits = not connecting.called
         try:
-            client = await service.whenConnected(failAfterFailures=1)
+            client = await connecting
         except (ConnectError, DNSLookupError, UserError) as error:
             raise DataServerError(f"cannot be reached: {error}") from error
+        finally:
+            if waits:  # whoever goes on from here may stop the service, which it does not expect
+                await deferLater(self._reactor, 0)
         return cast(RespClient, client)  # a proxy of one
 
     async def _report(self) -> Report:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from kevy_elect.data.server import DataServerError
+from kevy_elect.errors import ConfigError
 
 MAX_REPLY: Final = 1024 * 1024
 """Bytes of a reply; INFO has some 6,000."""
@@ -28,19 +29,30 @@ def encode_command(words: Sequence[Word]) -> bytes:
 
 
 class RespClient(Protocol):
-    """Sends commands in order and gives each its reply.
+    """Sends commands in order and gives each its reply; those of `greeting()` first. If one of
+    these is refused, the connection ends.
 
     A reply that does not come in time ends the connection, since the ones after it would be
     taken for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, greeting: Callable[[], Iterable[Sequence[Word]]] = tuple) -> None:
+        self._greeting = greeting
         self._reader = hiredis.Reader()
         self._unread = 0
         self._waiting: deque[Deferred[Any]] = deque()
         self._lost: Failure | None = None
-        self.when_lost: Deferred[None] = Deferred()
-        """Fires when the connection is gone."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        try:
+            greeting = list(self._greeting())
+        except ConfigError as error:
+            self._abort(f"cannot be logged in to: {error}")
+            return
+        for words in greeting:
+            self.command(*words).addErrback(lambda failure: self._abort(str(failure.value)))
 
     def command(self, *words: Word) -> Deferred[Any]:
         """The reply: bytes, an int, a list or None. Fails with DataServerError if it is an error,
@@ -74,7 +86,6 @@ class RespClient(Protocol):
             if reason.check(ConnectionDone)
             else f"is gone: {reason.getErrorMessage()}"
         )
-        self.when_lost.callback(None)
 
     def _take(self, reply: object) -> None:
         if not self._waiting:
