@@ -329,10 +329,15 @@ class Elector:
             return STAY
         return Duty(Task.FOLLOW, self.peers[leader].led_epoch, leader, self._primary_addr)
 
-    def server_frozen(self, offset: int, now: float) -> None:
+    def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
         """The data server takes no writes, and this is what it has: whatever waits for that
-        goes on with the next tick (D1, D2)."""
+        goes on with the next tick (D1, D2).
+
+        `newest` is the newest data epoch that it ever had. If that is above the one it has, it
+        lost what it may have confirmed, so that this member hardly votes (D5).
+        """
         assert self._server is not None
+        self._server.newest = newest
         was_promoted = self._server.is_promoted
         self._server.release()
         self._server.is_frozen = True
@@ -391,20 +396,37 @@ class Elector:
     def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
         """Whether this OFFER, which is good otherwise, has to wait for the server (D1)."""
         server = self._server
-        if server is None or server.is_frozen:
+        if server is None:
             return None
+        if server.is_frozen:
+            if self._vouches_for(offer.sender, now):
+                return None
+            return _Refusal(Cause.D5, "the data server has lost what it may have confirmed")
         repeated = server.waiting is not None and server.waiting.epoch == offer.epoch
         server.waiting, server.asked_at = offer, now
         return _Refusal(Cause.D1, "not before the data server is frozen", is_new=repeated)
 
-    def _is_ready_to_run(self) -> bool:
+    def _vouches_for(self, candidate: str, now: float) -> bool:
+        """Whether nothing confirmed can be lost by electing this candidate, as far as the local
+        server is concerned. If that lost what it had, only if all members are there, and none
+        but the candidate has data of that history (D5)."""
+        server = self._server
+        if server is None or split_offset(self._offset)[0] >= server.newest:
+            return True
+        return all(
+            not self.peers.is_down(view.node_id, now)
+            and (view.node_id == candidate or split_offset(view.offset)[0] < server.newest)
+            for view in self.peers
+        )
+
+    def _is_ready_to_run(self, now: float) -> bool:
         """Whether this node can offer what its data server, frozen, has; else have that frozen
         (D2)."""
         server = self._server
         if server is not None and not server.is_frozen:
             server.is_wanted_frozen = True
             return False
-        return True
+        return self._vouches_for(self.node_id, now)
 
     # What the transport calls
 
@@ -862,7 +884,7 @@ class Elector:
             for view in self.peers.alive(now)
         )
         if now - self._eligible_since >= better * self.config.candidate_step:
-            if not self._is_ready_to_run():
+            if not self._is_ready_to_run(now):
                 return
             if self._primary is not None:
                 why = f"primary {self._primary} is down"
@@ -915,7 +937,7 @@ class Elector:
             return
         ahead = any(view.epoch > self._epoch for view in self.peers.alive(now))
         free = now >= self._hold_until and now >= self._backoff_until
-        if ahead and free and self.peers.quorum_alive(now) and self._is_ready_to_run():
+        if ahead and free and self.peers.quorum_alive(now) and self._is_ready_to_run(now):
             why = "the lease is lost and others are in a higher epoch"
             self._become_candidate(now, why, Cause.OTHERS_AHEAD)
         elif now - self._lease.lost_since >= self.config.down_after:

@@ -100,6 +100,7 @@ class Cause(StrEnum):
     R4_5 = "R4.5"
     R4_6 = "R4.6"
     D1 = "D1"
+    D5 = "D5"
 
 
 @attrs.frozen(kw_only=True)

@@ -77,6 +77,8 @@ class LocalServer:
     """The OFFER that is judged once it is frozen (D1)."""
     asked_at: float = 0.0
     """When that came last."""
+    newest: int = 0
+    """The newest data epoch that it ever had, as far as its member remembers."""
     data_epoch: int = 0
     """The epoch in which this member's reign began: of the history that its server writes."""
 

@@ -13,14 +13,15 @@ from kevy_elect.messages import U64_MAX
 
 KEPT: Final = 64
 """Histories that are remembered; those used last."""
-_LINE: Final = re.compile(r"([0-9]{1,20}) ([!-~]{1,64})")
-_LONGEST: Final = 16 * 1024
+_LINE: Final = re.compile(r"([0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})")
+_LONGEST: Final = 32 * 1024
 
 
 class HistoryRecord:
-    """The data epochs of the histories that a member's data server had.
+    """The data epochs of the histories that a member's data server had, in each of its runs: what
+    a run had, the next one may have lost, or a part of it.
 
-    In `data.meta` beside the ballot: a line `EPOCH HISTORY` each, the oldest first.
+    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first.
     """
 
     FILE: Final = "data.meta"
@@ -33,26 +34,32 @@ class HistoryRecord:
         self.path = Path(lock.directory) / self.FILE
         self._epochs = self._load()
 
-    def epoch_of(self, history: str) -> int:
-        """The data epoch of this history, 0 if it is not known."""
-        return self._epochs.get(history, 0)
+    @property
+    def newest(self) -> int:
+        """The newest data epoch of all, 0 if there is none."""
+        return max(self._epochs.values(), default=0)
 
-    def add(self, history: str, data_epoch: int) -> None:
+    def epoch_of(self, history: str, run: str) -> int:
+        """The data epoch of this history in this run, 0 if it is not known."""
+        return self._epochs.get((history, run), 0)
+
+    def add(self, history: str, run: str, data_epoch: int) -> None:
         """Remember it for good. Raises BallotError, with nothing remembered, if that fails."""
-        if self._epochs.get(history) == data_epoch:
+        added = history, run
+        if self._epochs.get(added) == data_epoch:
             return
-        epochs = {name: epoch for name, epoch in self._epochs.items() if name != history}
-        epochs[history] = data_epoch
-        for name in list(epochs)[:-KEPT]:
-            del epochs[name]
-        text = "".join(f"{epoch} {name}\n" for name, epoch in epochs.items())
+        epochs = {each: epoch for each, epoch in self._epochs.items() if each != added}
+        epochs[added] = data_epoch
+        for each in list(epochs)[:-KEPT]:
+            del epochs[each]
+        text = "".join(f"{epoch} {' '.join(each)}\n" for each, epoch in epochs.items())
         try:
             write_whole(self._lock.descriptor(), self.FILE, self.BESIDE, text.encode("ascii"))
         except OSError as error:
             raise BallotError(f"cannot save {self.path}: {error.strerror}") from error
         self._epochs = epochs
 
-    def _load(self) -> dict[str, int]:
+    def _load(self) -> dict[tuple[str, str], int]:
         try:
             with open_in(self._lock.descriptor(), self.FILE, "rb") as file:
                 text = file.read(_LONGEST).decode("ascii", "replace")
@@ -68,9 +75,9 @@ class HistoryRecord:
             found = _LINE.fullmatch(line)
             if found is None or int(found[1]) > U64_MAX:
                 raise BallotError(
-                    f"{self.path} has the line {line[:60]!r}, where 'EPOCH HISTORY' belongs. "
+                    f"{self.path} has the line {line[:60]!r}, where 'EPOCH HISTORY RUN' belongs. "
                     "Remove the file to start without it: what the data server has then counts "
                     "as older than all that the others have"
                 )
-            epochs[found[2]] = int(found[1])
+            epochs[found[2], found[3]] = int(found[1])
         return epochs

@@ -78,7 +78,7 @@ class DataService(Service):
             server=self.server.name,
             state=self.state.value,
             problem=self._problem,
-            data_epoch=self._epoch_of(report.history) if report is not None else 0,
+            data_epoch=self._epoch_of(report) if report is not None else 0,
             length=report.length if report is not None else 0,
             source=report.source if report is not None else "",
             in_sync=report is not None and report.in_sync,
@@ -108,6 +108,8 @@ class DataService(Service):
             raise ConfigError("a node that drives a data server needs a data directory")
         self._record = HistoryRecord(self.election.lock)
         super().startService()
+        # Until the server says what it has, nobody may take it for lost.
+        self.election.set_repl_offset(join_offset(self._newest, 0))
         self._ignore = self.election.add_observer(self._on_change)
         self.server.start()
         self._loop.start(self.election.config.hb_interval).addErrback(self._broken)
@@ -221,9 +223,15 @@ class DataService(Service):
             raise DataServerError("was told to freeze, and did not")
         self._learn_history(frozen.before)
         self.state = State.FROZEN
-        self._problem = ""
         self._report = self._frozen = frozen.after
-        self.election.server_frozen(self._offset(frozen.after))
+        if self._epoch_of(frozen.after) < self._newest:
+            self._complain(
+                f"{self.server.name} was restarted, and may have lost what it confirmed: this node "
+                "does not vote until that has followed a primary, or all members are there"
+            )
+        else:
+            self._problem = ""
+        self.election.server_frozen(self._offset(frozen.after), self._newest)
 
     async def _promote(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
         if self.state is not State.FROZEN:
@@ -240,7 +248,7 @@ class DataService(Service):
         report = await self.server.promote()
         if not report.takes_writes:
             raise DataServerError("was told to take writes, and does not")
-        self._remember(report.history, duty.data_epoch)
+        self._remember(report, duty.data_epoch)
         if turn == self._turn and self.election.duty() == duty:
             self._problem = ""
             self._report = report
@@ -323,23 +331,27 @@ class DataService(Service):
             knows = report.in_sync and report.source == duty.address
         else:
             knows = self.state is State.PRIMARY and report.takes_writes
-        if knows and self._epoch_of(report.history) < duty.data_epoch:
+        if knows and self._epoch_of(report) < duty.data_epoch:
             try:
-                self._remember(report.history, duty.data_epoch)
+                self._remember(report, duty.data_epoch)
             except BallotError as error:
                 self._complain(str(error))
 
-    def _remember(self, history: str, data_epoch: int) -> None:
+    def _remember(self, report: Report, data_epoch: int) -> None:
         assert self._record is not None
-        self._record.add(history, data_epoch)
+        self._record.add(report.history, report.run, data_epoch)
 
-    def _epoch_of(self, history: str) -> int:
-        return 0 if self._record is None else self._record.epoch_of(history)
+    def _epoch_of(self, report: Report) -> int:
+        return 0 if self._record is None else self._record.epoch_of(report.history, report.run)
+
+    @property
+    def _newest(self) -> int:
+        return 0 if self._record is None else self._record.newest
 
     def _offset(self, report: Report) -> int:
         if report.is_copying:
             return 0
-        return join_offset(self._epoch_of(report.history), report.length)
+        return join_offset(self._epoch_of(report), report.length)
 
     def _lose(self, why: str) -> None:
         """Nobody knows what the server is and has."""

@@ -240,10 +240,10 @@ class ElectionService(Service):
         elector = self._elector
         return STAY if elector is None else elector.duty(self._clock())
 
-    def server_frozen(self, offset: int) -> None:
+    def server_frozen(self, offset: int, newest: int) -> None:
         """See `Elector.server_frozen`."""
         self._offset = offset
-        self._order(lambda elector, now: elector.server_frozen(offset, now))
+        self._order(lambda elector, now: elector.server_frozen(offset, now, newest))
 
     def server_released(self) -> None:
         """See `Elector.server_released`."""

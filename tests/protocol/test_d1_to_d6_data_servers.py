@@ -47,6 +47,11 @@ class Driving(Node):
         self.elector.server_frozen(join_offset(data_epoch, length), self.now)
         return self.tick()
 
+    def lost(self, newest: int) -> list[Outbound]:
+        """The server was frozen, and found empty; it once had this data epoch."""
+        self.elector.server_frozen(0, self.now, newest)
+        return self.tick()
+
     def promote(self) -> None:
         self.elector.server_promoted(self.now)
         self.tick()
@@ -86,6 +91,10 @@ def elected() -> Driving:
     return node
 
 
+def accepts(sent: list[Outbound]) -> list[Outbound]:
+    return [out for out in sent if isinstance(out.message, Accept)]
+
+
 class D1Tests(SynchronousTestCase):
     """An OFFER is answered with what the frozen server has."""
 
@@ -99,7 +108,7 @@ class D1Tests(SynchronousTestCase):
     def test_what_came_until_the_freeze_decides(self) -> None:
         node = orphaned()
         node.hear(offer("c", 5, join_offset(3, 9)))
-        self.assertEqual([o for o in node.freeze(3, 10) if isinstance(o.message, Accept)], [])
+        self.assertEqual(accepts(node.freeze(3, 10)), [])
         (refused,) = node.events("refused")
         self.assertEqual((refused.cause, refused.member), (Cause.R3_5, "c"))
         self.assertEqual(node.epoch, 3)
@@ -120,7 +129,7 @@ class D1Tests(SynchronousTestCase):
         node = orphaned()
         node.hear(offer("c", 5, join_offset(3, 9)))
         node.now += 2 * CONFIG.hb_interval + 0.01
-        self.assertEqual([o for o in node.freeze(3, 9) if isinstance(o.message, Accept)], [])
+        self.assertEqual(accepts(node.freeze(3, 9)), [])
 
     def test_an_offer_that_is_refused_anyway_does_not_freeze(self) -> None:
         node = following()
@@ -261,6 +270,35 @@ class D5Tests(SynchronousTestCase):
         node.promote()
         node.lose()
         self.assertEqual((node.role, node.can_write(), node.duty), (Role.REPLICA, False, STAY))
+
+    def test_one_whose_server_lost_what_it_had_does_not_vote(self) -> None:
+        """It may have confirmed what only c has; a knows the newest history, too."""
+        node = orphaned()
+        node.hear(replica("a", 3, join_offset(3, 7)), offer("c", 5, join_offset(3, 9)))
+        self.assertEqual(accepts(node.lost(3)), [])
+        self.assertEqual(node.events("refused")[-1].cause, Cause.D5)
+
+    def test_nor_does_it_run(self) -> None:
+        node = orphaned()
+        node.lost(3)
+        sent = node.live(4 * CONFIG.down_after, replica("a", 3), replica("c", 3, join_offset(3, 1)))
+        self.assertEqual(offers(sent), [])
+
+    def test_it_votes_for_the_only_one_that_has_the_newest_history(self) -> None:
+        node = orphaned()
+        node.hear(replica("a", 3, 9), offer("c", 5, join_offset(3, 9)))
+        self.assertEqual(accepts(node.lost(3)), [Outbound("c", Accept(5, "b"))])
+
+    def test_but_not_while_a_member_is_away(self) -> None:
+        node = orphaned()
+        node.hear(offer("c", 5, join_offset(3, 9)))
+        self.assertEqual(accepts(node.lost(3)), [])
+
+    def test_if_all_lost_it_they_go_on_with_what_they_have(self) -> None:
+        node = orphaned()
+        node.lost(3)
+        sent = node.live(CONFIG.down_after, replica("a", 3), replica("c", 3))
+        self.assertNotEqual(offers(sent), [])
 
     def test_a_witness_drives_none(self) -> None:
         with self.assertRaisesRegex(ConfigError, "the witness b has no data"):
