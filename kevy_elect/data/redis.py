@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.protocol import Factory
@@ -120,6 +120,8 @@ class Redis:
             client = await connecting
         except (ConnectError, DNSLookupError, UserError) as error:
             raise DataServerError(f"cannot be reached: {error}") from error
+        except CancelledError as error:
+            raise DataServerError("is asked no more") from error
         finally:
             if waits:  # whoever goes on from here may stop the service, which it does not expect
                 await deferLater(self._reactor, 0)
@@ -127,8 +129,8 @@ class Redis:
 
     async def _report(self) -> Report:
         client = await self._on(self._main)
-        asked = [client.command("INFO", section) for section in ("server", "replication")]
-        return _parse(b"".join([await reply for reply in asked]))
+        asked = [client.command(*words) for words in _ASK]
+        return _parse(b"".join(await _gather(asked)))
 
     async def _freeze(self) -> Frozen:
         client = await self._on(self._spare)
@@ -156,13 +158,18 @@ class Redis:
 _ASK: Final = (("INFO", "server"), ("INFO", "replication"))
 
 
+async def _gather(asked: Sequence[Deferred[Any]]) -> list[Any]:
+    """All replies. Raises the first DataServerError, if there is one."""
+    try:
+        return await gatherResults(asked, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+
+
 async def _at_once(client: RespClient, *commands: Sequence[Word]) -> list[bytes]:
     """The replies to these, between which no other client's command is done."""
-    begun = [client.command("MULTI"), *(client.command(*words) for words in commands)]
-    done = client.command("EXEC")
-    for each in begun:
-        each.addErrback(lambda failure: None)  # EXEC says so, too
-    replies = await done
+    whole = (("MULTI",), *commands, ("EXEC",))
+    *_, replies = await _gather([client.command(*words) for words in whole])
     if not isinstance(replies, list):
         raise DataServerError("did not do what it was told at once")
     for reply in replies:

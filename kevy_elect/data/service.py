@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
 from kevy_elect.errors import BallotError, ConfigError
-from kevy_elect.local_server import STAY, Duty, Task, join_offset
+from kevy_elect.local_server import FREEZE, STAY, Duty, Task, join_offset
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import after
 from kevy_elect.service.observers import ElectorSnapshot
@@ -50,6 +50,7 @@ class DataService(Service):
         self._record: HistoryRecord | None = None
         self._turn = 0  # of what is being done; what an earlier one comes to is not news
         self._doing: Task | None = None
+        self._rests = False  # what failed is tried again at the next look
         self._ended: Deferred[None] = succeed(None)  # what was begun before
         self._kept = STAY  # the last duty to follow or to take writes that was done
         self._report: Report | None = None  # the last
@@ -144,7 +145,7 @@ class DataService(Service):
 
     def _act(self) -> None:
         """Begin what the duty asks for, unless it is done, or something else is under way."""
-        if not self.running:
+        if not self.running or self._rests:
             return
         duty = self.election.duty()
         if duty.task is Task.FOLLOW and duty.address == self._kept.address:
@@ -206,8 +207,12 @@ class DataService(Service):
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.callback(None)
-        if self.state is not State.UNKNOWN or task is not Task.FREEZE:
-            self._act()  # a freeze that failed is tried again at the next look
+        if self.state is not State.UNKNOWN:
+            self._act()
+        elif task is Task.PROMOTE:
+            self._begin(Task.FREEZE, FREEZE)  # it may take writes
+        else:
+            self._rests = True
 
     async def _freeze(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
         frozen = await self.server.freeze()
@@ -277,6 +282,7 @@ class DataService(Service):
 
     def _look(self) -> None:
         """Ask what the server is, and go on with what could not be done."""
+        self._rests = False
         self._act()
         if not self._asking:
             self._asking = True
@@ -357,7 +363,7 @@ class DataService(Service):
         """Nobody knows what the server is and has."""
         self._complain(f"{self.server.name} {why}")
         known, self.state = self.state, State.UNKNOWN
-        if known is not State.UNKNOWN or self._doing is not None:
+        if known is not State.UNKNOWN or self._doing is Task.PROMOTE:
             self.election.server_lost(f"{self.server.name} {why}")
 
     def _complain(self, problem: str) -> None:

@@ -47,14 +47,22 @@ class Campaign:
         self.faults = 0
         self._rng = rng
 
-    def run(self, faults: int, kinds: Sequence[Fault], tell: Callable[[str], None]) -> None:
+    def run(
+        self,
+        faults: int,
+        kinds: Sequence[Fault],
+        tell: Callable[[str], None],
+        fair: Callable[[Trouble], bool] = lambda trouble: True,
+    ) -> None:
         """Begin, and make trouble until there were so many `faults` of these `kinds`, or the
-        cluster does not recover."""
+        cluster does not recover; a trouble that is not `fair` is left out."""
         self.cluster.heal()
         recovered = self._settle("the start")[1] is not None
         for trouble in schedule(self._rng, faults, kinds):
             if not recovered:
                 return
+            if not fair(trouble):
+                continue
             time.sleep(trouble.calm)
             recovered = self._go_through(trouble)
             tell(_in_words(self.faults, self.rounds[-1]))
