@@ -13,7 +13,8 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
+from zope.interface import provider
 
 from kevy_elect.config import join_host_port, split_address
 from kevy_elect.data.resp_client import RespClient, Word
@@ -36,6 +37,18 @@ def _wait(attempt: int) -> float:
     """Seconds before this attempt, the first being 0."""
     base: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 5))
     return base * random.uniform(0.9, 1.1)
+
+
+@provider(ILogObserver)
+def _unheard(event: LogEvent) -> None:
+    """Nobody hears of it."""
+
+
+class _Connection(ClientService):
+    """One that is dialled again for as long as it takes, without a line of log each time: whoever
+    asks the server hears what is wrong."""
+
+    _log = Logger(observer=_unheard)
 
 
 class Redis:
@@ -91,9 +104,11 @@ class Redis:
         return self._within(self._follow(address))
 
     def _connection(self, host: str, port: int) -> ClientService:
-        return ClientService(
+        factory = Factory.forProtocol(partial(RespClient, self._greeting))
+        factory.noisy = False
+        return _Connection(
             HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT),
-            Factory.forProtocol(partial(RespClient, self._greeting)),
+            factory,
             retryPolicy=_wait,
             clock=self._reactor,
         )

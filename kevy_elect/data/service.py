@@ -215,9 +215,10 @@ class DataService(Service):
             self._rests = True
 
     async def _freeze(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
+        overtakes = not before.called
         frozen = await self.server.freeze()
-        if turn == self._turn and not before.called:
-            # What this overtook may have reached the server after it.
+        if turn == self._turn and overtakes:
+            # What was under way may have reached the server after this.
             await after(before)
             frozen = await self.server.freeze()
         if turn == self._turn:

@@ -60,6 +60,7 @@ class DataDriver(Protocol):
 
 
 __all__ = [
+    "DataDriver",
     "ElectionService",
     "ElectorSnapshot",
     "end_process",

@@ -1,0 +1,393 @@
+"""A data server that obeys is driven by an election that decides: one duty after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from kevy_elect.data.record import HistoryRecord
+from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.data.service import DataService, State
+from kevy_elect.directory import DirectoryLock
+from kevy_elect.errors import BallotError, ConfigError
+from kevy_elect.local_server import FREEZE, STAY, Duty, Task, join_offset
+from kevy_elect.service.fence import Fence
+from tests.support.transports import QUICK, cluster
+
+
+def promote(data_epoch: int) -> Duty:
+    return Duty(Task.PROMOTE, data_epoch)
+
+
+def follow(data_epoch: int, address: str = "a:1") -> Duty:
+    return Duty(Task.FOLLOW, data_epoch, "a", address)
+
+
+class Obedient:
+    """A server in memory. What it is told is done when it is told, and answered at once, unless
+    its answers are `held`."""
+
+    name = "the server"
+
+    def __init__(self) -> None:
+        self.now = Report(run="r1", takes_writes=False, history="h0", length=0)
+        self.told: list[str] = []
+        self.problem = ""
+        self.held: list[Callable[[], None]] | None = None
+        self._histories = 0
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def stop(self) -> Deferred[None]:
+        self.told.append("stop")
+        return succeed(None)
+
+    def change(self, **changes: object) -> None:
+        self.now = attrs.evolve(self.now, **changes)
+
+    def report(self) -> Deferred[Report]:
+        return self._answer(self.now)
+
+    def freeze(self) -> Deferred[Frozen]:
+        before = self.now
+        self._do("freeze", takes_writes=False, source="", in_sync=False)
+        return self._answer(Frozen(before, self.now))
+
+    def promote(self) -> Deferred[Report]:
+        self._histories += 1
+        self._do("promote", takes_writes=True, source="", history=f"h{self._histories}")
+        return self._answer(self.now)
+
+    def follow(self, address: str) -> Deferred[None]:
+        self._do(f"follow {address}", takes_writes=False, source=address, in_sync=True)
+        return self._answer(None)
+
+    def release(self) -> None:
+        """Give the answers that are held."""
+        held, self.held = self.held or [], None
+        for answer in held:
+            answer()
+
+    def _do(self, what: str, **changes: object) -> None:
+        self.told.append(what)
+        if not self.problem:
+            self.change(**changes)
+
+    def _answer(self, answer):  # type: ignore[no-untyped-def]
+        if self.problem:
+            return fail(DataServerError(self.problem))
+        if self.held is None:
+            return succeed(answer)
+        later: Deferred[object] = Deferred()
+        self.held.append(lambda: later.callback(answer))
+        return later
+
+
+class Deciding:
+    """What a DataService needs of an election, which decides what it is told to."""
+
+    config = QUICK
+    cluster = cluster()
+    is_electing = True
+
+    def __init__(self, directory: Path) -> None:
+        self.reactor = Clock()
+        self.lock: DirectoryLock | None = DirectoryLock(directory, "a")
+        self.fence = Fence(lambda closed: None)
+        self.data: DataService | None = None
+        self.wanted = STAY
+        self.offset = 0
+        self.heard: list[object] = []
+        self.failures: list[object] = []
+        self.observers: list[Callable[[object, str], object]] = []
+
+    def duty(self) -> Duty:
+        return self.wanted
+
+    def want(self, duty: Duty) -> None:
+        self.wanted = duty
+        assert self.data is not None
+        self.data.watch()
+
+    def set_repl_offset(self, offset: int) -> None:
+        self.offset = offset
+
+    def server_frozen(self, offset: int, newest: int) -> None:
+        self.offset = offset
+        self.heard.append(("frozen", offset, newest))
+
+    def server_released(self) -> None:
+        self.heard.append("released")
+
+    def server_promoted(self) -> None:
+        self.heard.append("promoted")
+
+    def server_lost(self, why: str) -> None:
+        self.heard.append("lost")
+        if self.wanted.task is Task.PROMOTE:
+            self.wanted = STAY  # it steps down
+
+    def failed(self, failure: object) -> None:
+        self.failures.append(failure)
+
+    def add_observer(self, observer: Callable[[object, str], object]) -> Callable[[], None]:
+        self.observers.append(observer)
+        return lambda: self.observers.remove(observer)
+
+
+class DataServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.server = Obedient()
+        self.election = Deciding(self.directory)
+        self.service = DataService(self.election, self.server)  # type: ignore[arg-type]
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.server.problem = ""
+        self.server.held = None
+        if self.service.running:
+            self.successResultOf(self.service.stopService())
+        if self.election.lock is not None:
+            self.election.lock.release()
+        self.assertEqual(self.election.failures, [])
+
+    def start(self, duty: Duty = STAY) -> None:
+        self.election.wanted = duty
+        self.service.startService()
+
+    def look(self) -> None:
+        self.election.reactor.advance(QUICK.hb_interval)
+
+    def told(self) -> list[str]:
+        told, self.server.told = self.server.told, []
+        return told
+
+    def heard(self) -> list[object]:
+        heard, self.election.heard = self.election.heard, []
+        return heard
+
+    def lead(self, data_epoch: int = 3) -> None:
+        self.start()
+        self.election.want(promote(data_epoch))
+        self.told()
+        self.heard()
+
+    def test_whatever_it_is_found_as_it_is_frozen_first(self) -> None:
+        self.server.change(takes_writes=True, length=7)
+        self.start()
+        self.assertEqual(self.told(), ["start", "freeze"])
+        self.assertEqual(self.heard(), [("frozen", join_offset(0, 7), 0)])
+        self.assertEqual(self.service.state, State.FROZEN)
+
+    def test_one_that_follows_the_primary_already_goes_on(self) -> None:
+        self.server.change(source="a:1", in_sync=True)
+        self.start(follow(3))
+        self.assertEqual(self.told(), ["start", "follow a:1"])
+
+    def test_one_that_follows_another_is_frozen_before_it_follows(self) -> None:
+        self.server.change(source="x:1", in_sync=True)
+        self.start(follow(3))
+        self.assertEqual(self.told(), ["start", "freeze", "follow a:1"])
+
+    def test_it_is_promoted_and_the_history_remembered_before_it_counts(self) -> None:
+        self.start()
+        self.heard()
+        self.election.want(promote(3))
+        self.assertEqual(self.told(), ["start", "freeze", "promote"])
+        self.assertEqual(self.heard(), ["released", "promoted"])
+        assert self.election.lock is not None
+        self.assertEqual(HistoryRecord(self.election.lock).epoch_of("h1", "r1"), 3)
+
+    def test_its_length_is_told_each_interval(self) -> None:
+        self.lead(3)
+        self.server.change(length=40)
+        self.look()
+        self.assertEqual(self.election.offset, join_offset(3, 40))
+
+    def test_a_history_that_gets_another_name_stays_of_its_epoch(self) -> None:
+        """Redis gives it one when the first replica comes."""
+        self.lead(3)
+        self.server.change(history="other", length=40)
+        self.look()
+        self.assertEqual(self.election.offset, join_offset(3, 40))
+        self.server.change(history="yet another", length=41)
+        self.election.want(FREEZE)
+        self.assertEqual(self.heard(), [("frozen", join_offset(3, 41), 3)])
+
+    def test_a_follower_learns_the_epoch_of_what_it_has(self) -> None:
+        self.server.change(history="theirs", length=9)
+        self.start(follow(5))
+        self.assertEqual(self.election.offset, join_offset(5, 9))
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+
+    def test_a_follower_learns_it_later_too(self) -> None:
+        self.server.change(history="theirs", length=9)
+        self.start(follow(0))
+        self.assertEqual(self.election.offset, join_offset(0, 9))
+        self.election.want(follow(5))
+        self.look()
+        self.assertEqual(self.election.offset, join_offset(5, 9))
+
+    def test_what_is_still_being_copied_does_not_count(self) -> None:
+        self.start(follow(5))
+        self.server.change(in_sync=False, is_copying=True, length=9)
+        self.look()
+        self.assertEqual(self.election.offset, 0)
+
+    def test_a_freeze_overtakes_and_is_repeated_after_what_it_overtook(self) -> None:
+        self.start()
+        self.told()
+        self.server.held = []
+        self.election.want(promote(3))  # asks for a report
+        self.election.want(FREEZE)
+        self.assertEqual(self.told(), [])
+        self.assertEqual(self.service.state, State.FROZEN)
+        self.server.release()
+        self.assertEqual(self.told(), [])
+
+        self.server.held = []
+        self.election.want(promote(3))
+        first, self.server.held = self.server.held, []
+        first[0]()  # the report; now the promotion is under way
+        self.election.want(FREEZE)
+        self.assertEqual(self.told(), ["promote", "freeze"])
+        self.heard()
+        self.server.release()
+        self.assertEqual(self.told(), ["freeze"])
+        self.assertNotIn("promoted", self.heard())
+        self.assertEqual(self.service.state, State.FROZEN)
+
+    def test_who_gives_up_the_role_waits_for_the_freeze(self) -> None:
+        self.lead()
+        self.server.held = []
+        stopped = self.service.when_stopped()
+        self.election.want(FREEZE)
+        self.assertNoResult(stopped)
+        self.server.release()
+        self.successResultOf(stopped)
+        self.successResultOf(self.service.when_stopped())
+
+    def test_one_that_does_not_answer_is_lost_and_frozen_once_it_does(self) -> None:
+        self.lead()
+        self.server.problem = "gave no answer"
+        self.look()
+        self.assertEqual(self.heard(), ["lost"])
+        self.look()
+        self.look()
+        self.assertEqual(self.heard(), [])
+        self.assertEqual(self.service.status().problem, "the server gave no answer")
+        self.server.problem = ""
+        self.look()
+        self.assertEqual(self.service.state, State.FROZEN)
+        self.assertEqual(self.service.status().problem, "")
+
+    def test_a_promotion_that_fails_costs_the_role_and_is_frozen_at_once(self) -> None:
+        self.start()
+        self.told()
+        self.server.held = []
+        self.election.want(promote(3))
+        self.server.problem = "says no"
+        self.server.release()
+        self.assertIn("lost", self.heard())
+        self.assertEqual(self.told(), ["promote", "freeze"])
+
+    def test_one_that_somebody_changed_by_hand_is_put_right(self) -> None:
+        self.start(follow(3))
+        self.told()
+        for changes in (
+            {"takes_writes": True, "source": ""},
+            {"source": "x:1"},
+            {"run": "r2", "source": "a:1"},
+        ):
+            self.server.change(**changes)
+            self.look()
+            self.assertIn("lost", self.heard())
+            self.assertEqual(self.told()[-1], "follow a:1")
+            self.assertEqual(self.service.state, State.FOLLOWING)
+
+    def test_a_frozen_one_that_changed_is_no_longer_trusted(self) -> None:
+        self.start()
+        self.heard()
+        self.server.change(length=5)
+        self.look()
+        self.assertEqual(self.heard(), ["lost", ("frozen", join_offset(0, 5), 0)])
+
+    def test_one_that_was_restarted_is_of_an_unknown_history(self) -> None:
+        self.lead(3)
+        self.server.change(run="r2", takes_writes=False)
+        self.look()
+        self.assertEqual(self.heard(), ["lost", ("frozen", join_offset(0, 0), 3)])
+        self.assertIn("was restarted, and may have lost", self.service.status().problem)
+
+    def test_what_it_had_is_not_taken_for_lost_before_it_answers(self) -> None:
+        self.lead(3)
+        self.successResultOf(self.service.stopService())
+        self.server.problem = "gave no answer"
+        self.service.startService()
+        self.assertEqual(self.election.offset, join_offset(3, 0))
+
+    def test_a_record_that_cannot_be_saved_costs_the_role(self) -> None:
+        self.start()
+        self.told()
+        self.heard()
+        (self.directory / HistoryRecord.BESIDE).mkdir()
+        self.election.want(promote(3))
+        self.assertEqual(self.heard()[:2], ["released", "lost"])
+        self.assertEqual(self.told(), ["promote", "freeze"])
+
+    def test_a_stop_freezes_what_takes_writes_and_leaves_a_follower(self) -> None:
+        self.lead()
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.told(), ["freeze", "stop"])
+        self.start(follow(3))
+        self.told()
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.told(), ["stop"])
+
+    def test_the_end_of_the_election_freezes_at_once(self) -> None:
+        self.lead()
+        self.election.is_electing = False
+        self.election.wanted = STAY
+        self.election.observers[0](None, "the service stopped")
+        self.assertEqual(self.told(), ["freeze"])
+
+    def test_it_needs_a_data_directory(self) -> None:
+        assert self.election.lock is not None
+        self.election.lock.release()
+        self.election.lock = None
+        self.assertRaises(ConfigError, self.service.startService)
+
+
+class HistoryRecordTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.lock = DirectoryLock(self.mktemp(), "a")
+        self.addCleanup(self.lock.release)
+
+    def test_it_survives(self) -> None:
+        record = HistoryRecord(self.lock)
+        self.assertEqual((record.newest, record.epoch_of("h", "r")), (0, 0))
+        record.add("h", "r", 4)
+        record.add("g", "r", 9)
+        again = HistoryRecord(self.lock)
+        self.assertEqual((again.newest, again.epoch_of("h", "r")), (9, 4))
+        self.assertEqual(again.epoch_of("h", "another run"), 0)
+
+    def test_the_last_ones_are_kept(self) -> None:
+        record = HistoryRecord(self.lock)
+        for epoch in range(1, 200):
+            record.add(f"h{epoch}", "r", epoch)
+        self.assertEqual(record.epoch_of("h1", "r"), 0)
+        self.assertEqual(HistoryRecord(self.lock).epoch_of("h199", "r"), 199)
+
+    def test_what_is_no_record_is_refused(self) -> None:
+        for text in (b"junk\n", b"4 h\n", b"99999999999999999999999 h r\n", b"\xff 1 2\n"):
+            (self.lock.directory / HistoryRecord.FILE).write_bytes(text)
+            self.assertRaises(BallotError, HistoryRecord, self.lock)
