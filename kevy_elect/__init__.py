@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kevy_elect.errors import BallotError, ConfigError, ElectError, FrameError, HandoverError
     from kevy_elect.messages import Role
     from kevy_elect.service.election import ElectionService
+    from kevy_elect.service.fake import FakeElection
     from kevy_elect.service.observers import Change, ElectorSnapshot
     from kevy_elect.service.reactor import use_monotonic_time
 
@@ -43,6 +44,7 @@ __all__ = [
     "ElectionService",
     "Elector",
     "ElectorSnapshot",
+    "FakeElection",
     "FileBallot",
     "FrameError",
     "HandoverError",
@@ -63,6 +65,7 @@ _HOMES = {
     "errors": ("BallotError", "ConfigError", "ElectError", "FrameError", "HandoverError"),
     "messages": ("Role",),
     "service.election": ("ElectionService",),
+    "service.fake": ("FakeElection",),
     "service.observers": ("Change", "ElectorSnapshot"),
     "service.reactor": ("use_monotonic_time",),
 }

@@ -469,11 +469,14 @@ class ElectionService(Service):
         """End everything, after a handover where one is due (see the constructor); fires when
         the last connection is gone and the directory is free."""
         stopping = self._stopped is not None and not self._stopped.called
-        if self._acceptor.address is not None and not stopping:
+        if self._is_open() and not stopping:
             super().stopService()
             self._stopped = Deferred()
             Deferred.fromCoroutine(self._leave()).addErrback(self._left_at_once)
         return awaitable(after(self._stopped) if self._stopped is not None else succeed(None))
+
+    def _is_open(self) -> bool:
+        return self._acceptor.address is not None
 
     async def _leave(self) -> None:
         try:
