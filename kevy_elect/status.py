@@ -109,6 +109,14 @@ class EventStatus:
 
 
 @attrs.frozen(kw_only=True)
+class DatedEvent(EventStatus):
+    """An event with its time of day, so that it can be kept."""
+
+    at: float
+    """Seconds since 1970, by the clock of the node's machine."""
+
+
+@attrs.frozen(kw_only=True)
 class Status:
     """All that a node says of itself, its peers and its recent past. Times are seconds."""
 
@@ -191,6 +199,12 @@ def from_object(found: object) -> Status:
     """The status that is read from JSON already. Raises StatusError."""
     status: Status = _record(Status, found, "")
     return status
+
+
+def dated_event(found: object) -> DatedEvent:
+    """The event that is read from JSON already. Raises StatusError."""
+    event: DatedEvent = _record(DatedEvent, found, "")
+    return event
 
 
 # The check of a value against its type in the schema

@@ -26,6 +26,7 @@ from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
 from kevy_elect.ops.agent_check import AgentCheckFactory
+from kevy_elect.ops.history import History
 from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
@@ -184,6 +185,7 @@ class Node(MultiService):
             ),
         )
         self._data_dir = options["data-dir"]
+        history = History(self.election)
         privileged = options["allow-new-privileges"]
         on_change, asked = (
             options.commands.get(name, ()) for name in ("on-change", "offset-command")
@@ -201,7 +203,7 @@ class Node(MultiService):
         self._listening = [
             (f"--listen {self.election.listen}", self.election),
             *_pages(options, self.election),
-            *_admin(options, self.election),
+            *_admin(options, self.election, history),
         ]
         self._beside: list[IService] = [
             hook,
@@ -292,9 +294,11 @@ def _sentinel(options: Options, election: ElectionService) -> IService:
     return service
 
 
-def _admin(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
+def _admin(
+    options: Options, election: ElectionService, history: History
+) -> Iterator[tuple[str, IService]]:
     if options["admin"] is not None:
-        admin = Admin(election, options["admin"], options["http-peers"])
+        admin = Admin(election, options["admin"], options["http-peers"], history)
         yield f"--admin {options['admin']}", admin
 
 

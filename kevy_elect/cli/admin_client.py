@@ -10,6 +10,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from datetime import time as clock_time
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ from kevy_elect.cli.printable import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError, StatusError
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
-from kevy_elect.status import MAX_SECONDS, Status, from_object
+from kevy_elect.status import MAX_SECONDS, DatedEvent, Status, dated_event, from_object
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"
@@ -30,6 +32,9 @@ MAX_EVENT: Final = 500
 """Characters of an event's text that are shown."""
 MAX_LINE: Final = 1024 * 1024
 """Bytes of one line of an answer."""
+
+LONGEST: Final = 1e9
+"""Seconds that a node takes for a time; no node has run for so long."""
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3
@@ -48,7 +53,20 @@ Subparsers = argparse._SubParsersAction
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add all commands that go to one node."""
     events = _add(commands, "events", _events, "show what happened on this node lately, and why")
-    events.add_argument("-n", metavar="N", type=int, default=0, help="only the last N")
+    events.add_argument(
+        "-n",
+        metavar="N",
+        type=count,
+        help="only the last N, also of before the last start (default: all since --since, or all "
+        "that the process remembers, at most 256)",
+    )
+    events.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=seconds_since,
+        help="only of that time or later, also of before the last start: for how long, such as 90, "
+        "15m or 2h, or from when, such as 22:00, 2026-11-27 or 2026-11-27T22:00",
+    )
 
     down = _add(commands, "step-down", _step_down, "have the primary give up its role")
     down.add_argument(
@@ -125,6 +143,43 @@ def duration(text: str) -> float:
             f"{text!r} is no duration above 0: write for instance 90, 15m or 2h"
         )
     return seconds
+
+
+def count(text: str) -> int:
+    """A number of things. Raises argparse.ArgumentTypeError unless it is a whole one, from 0."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write 0, 20 or 1000")
+    return int(text)
+
+
+def seconds_since(text: str) -> float:
+    """Seconds from `text` to now: a duration, a time of day that was last, a date, or both.
+
+    Raises argparse.ArgumentTypeError for anything else, and for a time to come.
+    """
+    if _DURATION.fullmatch(text):
+        return duration(text)
+    now = datetime.now().astimezone()
+    for read in (_last, datetime.fromisoformat):
+        try:
+            seconds = (now - read(text).astimezone()).total_seconds()
+        except (ValueError, OverflowError):
+            continue
+        if seconds < 0:
+            raise argparse.ArgumentTypeError(f"{text!r} is yet to come")
+        return seconds
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no time: write for instance 15m, 22:00, 2026-11-27 or 2026-11-27T22:00"
+    )
+
+
+def _last(text: str) -> datetime:
+    """When it was last this time of the day. Raises ValueError for anything else."""
+    if not re.fullmatch(r"\d\d?:\d\d(:\d\d)?", text):
+        raise ValueError(text)
+    now = datetime.now()
+    today = datetime.combine(now.date(), clock_time.fromisoformat(text.zfill(len("22:00"))))
+    return today if today <= now else today - timedelta(days=1)
 
 
 # Which node
@@ -284,13 +339,54 @@ def _seconds(where: str, value: object) -> float:
 
 
 def _events(args: argparse.Namespace) -> int:
-    events = ask_status(find_node(args))[0].events[-args.n :]
+    where = find_node(args)
+    since = None if args.since is None else min(args.since, LONGEST)
+    asked = {"last": args.n, "since": since}
+    request = {name: value for name, value in asked.items() if value is not None}
+    events, reply = _told_events(where, {"command": "events", **request})
+    if not reply["ok"]:
+        return _print(args, reply)
     if args.json:
-        print(json.dumps([attrs.asdict(event) for event in events]))
+        print(json.dumps([{"time": _iso(each.at), **attrs.asdict(each)} for each in events]))
         return 0
     for event in events:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - event.ago))
-        mark = "critical: " if event.critical else ""
-        kind, text = printable(event.kind), printable(event.text, MAX_EVENT)
-        print(f"{at}  epoch {event.epoch}  {kind:<10}{mark}{text}")
+        print(_line(event))
     return 0
+
+
+def _told_events(where: str, request: Mapping[str, Any]) -> tuple[list[DatedEvent], Reply]:
+    """The events of an answer, and how it ends. Raises UnreachableError like `ask`."""
+    events: list[DatedEvent] = []
+    reply: Reply = {}
+    for reply in ask(where, request):
+        if "event" in reply:
+            try:
+                events.append(dated_event(reply["event"]))
+            except StatusError as error:
+                raise _improper(where, error) from None
+    return events, reply
+
+
+def _line(event: DatedEvent) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+    mark = "critical: " if event.critical else ""
+    kind, text = printable(event.kind), printable(event.text, MAX_EVENT)
+    given = event.reason and event.reason not in event.text
+    why = f" (reason: {printable(event.reason, MAX_EVENT)})" if given else ""
+    return f"{at}  {_ago(event.ago):>8} ago  epoch {event.epoch}  {kind:<10}{mark}{text}{why}"
+
+
+def _ago(seconds: float) -> str:
+    """How long ago, as exactly as matters: two units at most."""
+    if seconds < _SECONDS["m"]:
+        return f"{seconds:.1f} s"
+    units = "dhms"
+    unit = next(each for each in units if seconds >= _SECONDS[each])
+    smaller = units[units.index(unit) + 1]
+    whole, rest = divmod(seconds, _SECONDS[unit])
+    return f"{whole:.0f}{unit} {rest // _SECONDS[smaller]:02.0f}{smaller}"
+
+
+def _iso(at: float) -> str:
+    """A time for programs, in this machine's zone."""
+    return datetime.fromtimestamp(at).astimezone().isoformat("T", "milliseconds")

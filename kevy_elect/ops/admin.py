@@ -1,13 +1,15 @@
 """The operator's side of a node: a socket that takes commands, one JSON object a line.
 
 A request is `{"command": NAME, ...arguments}`. Each line of the answer is an object too:
-`{"step": TEXT, "at": SECONDS}` as a handover proceeds, and last `{"ok": true, ...}` or
-`{"ok": false, "error": TEXT}`. Whoever may connect may command: keep the socket private.
+`{"step": TEXT, "at": SECONDS}` as a handover proceeds, `{"event": {...}}` for each event that was
+asked for, and last `{"ok": true, ...}` or `{"ok": false, "error": TEXT}`. Whoever may connect may
+command: keep the socket private.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 
 from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.ops.history import History, recent
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
@@ -36,8 +39,9 @@ MAX_SECONDS: Final = 1e9
 IDLE: Final = 10.0
 """Seconds within which a request has to be there."""
 
-Say = Callable[[Step], object]
 Answer = dict[str, Any]
+Say = Callable[[Answer], object]
+"""Tells the operator something before the end of the answer."""
 
 
 @attrs.frozen
@@ -48,6 +52,22 @@ class _Command:
 
 async def _status(node: Admin, say: Say) -> Answer:
     return {"status": own_status(node.election).as_object(), "http_peers": dict(node.http_peers)}
+
+
+async def _events(
+    node: Admin, say: Say, last: int | None = None, since: float | None = None
+) -> Answer:
+    """Tell what happened: what the node remembers, and from its history if that is asked for."""
+    if not ((since or 0) >= 0 and (last or 0) >= 0):  # NaN is neither
+        raise ConfigError("events: 'last' and 'since' must not be below 0")
+    events = recent(node.election)
+    if node.history is not None and (since is not None or (last or 0) > len(events)):
+        events = await node.history.read(math.inf if since is None else since)
+    elif since is not None:
+        events = [event for event in events if event.ago <= since]
+    for event in events if last is None else events[max(0, len(events) - last) :]:
+        say({"event": attrs.asdict(event)})
+    return {"ok": True}
 
 
 async def _step_down(node: Admin, say: Say, rest: float = DEFAULT_REST) -> Answer:
@@ -65,7 +85,11 @@ async def _switchover(
 ) -> Answer:
     if not 0 < timeout <= 86400:
         raise ConfigError(f"a timeout of {timeout:g} s: give seconds above 0, up to 86400")
-    outcome = await node.election.switch_over(target, patience=timeout, tell=say)
+
+    def tell(step: Step) -> None:
+        say({"step": step.text, "at": step.at})
+
+    outcome = await node.election.switch_over(target, patience=timeout, tell=tell)
     told = attrs.asdict(outcome)
     done = told.pop("done")
     return told if done else told | {"ok": False, "error": outcome.text}
@@ -89,12 +113,15 @@ async def _offset(node: Admin, say: Say, offset: int) -> Answer:
 _NUMBER = (int, float)
 COMMANDS: Final[Mapping[str, _Command]] = {
     "status": _Command(_status, {}),
+    "events": _Command(_events, {"last": int, "since": _NUMBER}),
     "step-down": _Command(_step_down, {"rest": _NUMBER}),
     "switchover": _Command(_switchover, {"target": str, "timeout": _NUMBER}),
     "pause": _Command(_pause, {"seconds": _NUMBER}),
     "resume": _Command(_resume, {}),
     "offset": _Command(_offset, {"offset": int}),
 }
+_QUESTIONS: Final = ("status", "events")
+"""Commands that change nothing, and are not worth a line in the log."""
 _REQUIRED: Final = {"pause": "seconds", "offset": "offset"}
 
 
@@ -157,10 +184,10 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
     async def _answer(self, line: bytes) -> None:
         try:
             name, arguments = _parse(line)
-            if name != "status":
+            if name not in _QUESTIONS:
                 told = [f"{argument}={value!r}" for argument, value in arguments.items()]
                 self._node.note(" ".join(["asked to", name, *told]))
-            answer = await COMMANDS[name].run(self._node, self._say, **arguments)
+            answer = await COMMANDS[name].run(self._node, self._tell, **arguments)
         except ElectError as error:
             answer = {"ok": False, "error": str(error)}
         answer = {"ok": True} | answer
@@ -168,9 +195,6 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
         if result:
             self._node.note(str(result))
         self._tell(answer)
-
-    def _say(self, step: Step) -> None:
-        self._tell({"step": step.text, "at": step.at})
 
     def _tell(self, answer: Answer) -> None:
         self.sendLine(json.dumps(answer).encode())
@@ -191,6 +215,7 @@ class Admin(Service):
     """Takes an operator's commands for `election` on an endpoint.
 
     `http_peers` are the base URLs of other members' pages, by their ids, for those who ask.
+    `history` has the events that the node itself no longer remembers.
     """
 
     log = Logger()
@@ -200,11 +225,13 @@ class Admin(Service):
         election: ElectionService,
         description: str,
         http_peers: Mapping[str, str] | None = None,
+        history: History | None = None,
     ) -> None:
         """Raises ConfigError for a description of a Unix socket that cannot be."""
         self.election = election
         self.description = description
         self.http_peers = http_peers or {}
+        self.history = history
         self.listener = Listener[_Operator]()
         self._is_private = parse_socket(description) is not None
 

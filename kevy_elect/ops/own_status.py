@@ -7,6 +7,7 @@ import math
 import attrs
 
 from kevy_elect import __version__
+from kevy_elect.events import Event
 from kevy_elect.service.election import ElectionService
 from kevy_elect.status import EventStatus, Status
 
@@ -32,17 +33,19 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
     )
 
 
-def _events(election: ElectionService) -> tuple[EventStatus, ...]:
-    return tuple(
-        EventStatus(
-            ago=ago,
-            kind=event.kind,
-            text=event.text,
-            critical=event.critical,
-            epoch=event.epoch,
-            cause=event.cause,
-            member=event.member,
-            reason=event.reason,
-        )
-        for ago, event in election.recent_events()
+def event_status(ago: float, event: Event) -> EventStatus:
+    """An event of `ago` seconds ago, as others are told of it."""
+    return EventStatus(
+        ago=ago,
+        kind=event.kind,
+        text=event.text,
+        critical=event.critical,
+        epoch=event.epoch,
+        cause=event.cause,
+        member=event.member,
+        reason=event.reason,
     )
+
+
+def _events(election: ElectionService) -> tuple[EventStatus, ...]:
+    return tuple(event_status(ago, event) for ago, event in election.recent_events())

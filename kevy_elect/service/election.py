@@ -313,6 +313,11 @@ class ElectionService(Service):
         ]
 
     @property
+    def directory(self) -> DirectoryLock | None:
+        """The data directory, locked, while the service runs; None if there is none."""
+        return self._lock
+
+    @property
     def certificate_ends(self) -> float | None:
         """When this node's certificate ends, in seconds since 1970; None if it has none."""
         return self._security.ends

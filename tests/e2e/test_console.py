@@ -174,6 +174,22 @@ async def test_a_socket_left_by_a_killed_node_does_not_keep_it_from_starting(
 
 
 @ensureDeferred
+async def test_what_a_killed_node_noted_is_told_by_the_next_one(cluster: Cluster) -> None:
+    cluster.start()
+    primary, _ = await settled(cluster)
+    primary.kill()
+    await cluster.settled("".join(set("abc") - {primary.node_id}))
+    primary.start()
+    await cluster.settled()
+    elected = [each["cause"] for each in await told(primary, "events", "--since", "10m")]
+    assert "elected" in elected
+    shown = (await ask(primary, "events", "-n", "1000")).stdout
+    assert shown.count("started, version") == 2
+    assert "stopped" not in shown
+    assert (await ask(primary, "events", "-n", "0")).stdout == ""
+
+
+@ensureDeferred
 async def test_the_operators_side_may_be_moved_or_left_out(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 
 from kevy_elect.ops.admin import COMMANDS, MAX_OPERATORS, MAX_REQUEST, Admin
+from kevy_elect.ops.history import History
 from tests.service.test_election import ServiceTests
 
 
@@ -27,10 +29,10 @@ class AdminTests(ServiceTests):
         await self.poll(self.node.can_write)
         self.admin = self.listen()
 
-    def listen(self) -> Admin:
+    def listen(self, history: History | None = None) -> Admin:
         # The path of a test's directory is too long for a socket.
         self.path = os.path.join(os.path.relpath(self.directory), "s")
-        admin = Admin(self.node, f"unix:{self.path}")
+        admin = Admin(self.node, f"unix:{self.path}", history=history)
         admin.startService()
         self.addCleanup(lambda: admin.stopService() if admin.running else None)
         return admin
@@ -77,6 +79,52 @@ class AdminTests(ServiceTests):
         self.assertGreater(self.node.paused_for(), 4)
         self.assertTrue((await self.ask({"command": "resume"}))["ok"])
         self.assertEqual(self.node.paused_for(), 0)
+
+    async def told(self, **arguments: object) -> list[Any]:
+        """The events that an answer tells."""
+        request = {"command": "events"} | arguments
+        answer = await deferToThread(self.say, json.dumps(request).encode() + b"\n")
+        *events, end = map(json.loads, answer.splitlines())
+        self.assertEqual(end, {"ok": True})
+        return [each["event"] for each in events]
+
+    async def test_events_are_told_with_their_time_and_as_many_as_are_asked_for(self) -> None:
+        await self.begin()
+        events = await self.told()
+        self.assertIn("role", [each["kind"] for each in events])
+        for each in events:
+            self.assertLess(abs(each["at"] + each["ago"] - time.time()), 30)
+        self.assertEqual([e["text"] for e in await self.told(last=1)], [events[-1]["text"]])
+        self.assertEqual(await self.told(last=0), [])
+        self.assertEqual(await self.told(since=0), [])
+        self.assertEqual(len(await self.told(since=1e6, last=1000)), len(events))
+        for wrong in ({"last": -1}, {"since": -1}, {"last": 1.5}):
+            told = await self.ask({"command": "events"} | wrong)
+            self.assertIn("events", told["error"])
+
+    async def test_events_of_an_earlier_run_are_told_if_they_are_asked_for(self) -> None:
+        self.make("a", ballot=None, data_dir=self.mktemp())
+        node = self.nodes["a"]
+        history = History(node)
+        for _ in range(2):
+            node.startService()
+            await self.poll(node.can_write)
+            await node.stopService()
+        node.startService()
+        await self.poll(node.can_write)
+        self.node = node
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.admin = self.listen(history)
+        (own,) = [e["epoch"] for e in await self.told() if e["kind"] == "role"]
+        for asked in ({"since": 1000}, {"last": 1000}):
+            events = await self.told(**asked)
+            elections = [e["epoch"] for e in events if e["kind"] == "role"]
+            self.assertEqual((len(elections), elections[-1]), (3, own))
+            of_service = [e["text"].partition(",")[0] for e in events if e["kind"] == "service"]
+            self.assertEqual(of_service, ["started", "stopped"] * 2 + ["started"])
+        (last,), (kept,) = await self.told(last=1), await self.told(since=1000, last=1)
+        self.assertEqual(kept["text"], last["text"])
 
     async def test_nonsense_is_answered_in_words_and_changes_nothing(self) -> None:
         await self.begin()
@@ -185,5 +233,6 @@ class AdminTests(ServiceTests):
 
     def test_every_command_is_tested_here(self) -> None:
         self.assertEqual(
-            set(COMMANDS), {"status", "step-down", "switchover", "pause", "resume", "offset"}
+            set(COMMANDS),
+            {"status", "events", "step-down", "switchover", "pause", "resume", "offset"},
         )

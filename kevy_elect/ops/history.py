@@ -1,0 +1,224 @@
+"""What a node noted, kept in its data directory, so that a restart does not forget it.
+
+JSON lines with the time of day, in two files of at most 512 KiB each: `events.jsonl`, and before it
+`events.old.jsonl`. The election does not depend on them: what cannot be kept is said in the log,
+once, and tried again with the next event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from kevy_elect import __version__
+from kevy_elect.directory import DirectoryLock
+from kevy_elect.errors import BallotError, StatusError
+from kevy_elect.events import EVENTS_KEPT, Event
+from kevy_elect.ops.own_status import event_status
+from kevy_elect.service.election import ElectionService
+from kevy_elect.status import DatedEvent, EventStatus, dated_event
+
+FILE: Final = "events.jsonl"
+OLD: Final = "events.old.jsonl"
+MAX_FILE: Final = 512 * 1024
+"""Bytes of each file."""
+MAX_TEXT: Final = 1000
+"""Characters of a text that are kept."""
+TURN: Final = 64
+"""Lines that are read in one turn of the reactor: the election must not wait for a reader."""
+
+SERVICE: Final = "service"
+"""The kind of an event that says that the node started or stopped."""
+
+
+class History:
+    """A probe of `election` that keeps all events, and the node's starts and stops.
+
+    It is to be made before the election starts. `wall` tells the time of day, in seconds since
+    1970. Without a locked data directory it keeps nothing.
+    """
+
+    log = Logger()
+
+    def __init__(self, election: ElectionService, wall: Callable[[], float] = time.time) -> None:
+        self._election = election
+        self._wall = wall
+        self._unwritten: deque[bytes] = deque(maxlen=EVENTS_KEPT)
+        self._failing = False
+        self._began = False
+        self._epoch = 0
+        election.probes.add(self)
+        election.add_observer(lambda snapshot, reason: self._look())
+
+    # What the node tells
+
+    def noted(self, event: Event) -> None:
+        """Keep the event."""
+        self._begin()
+        self._epoch = event.epoch
+        self._keep(event_status(self._election.now() - event.at, event))
+
+    def ticked(self, late: float) -> None:
+        """Note a start, if nothing else has happened since."""
+        self._begin()
+
+    def saved(self, took: float, kept: bool) -> None:
+        """Nothing: an event tells of a ballot that cannot be saved."""
+
+    def _look(self) -> None:
+        if self._began and not self._election.is_electing:
+            self._began = False
+            self._keep(_of_service("stopped", self._epoch))
+
+    def _begin(self) -> None:
+        if not self._began:
+            self._began = True
+            self._epoch = self._election.state_snapshot().epoch
+            self._keep(_of_service(f"started, version {__version__}", self._epoch))
+
+    # Writing
+
+    def _keep(self, event: EventStatus) -> None:
+        directory = self._election.directory
+        if directory is None:
+            return
+        self._unwritten.append(_line(event, self._wall() - event.ago))
+        try:
+            while self._unwritten:
+                _append(directory, self._unwritten[0])
+                self._unwritten.popleft()
+        except (OSError, BallotError) as error:
+            self._fail(directory, error)
+        else:
+            self._failing = False
+
+    def _fail(self, directory: DirectoryLock, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            self.log.warn(
+                "{node}: events cannot be kept in {file} ({problem}); the last {number} are "
+                "written once that works again",
+                node=self._election.cluster.node_id,
+                file=directory.directory / FILE,
+                problem=getattr(error, "strerror", None) or error,
+                number=EVENTS_KEPT,
+            )
+
+    # Reading
+
+    async def read(self, since: float = math.inf) -> list[DatedEvent]:
+        """What is kept of the last `since` seconds, the oldest first. Lines that are no events
+        are left out."""
+        lines, now = self._lines(), self._wall()
+        found: list[DatedEvent] = []
+        for at in range(0, len(lines), TURN):
+            events = (_event(line, now) for line in lines[at : at + TURN])
+            found += [event for event in events if event is not None and event.ago <= since]
+            await deferLater(self._election.reactor, 0)
+        return found
+
+    def _lines(self) -> list[bytes]:
+        directory, kept = self._election.directory, []
+        if directory is not None:
+            try:
+                kept = [*_tail(directory, OLD), *_tail(directory, FILE)]
+            except (OSError, BallotError) as error:
+                self._fail(directory, error)
+        return [*kept, *self._unwritten]
+
+
+def recent(election: ElectionService, wall: Callable[[], float] = time.time) -> list[DatedEvent]:
+    """What `election` itself remembers, the oldest first, with its times of day."""
+    now = wall()
+    return [_dated(event_status(ago, event), now - ago) for ago, event in election.recent_events()]
+
+
+def _of_service(text: str, epoch: int) -> EventStatus:
+    return EventStatus(ago=0.0, kind=SERVICE, text=text, critical=False, epoch=epoch)
+
+
+def _dated(event: EventStatus, at: float) -> DatedEvent:
+    return DatedEvent(**attrs.asdict(event), at=at)
+
+
+# One event as a line
+
+
+def _line(event: EventStatus, at: float) -> bytes:
+    told = attrs.asdict(event)
+    del told["ago"]
+    told["text"], told["reason"] = event.text[:MAX_TEXT], event.reason[:MAX_TEXT]
+    return json.dumps({"at": round(at, 6)} | told).encode() + b"\n"
+
+
+def _event(line: bytes, now: float) -> DatedEvent | None:
+    """The event of a line, None if it is none."""
+    try:
+        told = json.loads(line)
+        return dated_event(told | {"ago": max(0.0, now - told["at"])})
+    except (ValueError, OverflowError, RecursionError, TypeError, KeyError, StatusError):
+        return None
+
+
+# The files, in the directory that this node has locked and nowhere else
+
+
+@contextmanager
+def _opened(directory: DirectoryLock, name: str, flags: int) -> Iterator[int]:
+    """A file's descriptor. Raises OSError for what is no regular file, without following a link
+    or waiting for a pipe; BallotError if the directory is gone."""
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.open(name, flags, 0o600, dir_fd=directory.descriptor())
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        yield file
+    finally:
+        os.close(file)
+
+
+def _append(directory: DirectoryLock, line: bytes) -> None:
+    """Add a line as a whole or not at all; first make room if the file is full."""
+    with _opened(directory, FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
+        size = os.fstat(file).st_size
+        # What a crash left unfinished must not spoil this line too.
+        text = line if size == 0 or os.pread(file, 1, size - 1) == b"\n" else b"\n" + line
+        if size + len(text) <= MAX_FILE:
+            _write_whole(file, text, size)
+            return
+    there = directory.descriptor()
+    os.replace(FILE, OLD, src_dir_fd=there, dst_dir_fd=there)
+    with _opened(directory, FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+        _write_whole(file, line, 0)
+
+
+def _write_whole(file: int, text: bytes, size: int) -> None:
+    try:
+        if os.write(file, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+
+
+def _tail(directory: DirectoryLock, name: str) -> list[bytes]:
+    """The lines of the last MAX_FILE bytes; the first may be the end of one."""
+    try:
+        with _opened(directory, name, os.O_RDONLY) as file:
+            return os.pread(file, MAX_FILE, max(0, os.fstat(file).st_size - MAX_FILE)).splitlines()
+    except FileNotFoundError:
+        return []
