@@ -247,8 +247,10 @@ class Elector:
             self._become_replica(now, why, Cause.RESIGNED, reason=why, no_wait=True)
         self._changed()
 
-    def hand_over(self, target: str, now: float, within: float, rest: float) -> None:
-        """Step down, so that `target` is elected at once.
+    def hand_over(
+        self, target: str, now: float, within: float, rest: float, reason: str = ""
+    ) -> None:
+        """Step down, so that `target` is elected at once. The event has the `reason`.
 
         Nobody but the target is told, so that nobody runs against it, until its OFFER is
         here: then the others, too, may vote for it (R4.6). If it does not run `within`
@@ -271,7 +273,9 @@ class Elector:
         self._target_until = now + within
         self._yields_until = now + within + rest
         why = f"handing over to {target}"
-        self._become_replica(now, why, Cause.HANDED_OVER, member=target, no_wait=True)
+        self._become_replica(
+            now, why, Cause.HANDED_OVER, member=target, reason=reason, no_wait=True
+        )
         self._changed()
 
     def fence(self, now: float, closed: bool) -> None:

@@ -20,7 +20,14 @@ import attrs
 from kevy_elect.cli.printable import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError, StatusError
-from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, SOCKET, parse_socket
+from kevy_elect.settings.admin import (
+    DEFAULT_PATIENCE,
+    DEFAULT_REST,
+    LONGEST_REASON,
+    SOCKET,
+    check_reason,
+    parse_socket,
+)
 from kevy_elect.status import MAX_SECONDS, DatedEvent, Status, dated_event, from_object
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
@@ -90,6 +97,14 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "else take the role back (default: %(default)gs)",
     )
 
+    switch.add_argument(
+        "--reason",
+        metavar="TEXT",
+        type=reason,
+        help="why, for whoever asks later: kept with the event; one line of at most "
+        f"{LONGEST_REASON} characters",
+    )
+
     pause = _add(commands, "pause", _pause, "have this node not stand for election")
     pause.add_argument("duration", metavar="DURATION", type=duration, help="such as 90, 15m or 2h")
     _add(commands, "resume", _resume, "have it stand again")
@@ -150,6 +165,15 @@ def count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number: write 0, 20 or 1000")
     return int(text)
+
+
+def reason(text: str) -> str:
+    """The text. Raises argparse.ArgumentTypeError unless a node would take it as a reason."""
+    try:
+        check_reason(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def seconds_since(text: str) -> float:
@@ -313,8 +337,11 @@ def _offset(args: argparse.Namespace) -> int:
 def _switchover(args: argparse.Namespace) -> int:
     where = find_node(args)
     request = {"command": "switchover", "timeout": args.timeout}
-    if args.target is not None:
-        request["target"] = args.target
+    request |= {
+        name: value
+        for name, value in (("target", args.target), ("reason", args.reason))
+        if value is not None
+    }
     steps: list[Reply] = []
     reply: Reply = {}
     for reply in ask(where, request, args.timeout + SLACK):

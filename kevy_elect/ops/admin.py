@@ -81,7 +81,11 @@ async def _step_down(node: Admin, say: Say, rest: float = DEFAULT_REST) -> Answe
 
 
 async def _switchover(
-    node: Admin, say: Say, target: str | None = None, timeout: float = DEFAULT_PATIENCE
+    node: Admin,
+    say: Say,
+    target: str | None = None,
+    timeout: float = DEFAULT_PATIENCE,
+    reason: str = "",
 ) -> Answer:
     if not 0 < timeout <= 86400:
         raise ConfigError(f"a timeout of {timeout:g} s: give seconds above 0, up to 86400")
@@ -89,7 +93,7 @@ async def _switchover(
     def tell(step: Step) -> None:
         say({"step": step.text, "at": step.at})
 
-    outcome = await node.election.switch_over(target, patience=timeout, tell=tell)
+    outcome = await node.election.switch_over(target, patience=timeout, tell=tell, reason=reason)
     told = attrs.asdict(outcome)
     done = told.pop("done")
     return told if done else told | {"ok": False, "error": outcome.text}
@@ -115,7 +119,7 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "status": _Command(_status, {}),
     "events": _Command(_events, {"last": int, "since": _NUMBER}),
     "step-down": _Command(_step_down, {"rest": _NUMBER}),
-    "switchover": _Command(_switchover, {"target": str, "timeout": _NUMBER}),
+    "switchover": _Command(_switchover, {"target": str, "timeout": _NUMBER, "reason": str}),
     "pause": _Command(_pause, {"seconds": _NUMBER}),
     "resume": _Command(_resume, {}),
     "offset": _Command(_offset, {"offset": int}),

@@ -15,6 +15,7 @@ from kevy_elect.errors import HandoverError
 from kevy_elect.peers import NEVER
 from kevy_elect.service.fence import after
 from kevy_elect.service.handover import Handover, Outcome, Primary, Step
+from kevy_elect.settings.admin import check_reason
 
 T = TypeVar("T")
 
@@ -48,12 +49,14 @@ class Departure:
             ended.callback(None)
 
     def switch_over(
-        self, target: str | None, patience: float, tell: Callable[[Step], object]
+        self, target: str | None, patience: float, tell: Callable[[Step], object], reason: str
     ) -> Deferred[Outcome]:
         """See `ElectionService.switch_over`."""
+        check_reason(reason)
         if self._handing_over is not None:
             raise HandoverError("a handover is under way already")
-        return self._hand_over(Handover(self._election, target, patience=patience, tell=tell))
+        handover = Handover(self._election, target, patience=patience, tell=tell, reason=reason)
+        return self._hand_over(handover)
 
     def _hand_over(self, handover: Handover) -> Deferred[Outcome]:
         ended: Deferred[None] = Deferred()

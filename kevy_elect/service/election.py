@@ -360,16 +360,19 @@ class ElectionService(Service):
         *,
         patience: float = 10.0,
         tell: Callable[[Step], object] = lambda step: None,
+        reason: str = "",
     ) -> Deferred[Outcome]:
         """Hand the role over to the member `target`, or else to the best one there is.
 
         Fires when another is primary, or this node has taken the role back since the target
-        did not have all data within `patience` seconds. `tell(step)` hears of each step.
+        did not have all data within `patience` seconds. `tell(step)` hears of each step. The
+        event that tells of it has the `reason`, if one is given.
         Raises HandoverError, with nothing changed, if this node is not the primary with
-        its lease, the target cannot take the role, or another handover is under way. It goes
+        its lease, the target cannot take the role, or another handover is under way;
+        ConfigError for a reason that is longer than 200 characters or not printable. It goes
         by the reactor's time: see `use_monotonic_time`.
         """
-        return awaitable(self._departure.switch_over(target, patience, tell))
+        return awaitable(self._departure.switch_over(target, patience, tell, reason))
 
     def pause(self, seconds: float) -> None:
         """Do not stand for election for so many seconds, or until `resume()`.
@@ -402,9 +405,9 @@ class ElectionService(Service):
         """Give up the role without waiting for anybody who writes: `step_down` does that first."""
         self._order(lambda elector, now: elector.step_down(now, rest, why))
 
-    def hand_over(self, target: str, within: float, rest: float) -> None:
+    def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
         """Step down in favour of `target`, likewise without waiting; see `Elector.hand_over`."""
-        self._order(lambda elector, now: elector.hand_over(target, now, within, rest))
+        self._order(lambda elector, now: elector.hand_over(target, now, within, rest, reason))
 
     async def refresh_offset(self) -> None:
         """Have the offset source say how much data there is now, if there is one."""

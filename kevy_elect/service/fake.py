@@ -247,7 +247,7 @@ class FakeElection(ElectionService):
         if self._role is Role.PRIMARY:
             self.unseat(why)
 
-    def hand_over(self, target: str, within: float, rest: float) -> None:
+    def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
         """Step down; `target` is elected a heartbeat later, if it is there then. Raises
         HandoverError if this node is not primary, or `target` is no peer."""
         if self._role is not Role.PRIMARY:
@@ -256,8 +256,15 @@ class FakeElection(ElectionService):
             self._expect_peer(target)
         except ConfigError as error:
             raise HandoverError(str(error)) from None
-        text = f"hands over to {target}"
-        self._become(Role.REPLICA, None, EventKind.ROLE, Cause.HANDED_OVER, text, member=target)
+        self._become(
+            Role.REPLICA,
+            None,
+            EventKind.ROLE,
+            Cause.HANDED_OVER,
+            f"hands over to {target}",
+            member=target,
+            reason=reason,
+        )
         self._later(self.config.hb_interval, lambda: self._elect_target(target))
 
     def _elect_target(self, target: str) -> None:

@@ -60,7 +60,7 @@ class Primary(Protocol):
     def resign(self, rest: float, why: str) -> None:
         """Step down, for all to hear, and do not run for `rest` seconds."""
 
-    def hand_over(self, target: str, within: float, rest: float) -> None:
+    def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
         """Step down in favour of `target`; see `Elector.hand_over`."""
 
 
@@ -91,6 +91,7 @@ class Handover:
     It waits until the target's offset has reached this node's, for `patience` seconds at most,
     the stop of the children included. After that this node takes the role back; or, if it is
     `leaving`, the others elect whom they like. `tell(step)` hears of each step when it is done.
+    Whoever looks later finds the `reason`.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Handover:
         patience: float,
         leaving: bool = False,
         tell: Callable[[Step], object] = lambda step: None,
+        reason: str = "",
     ) -> None:
         """Raises HandoverError, with nothing changed, if this node is not the primary that may
         write, or `target` cannot take the role."""
@@ -116,6 +118,7 @@ class Handover:
         self._epoch = snapshot.epoch
         self._leaving = leaving
         self._tell = tell
+        self._reason = reason
         self._began = election.now()
         self._deadline = self._began + patience
 
@@ -192,7 +195,8 @@ class Handover:
         )
         within = HEARTBEATS_TO_RUN * config.hb_interval + ahead * config.candidate_step
         within = min(within, config.down_after / 2)
-        election.hand_over(self._target, within, rest=0.0 if self._named else steps)
+        rest = 0.0 if self._named else steps
+        election.hand_over(self._target, within, rest, self._reason)
         self._say(f"stepped down; {self._target} alone knows so far")
         self._deadline = election.now() + within + steps + config.election_timeout
 

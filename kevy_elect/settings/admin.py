@@ -19,6 +19,18 @@ DEFAULT_REST: Final = 30.0
 """Seconds for which a node that stepped down does not stand."""
 DEFAULT_PATIENCE: Final = 10.0
 """Seconds for which a switchover waits for children and data."""
+LONGEST_REASON: Final = 200
+"""Characters of a reason that an operator may give."""
+
+
+def check_reason(reason: str) -> None:
+    """Raises ConfigError unless it is fit to be shown later: short, and printable on a line."""
+    if len(reason) > LONGEST_REASON:
+        raise ConfigError(
+            f"the reason has {len(reason)} characters, and may have {LONGEST_REASON}: shorten it"
+        )
+    if not reason.isprintable():
+        raise ConfigError("the reason has a character that cannot be printed: write one line")
 
 
 def socket_in(data_dir: str | os.PathLike[str]) -> str:

@@ -129,6 +129,23 @@ class EventsTests(SynchronousTestCase):
         self.assertIn("no such command", self.out.getvalue())
 
 
+class ReasonTests(SynchronousTestCase):
+    def test_a_switchover_tells_the_node_the_reason(self) -> None:
+        self.patch(sys, "stdout", io.StringIO())
+        asked: list[Any] = []
+        with node({"ok": True, "unwritable": 0.1}, asked=asked) as where:
+            self.assertEqual(main(["switchover", "b", where, "--reason", "new disks"]), 0)
+        self.assertEqual((asked[0]["target"], asked[0]["reason"]), ("b", "new disks"))
+
+    def test_one_that_no_node_would_take_is_wrong_usage(self) -> None:
+        err = io.StringIO()
+        self.patch(sys, "stderr", err)
+        for reason, problem in (("a\nb", "one line"), ("x" * 201, "shorten it")):
+            error = self.assertRaises(SystemExit, main, ["switchover", "--reason", reason])
+            self.assertEqual(error.code, 2)
+            self.assertIn(problem, err.getvalue())
+
+
 class SinceTests(SynchronousTestCase):
     def seconds(self, text: str, expected: float) -> None:
         # The clock may be put forward or back by an hour meanwhile, and a test takes its time.

@@ -72,11 +72,14 @@ async def test_an_operator_sees_moves_and_pauses_the_role(cluster: Cluster) -> N
     assert lines[-1].startswith("nobody could write for 0.")
     assert (await cluster.settled())["node_id"] == low.node_id
 
-    named = await told(low, "switchover", high.node_id)
+    named = await told(low, "switchover", high.node_id, "--reason", "a new kernel")
     assert (named["ok"], named["primary"]) == (True, high.node_id)
     assert len(named["steps"]) >= 4
     assert named["unwritable"] < 1
     await cluster.settled()
+
+    shown = (await ask(low, "events", "--since", "1h")).stdout
+    assert f"handing over to {high.node_id} (reason: a new kernel)" in shown
 
     refused = await ask(low, "switchover")
     assert refused.returncode == 1

@@ -66,6 +66,9 @@ class AdminTests(ServiceTests):
             ({"command": "switchover"}, "no other member"),
             ({"command": "switchover", "target": "z"}, "no other member"),
             ({"command": "switchover", "timeout": -1}, "timeout"),
+            ({"command": "switchover", "reason": "x" * 201}, "201 characters"),
+            ({"command": "switchover", "reason": "a\nb"}, "cannot be printed"),
+            ({"command": "switchover", "reason": 7}, "no such 'reason'"),
             ({"command": "step-down", "rest": 1e9}, "rest"),
             ({"command": "offset", "offset": 2**64}, "unsigned 64-bit"),
         ):

@@ -150,12 +150,15 @@ class HandTests(FakeTests):
     def test_a_handover_makes_its_target_primary(self) -> None:
         self.election.elect()
         steps: list[str] = []
-        handover = self.election.switch_over("b", tell=lambda step: steps.append(step.text))
+        handover = self.election.switch_over(
+            "b", tell=lambda step: steps.append(step.text), reason="new disks"
+        )
         self.assertFalse(self.election.can_write())
         self.election.advance(1)
         outcome = self.successResultOf(handover)
         self.assertEqual((outcome.done, outcome.primary, outcome.epoch), (True, "b", 2))
         self.assertIn("fenced", steps[0])
+        self.assertIn("new disks", [event.reason for _, event in self.election.recent_events()])
 
     def test_a_target_that_lacks_data_does_not_get_the_role(self) -> None:
         self.election.elect()

@@ -16,6 +16,7 @@ from kevy_elect.events import Cause, EventKind
 from kevy_elect.messages import Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Outcome, Step
+from kevy_elect.settings.admin import LONGEST_REASON
 from kevy_elect.status import ChildStatus
 from tests.service.test_election import ServiceTests
 from tests.support.clusters import Cluster
@@ -295,6 +296,19 @@ class SwitchoverTests(RealClusters):
         outcome = await moved
         self.assertEqual((outcome.done, outcome.primary), (True, high), outcome.text)
         self.assertGreater(outcome.unwritable, 0.1)
+
+    async def test_the_reason_is_found_where_the_handover_is(self) -> None:
+        node = self.nodes[await self.settle()]
+        self.assertTrue((await node.switch_over(reason="new disks")).done)
+        reasons = {event.reason for _, event in node.recent_events() if event.reason}
+        (event,) = (e for _, e in node.recent_events() if e.cause is Cause.HANDED_OVER)
+        self.assertEqual((event.reason, reasons), ("new disks", {"new disks"}))
+
+    async def test_a_reason_that_cannot_be_shown_is_refused(self) -> None:
+        node = self.nodes[await self.settle()]
+        for reason in ("two\nlines", "\x1b[2J", "\u202e", "x" * (LONGEST_REASON + 1)):
+            self.assertRaises(ConfigError, node.switch_over, reason=reason)
+        self.assertTrue(node.can_write())
 
     def offset_seen(self, by: str, of: str) -> int:
         return next(p.offset for p in self.nodes[by].peer_status() if p.node_id == of)
