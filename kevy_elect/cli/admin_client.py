@@ -96,7 +96,6 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="wait so long for its children to stop and the target's offset to reach its own, "
         "else take the role back (default: %(default)gs)",
     )
-
     switch.add_argument(
         "--reason",
         metavar="TEXT",
@@ -304,6 +303,12 @@ def _improper(where: str, problem: object) -> UnreachableError:
 # The commands
 
 
+def _request(command: str, **arguments: object) -> dict[str, Any]:
+    """A request with the arguments that are not None."""
+    given = {name: value for name, value in arguments.items() if value is not None}
+    return {"command": command} | given
+
+
 def _command(args: argparse.Namespace, request: dict[str, Any]) -> int:
     return _print(args, answer(find_node(args), request))
 
@@ -336,12 +341,7 @@ def _offset(args: argparse.Namespace) -> int:
 
 def _switchover(args: argparse.Namespace) -> int:
     where = find_node(args)
-    request = {"command": "switchover", "timeout": args.timeout}
-    request |= {
-        name: value
-        for name, value in (("target", args.target), ("reason", args.reason))
-        if value is not None
-    }
+    request = _request("switchover", timeout=args.timeout, target=args.target, reason=args.reason)
     steps: list[Reply] = []
     reply: Reply = {}
     for reply in ask(where, request, args.timeout + SLACK):
@@ -368,9 +368,7 @@ def _seconds(where: str, value: object) -> float:
 def _events(args: argparse.Namespace) -> int:
     where = find_node(args)
     since = None if args.since is None else min(args.since, LONGEST)
-    asked = {"last": args.n, "since": since}
-    request = {name: value for name, value in asked.items() if value is not None}
-    events, reply = _told_events(where, {"command": "events", **request})
+    events, reply = _told_events(where, _request("events", last=args.n, since=since))
     if not reply["ok"]:
         return _print(args, reply)
     if args.json:

@@ -2,7 +2,8 @@
 
 JSON lines with the time of day, in two files of at most 512 KiB each: `events.jsonl`, and before it
 `events.old.jsonl`. The election does not depend on them: what cannot be kept is said in the log,
-once, and tried again with the next event.
+once, and tried again with the next event. Unlike a ballot, an event is not flushed to the disk:
+after a crash of the machine the last lines may be missing.
 """
 
 from __future__ import annotations

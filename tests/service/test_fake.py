@@ -177,6 +177,19 @@ class HandTests(FakeTests):
         self.failureResultOf(self.deferred(lambda: self.election.switch_over("b")), HandoverError)
         self.assertEqual(self.election.state_snapshot().down_peers, ("b",))
 
+    def test_only_a_primary_hands_over_and_only_to_a_peer(self) -> None:
+        self.assertRaises(HandoverError, self.election.hand_over, "b", 1.0, 0.0)
+        self.election.elect()
+        self.assertRaises(HandoverError, self.election.hand_over, "z", 1.0, 0.0)
+        self.assertTrue(self.election.can_write())
+
+    def test_a_target_that_dies_on_the_way_is_not_elected(self) -> None:
+        self.election.elect()
+        self.election.hand_over("b", 1.0, 0.0)
+        self.election.set_peer("b", alive=False)
+        self.election.advance(10)
+        self.assertEqual(self.seen(), (Role.REPLICA, 1, None, False))
+
     def deferred(self, call: Any) -> Deferred[Any]:
         async def run() -> Any:
             return await call()
