@@ -105,9 +105,9 @@ class DataService(Service):
         The election has to run. Raises ConfigError if it has no data directory, where the
         record is kept.
         """
-        if self.election.lock is None:
+        if self.election.directory is None:
             raise ConfigError("a node that drives a data server needs a data directory")
-        self._record = HistoryRecord(self.election.lock)
+        self._record = HistoryRecord(self.election.directory)
         super().startService()
         # Until the server says what it has, nobody may take it for lost.
         self.election.set_repl_offset(join_offset(self._newest, 0))

@@ -141,8 +141,8 @@ class ElectionService(Service):
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
         self._driver: Driver | None = None
-        self.lock: DirectoryLock | None = None
-        """Of the data directory, while the service runs."""
+        self.directory: DirectoryLock | None = None
+        """The data directory, locked, while the service runs; None if there is none."""
         self._links: dict[str, PeerLink] = {}
         self._stopped: Deferred[None] | None = None
         self._closing = False
@@ -311,11 +311,6 @@ class ElectionService(Service):
             for view in elector.peers
             for link in [self._links[view.node_id]]
         ]
-
-    @property
-    def directory(self) -> DirectoryLock | None:
-        """The data directory, locked, while the service runs; None if there is none."""
-        return self._lock
 
     @property
     def certificate_ends(self) -> float | None:
@@ -520,8 +515,8 @@ class ElectionService(Service):
     def _make_elector(self) -> Elector:
         cluster, ballot = self.cluster, self._ballot
         if self._data_dir is not None:
-            self.lock = DirectoryLock(self._data_dir, cluster.node_id)
-            ballot = FileBallot(self._data_dir, self.lock)
+            self.directory = DirectoryLock(self._data_dir, cluster.node_id)
+            ballot = FileBallot(self._data_dir, self.directory)
         assert ballot is not None
         elector = Elector(
             cluster.node_id,
@@ -545,9 +540,9 @@ class ElectionService(Service):
         return elector
 
     def _unlock(self) -> None:
-        if self.lock is not None:
-            self.lock.release()
-            self.lock = None
+        if self.directory is not None:
+            self.directory.release()
+            self.directory = None
 
     def _warn(self) -> None:
         number = self.cluster.warning()
@@ -633,7 +628,7 @@ class ElectionService(Service):
 
     def _leave_will(self) -> None:
         """Keep the will as things are now."""
-        will, elector, lock = self._last_will, self._elector, self.lock
+        will, elector, lock = self._last_will, self._elector, self.directory
         if will is None or not will.is_heard():
             return
         if elector is None or lock is None or elector.role is not Role.PRIMARY:

@@ -98,7 +98,7 @@ class Deciding:
 
     def __init__(self, directory: Path) -> None:
         self.reactor = Clock()
-        self.lock: DirectoryLock | None = DirectoryLock(directory, "a")
+        self.directory: DirectoryLock | None = DirectoryLock(directory, "a")
         self.fence = Fence(lambda closed: None)
         self.data: DataService | None = None
         self.wanted = STAY
@@ -154,8 +154,8 @@ class DataServiceTests(SynchronousTestCase):
         self.server.held = None
         if self.service.running:
             self.successResultOf(self.service.stopService())
-        if self.election.lock is not None:
-            self.election.lock.release()
+        if self.election.directory is not None:
+            self.election.directory.release()
         self.assertEqual(self.election.failures, [])
 
     def start(self, duty: Duty = STAY) -> None:
@@ -202,8 +202,8 @@ class DataServiceTests(SynchronousTestCase):
         self.election.want(promote(3))
         self.assertEqual(self.told(), ["start", "freeze", "promote"])
         self.assertEqual(self.heard(), ["released", "promoted"])
-        assert self.election.lock is not None
-        self.assertEqual(HistoryRecord(self.election.lock).epoch_of("h1", "r1"), 3)
+        assert self.election.directory is not None
+        self.assertEqual(HistoryRecord(self.election.directory).epoch_of("h1", "r1"), 3)
 
     def test_its_length_is_told_each_interval(self) -> None:
         self.lead(3)
@@ -360,9 +360,9 @@ class DataServiceTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["freeze"])
 
     def test_it_needs_a_data_directory(self) -> None:
-        assert self.election.lock is not None
-        self.election.lock.release()
-        self.election.lock = None
+        assert self.election.directory is not None
+        self.election.directory.release()
+        self.election.directory = None
         self.assertRaises(ConfigError, self.service.startService)
 
 

@@ -67,7 +67,7 @@ class ReadTests(SynchronousTestCase):
         for changes in ({}, whole, {"lease_expires_in": None, "epoch": U64_MAX}):
             status = from_object(document(**changes))
             self.assertEqual(read(status.dump()), status)
-            self.assertEqual(json.loads(status.dump()), document(**changes) | {"data": None})
+            self.assertEqual(json.loads(status.dump()), document(**changes))
 
     def test_one_wrong_value_makes_it_none(self) -> None:
         for name, value, problem in WRONG:
@@ -75,7 +75,7 @@ class ReadTests(SynchronousTestCase):
                 read(dumped(**{name: value}))
 
     def test_one_missing_value_makes_it_none(self) -> None:
-        for name in document():
+        for name in document().keys() - {"data"}:  # which nodes of an earlier version do not tell
             found = document()
             del found[name]
             with self.assertRaisesRegex(StatusError, f"{name} is missing"):

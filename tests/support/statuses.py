@@ -26,6 +26,7 @@ def document(**changes: object) -> dict[str, Any]:
         "children": [],
         "events": [event()],
         "last_will": None,
+        "data": None,
     } | changes
 
 
