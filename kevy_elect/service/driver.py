@@ -12,12 +12,20 @@ from twisted.python.failure import Failure
 
 from kevy_elect.elector import Elector
 from kevy_elect.errors import FrameError
+from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Message, Outbound
 from kevy_elect.peers import NEVER
 from kevy_elect.service.instruments import Probes
+from kevy_elect.transport.log_limit import WINDOW, Sparing
 
 SLACK: Final = 0.001
 """Seconds that something due may wait for a tick which comes then anyway."""
+
+LINES: Final = 10
+"""Lines of one kind and cause that are logged in WINDOW seconds: whoever speaks as a member can
+have the elector note something with each message."""
+IMPORTANT_LINES: Final = 50
+"""The same for what is critical, and for what begins or ends a term or a candidacy."""
 
 T = TypeVar("T")
 
@@ -66,6 +74,7 @@ class Driver:
         self._timer_at = NEVER
         self._events_told = 0
         self._told: tuple[object, ...] = ()
+        self._sparing = Sparing()
 
     def start(self) -> None:
         """Run now, and then every hb_interval; anew, by other timings, if it runs already."""
@@ -113,6 +122,8 @@ class Driver:
             self._probes.ticked(max(0.0, now - self.beat_at - self.elector.config.hb_interval))
         self.beat_at = now
         self._run(lambda elector: elector.tick(now), now)
+        for cause, count in self._sparing.left_out(now):
+            self._tell_left_out(cause, count)
 
     def _due(self) -> None:
         self._timer = None
@@ -147,8 +158,7 @@ class Driver:
             return
         self._events_told = elector.events.count
         for event in events:
-            level = LogLevel.critical if event.critical else LogLevel.info
-            self.log.emit(level, "{node}: {text}", node=elector.node_id, text=event.text)
+            self._log(event, now)
             self._probes.noted(event)
         state = (
             elector.role,
@@ -161,6 +171,26 @@ class Driver:
         if state != self._told:
             self._told = state
             self._owner.changed("; ".join(event.text for event in events))
+
+    def _log(self, event: Event, now: float) -> None:
+        cause = event.kind.value if event.cause is None else f"{event.kind}, {event.cause}"
+        important = event.critical or event.kind is EventKind.ROLE
+        left_out = self._sparing.line(cause, now, IMPORTANT_LINES if important else LINES)
+        if left_out is None:
+            return
+        if left_out:
+            self._tell_left_out(cause, left_out)
+        level = LogLevel.critical if event.critical else LogLevel.info
+        self.log.emit(level, "{node}: {text}", node=self.elector.node_id, text=event.text)
+
+    def _tell_left_out(self, cause: str, count: int) -> None:
+        self.log.warn(
+            "{node}: {count} more lines like these ({cause}) were left out within {window:g} s",
+            node=self.elector.node_id,
+            count=count,
+            cause=cause,
+            window=WINDOW,
+        )
 
     def _fail(self, failure: Failure) -> None:
         self.stop()

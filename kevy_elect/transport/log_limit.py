@@ -19,20 +19,31 @@ class _Window:
 
 
 class Sparing:
-    """Says which of the lines of a cause are to be written. There must be few causes."""
+    """Says which of the lines of a cause are to be written. There must be few causes.
+
+    How many were left out is told with the next line of the cause that is written; or by
+    `left_out`, for whoever asks it now and then.
+    """
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
 
-    def line(self, cause: str, now: float) -> int | None:
-        """None if a line of this cause is to be left out, else how many were before it."""
+    def line(self, cause: str, now: float, burst: int = BURST) -> int | None:
+        """None if a line of this cause is to be left out, else how many were before it.
+        At most `burst` lines are written in WINDOW seconds."""
         window = self._windows.get(cause)
         left_out = 0
         if window is None or now - window.began >= WINDOW:
             left_out = 0 if window is None else window.left_out
             window = self._windows[cause] = _Window(now)
-        if window.lines == BURST:
+        if window.lines >= burst:
             window.left_out += 1
             return None
         window.lines += 1
         return left_out
+
+    def left_out(self, now: float) -> list[tuple[str, int]]:
+        """The causes whose WINDOW is over, each with how many lines it left out, if any."""
+        over = [cause for cause, each in self._windows.items() if now - each.began >= WINDOW]
+        counts = [(cause, self._windows.pop(cause).left_out) for cause in over]
+        return [(cause, count) for cause, count in counts if count]
