@@ -22,16 +22,20 @@ from kevy_elect.children.supervised import (
 )
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.observers import Change, ElectorSnapshot
+from kevy_elect.transport.log_limit import Sparing
 
 LONG: Final = 5.0
 """Seconds; a run that takes longer is logged. A service that stops waits that long too."""
 GRACE: Final = 0.5
 """Seconds between SIGTERM and SIGKILL for one that then still runs."""
 
+SPACING: Final = 0.1
+"""Seconds between the starts of two runs: whoever speaks as a member can cause changes at will."""
+
 
 class Hook(Service):
-    """Runs `command` when it starts, then at each change; one run at a time. An empty one
-    is not run.
+    """Runs `command` when it starts, then at each change; one run at a time, and at most ten
+    in a second. An empty one is not run.
 
     A run is not killed for the next one: changes meanwhile make one more run, with the
     newest state. The environment tells that, the reason, and the state of the run before.
@@ -48,7 +52,10 @@ class Hook(Service):
         self.command = tuple(command)
         self._privileged = privileged
         self._run: Run | None = None
+        self._began = float("-inf")
         self._due: Change | None = None
+        self._soon: Any = None  # the call that starts what is due
+        self._sparing = Sparing()
         self._last: ElectorSnapshot | None = None
         self._idle: list[Deferred[None]] = []
 
@@ -68,10 +75,10 @@ class Hook(Service):
         if self._first.active():
             self._first.cancel()
         idle: Deferred[None] = Deferred()
-        if self._run is None:
-            idle.callback(None)
-            return idle
         self._idle.append(idle)
+        if self._run is None and self._due is None:
+            self._proceed()
+            return idle
         patience = self.election.reactor.callLater(LONG, self._lose_patience)
         return idle.addCallback(lambda _: patience.cancel() if patience.active() else None)
 
@@ -86,13 +93,32 @@ class Hook(Service):
 
     def _note(self, snapshot: ElectorSnapshot, reason: str) -> None:
         self._due = Change(snapshot, reason) if self.command else None
-        if self._run is None and self._due is not None:
-            self._launch()
+        self._proceed()
 
-    def _launch(self) -> None:
-        change, self._due = self._due, None
-        assert change is not None
+    def _proceed(self) -> None:
+        """Start what is due, now or as soon as it may start."""
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
+        if self._run is not None:
+            return
+        if self._due is None:
+            self._end_waiting()
+            return
+        wait = self._began + SPACING - now()
+        if wait > 0:
+            self._soon = self.election.reactor.callLater(wait, self._proceed)
+        else:
+            self._launch(self._due)
+
+    def _end_waiting(self) -> None:
+        waiting, self._idle = self._idle, []
+        for idle in waiting:
+            idle.callback(None)
+
+    def _launch(self, change: Change) -> None:
+        self._due = None
         began, name = now(), str(self)
+        self._began = began
         self._run = run = Run(
             self.command,
             self._environment(change),
@@ -122,30 +148,31 @@ class Hook(Service):
         if late.active():
             late.cancel()
         if status or took > LONG:
-            self.log.warn(
-                "{hook} {how} after {took:.2f} s",
-                hook=name,
-                how=describe_status(status),
-                took=took,
-            )
+            left_out = self._sparing.line("failed", now())
+            if left_out is not None:
+                self.log.warn(
+                    "{hook} {how} after {took:.2f} s{more}",
+                    hook=name,
+                    how=describe_status(status),
+                    took=took,
+                    more=f" (and {left_out} runs like this one before)" if left_out else "",
+                )
         self._run = None
-        if self._due is not None:
-            self._launch()
-            return
-        waiting, self._idle = self._idle, []
-        for idle in waiting:
-            idle.callback(None)
+        self._proceed()
 
     def _tell_of_long_run(self, name: str) -> None:
         self.log.warn("{hook} still runs after {long:g} s", hook=name, long=LONG)
 
     def _cannot_start(self, failure: Failure, name: str) -> None:
-        self.log.error("{hook} cannot be run: {why}", hook=name, why=failure.value)
+        if self._sparing.line("cannot be run", now()) is not None:
+            self.log.error("{hook} cannot be run: {why}", hook=name, why=failure.value)
 
     def _lose_patience(self) -> None:
         self._due = None
         if self._run is not None:
             self._run.stop_at(now())
+        else:
+            self._proceed()
 
     def _log_output(self, program: str, descriptor: int, line: bytes) -> None:
         log = self.log.warn if descriptor == STDERR else self.log.info

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import time
+
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.children import change_hook as hook
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand, parse_offset
 from kevy_elect.errors import ConfigError
+from kevy_elect.transport.log_limit import BURST
 from tests.children.test_primary_command import ProcessTests
 
 TELL = "echo $KEVY_REASON: $KEVY_OLD_ROLE $KEVY_OLD_EPOCH to $KEVY_ROLE $KEVY_EPOCH >> out"
@@ -42,6 +46,45 @@ class HookTests(ProcessTests):
         await service.stopService()
         self.assertEqual(self.read().splitlines(), expected)
 
+    async def test_it_starts_ten_times_a_second_at_most_with_the_newest_state(self) -> None:
+        service = self.start("echo $KEVY_EPOCH >> out")
+        began = time.monotonic()
+        for epoch in range(8, 208):
+            self.election.change(epoch, "somebody wants it so")
+            await deferLater(self.reactor, 0.005)
+        await self.poll(lambda: self.read().endswith("\n207\n"))
+        took = time.monotonic() - began
+        self.assertLessEqual(len(self.read().splitlines()), took / hook.SPACING + 1)
+        await service.stopService()
+
+    async def test_stopping_waits_for_what_may_not_start_yet(self) -> None:
+        self.patch(hook, "SPACING", 0.5)
+        service = self.start("echo $KEVY_EPOCH >> out")
+        await self.poll(lambda: self.read() and service._run is None)
+        self.election.change(8, "the end")
+        self.assertIsNone(service._run)
+        await service.stopService()
+        self.assertEqual(self.read(), "7\n8\n")
+
+    async def test_losing_patience_drops_what_may_not_start_yet(self) -> None:
+        self.patch(hook, "SPACING", 60.0)
+        self.patch(hook, "LONG", 0.3)
+        service = self.start("echo $KEVY_EPOCH >> out")
+        await self.poll(lambda: self.read() and service._run is None)
+        self.election.change(8, "too late")
+        await service.stopService()
+        self.assertEqual(self.read(), "7\n")
+
+    async def test_one_that_fails_each_time_has_a_few_lines(self) -> None:
+        self.patch(hook, "SPACING", 0.0)
+        service = self.start("echo x >> out; exit 4")
+        for epoch in range(8, 8 + 2 * BURST):
+            await self.poll(lambda: service._run is None)
+            self.election.change(epoch, "again")
+        await service.stopService()
+        self.assertEqual(self.read().count("x"), 2 * BURST + 1)
+        self.assertEqual(len([line for line in self.logged if "exited with" in line]), BURST)
+
     async def test_stopping_waits_for_what_is_due(self) -> None:
         service = self.start(f"sleep 0.1; {TELL}")
         await self.poll(lambda: service._run)
@@ -71,9 +114,9 @@ class HookTests(ProcessTests):
         service = self.start(TELL)
         await self.poll(lambda: self.read() and service._run is None)
         service.use(self.shell(f"echo new >> out; {TELL}"), "it is another")
-        await self.poll(lambda: service._run is None)
+        await self.poll(lambda: "it is another" in self.read())
         self.election.change(8, "it changed")
-        await self.poll(lambda: service._run is None)
+        await self.poll(lambda: "it changed" in self.read())
         self.assertEqual(
             self.read().splitlines(),
             [
