@@ -11,13 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.output_log import OutputLog
 from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
-    STDERR,
     Run,
     describe_status,
     election_environment,
-    printable,
     program,
 )
 from kevy_elect.service.election import ElectionService
@@ -56,6 +55,7 @@ class Hook(Service):
         self._due: Change | None = None
         self._soon: Any = None  # the call that starts what is due
         self._sparing = Sparing()
+        self._output = OutputLog(self.log)
         self._last: ElectorSnapshot | None = None
         self._idle: list[Deferred[None]] = []
 
@@ -76,7 +76,7 @@ class Hook(Service):
             self._first.cancel()
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
-        if self._run is None and self._due is None:
+        if self._is_idle():
             self._proceed()
             return idle
         patience = self.election.reactor.callLater(LONG, self._lose_patience)
@@ -87,6 +87,9 @@ class Hook(Service):
         self.command = tuple(command)
         self._last = None
         self._note(self.election.state_snapshot(), reason)
+
+    def _is_idle(self) -> bool:
+        return self._run is None and self._due is None
 
     def _begin(self) -> None:
         self._note(self.election.state_snapshot(), "the node started")
@@ -122,7 +125,7 @@ class Hook(Service):
         self._run = run = Run(
             self.command,
             self._environment(change),
-            partial(self._log_output, program(self.command)),
+            partial(self._output.line, program(self.command)),
             reactor=self.election.reactor,
             stop_at=float("inf"),
             grace=GRACE,
@@ -131,7 +134,7 @@ class Hook(Service):
         self._last = change.snapshot
         late = self.election.reactor.callLater(LONG, self._tell_of_long_run, name)
         run.started.addErrback(self._cannot_start, name)
-        run.gone.addCallback(self._gone, name, began, late)
+        run.gone.addCallback(self._gone, run, name, began, late)
 
     def _environment(self, change: Change) -> dict[str, str]:
         node_id = self.election.cluster.node_id
@@ -143,7 +146,7 @@ class Hook(Service):
         del told["KEVY_OLD_NODE_ID"]
         return new | told | {"KEVY_REASON": change.reason}
 
-    def _gone(self, status: int, name: str, began: float, late: Any) -> None:
+    def _gone(self, status: int, run: Run, name: str, began: float, late: Any) -> None:
         took = now() - began
         if late.active():
             late.cancel()
@@ -158,6 +161,8 @@ class Hook(Service):
                     more=f" (and {left_out} runs like this one before)" if left_out else "",
                 )
         self._run = None
+        if self._due is None:
+            self._output.tell_left_out(program(run.command))
         self._proceed()
 
     def _tell_of_long_run(self, name: str) -> None:
@@ -173,7 +178,3 @@ class Hook(Service):
             self._run.stop_at(now())
         else:
             self._proceed()
-
-    def _log_output(self, program: str, descriptor: int, line: bytes) -> None:
-        log = self.log.warn if descriptor == STDERR else self.log.info
-        log("{program}: {line}", program=program, line=printable(line))

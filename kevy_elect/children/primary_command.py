@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -11,14 +12,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.output_log import OutputLog
 from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
-    STDERR,
     CommandError,
     Run,
     describe_status,
     election_environment,
-    printable,
     program,
 )
 from kevy_elect.grace import OnExit, whole_grace
@@ -84,6 +84,7 @@ class Command(Service):
         self._run: Run | None = None
         self._restart: Any = None
         self._stop_at = 0.0
+        self._output = OutputLog(self.log)
 
     def __str__(self) -> str:
         return f"the command {self.name!r}"
@@ -142,7 +143,7 @@ class Command(Service):
         self._run = run = Run(
             self.command,
             election_environment(self.election.cluster.node_id, snapshot),
-            self._log_output,
+            partial(self._output.line, program(self.command)),
             reactor=self.election.reactor,
             stop_at=self._stop_at,
             grace=self.stop_grace,
@@ -158,6 +159,7 @@ class Command(Service):
 
     def _gone(self, status: int, run: Run) -> None:
         self._run = None
+        self._output.tell_left_out(program(self.command))
         how = describe_status(status)
         if self.running:
             self._ended_by_itself(run, status, how)
@@ -210,10 +212,6 @@ class Command(Service):
             self._stop_at = now() + snapshot.lease_expires_in - whole_grace(self.stop_grace)
         if self._run is not None:
             self._run.stop_at(self._stop_at)
-
-    def _log_output(self, descriptor: int, line: bytes) -> None:
-        log = self.log.warn if descriptor == STDERR else self.log.info
-        log("{program}: {line}", program=self.name, line=printable(line))
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("{command} lost its way", failure, command=self)

@@ -6,6 +6,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.children import change_hook as hook
+from kevy_elect.children import output_log
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand, parse_offset
 from kevy_elect.errors import ConfigError
@@ -84,6 +85,17 @@ class HookTests(ProcessTests):
         await service.stopService()
         self.assertEqual(self.read().count("x"), 2 * BURST + 1)
         self.assertEqual(len([line for line in self.logged if "exited with" in line]), BURST)
+
+    async def test_the_log_has_a_part_of_what_its_runs_print(self) -> None:
+        self.patch(output_log, "LOGGED", 1000)
+        service = self.start("yes | head -n 100; echo x >> out")
+        for epoch in (8, 9, 10):
+            await self.poll(lambda: service._is_idle())
+            self.election.change(epoch, "again")
+        await service.stopService()
+        self.assertEqual(self.read(), "x\n" * 4)
+        self.assertLess(self.logged.count("sh: y"), 20)
+        self.assertTrue(self.is_logged("more lines of its standard output were left out"))
 
     async def test_stopping_waits_for_what_is_due(self) -> None:
         service = self.start(f"sleep 0.1; {TELL}")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock, deferLater
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from kevy_elect.children import supervisor
+from kevy_elect.children import output_log, supervisor
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
+from kevy_elect.children.output_log import LOGGED, OVERHEAD, OutputLog
 from kevy_elect.children.primary_command import Backoff, Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.children.supervised import (
@@ -33,6 +34,7 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.grace import OnExit, longest_stop_grace, whole_grace
 from kevy_elect.messages import Role
 from kevy_elect.service.observers import ElectorSnapshot, Observers
+from kevy_elect.transport.log_limit import WINDOW
 from tests.support.transports import cluster
 
 CONFIG = ElectConfig(hb_interval=0.02, down_after=1.0)
@@ -190,6 +192,51 @@ class OutputTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class OutputLogTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.logged: list[str] = []
+
+        def log(event: Any) -> None:
+            self.logged.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(log)
+        self.addCleanup(globalLogPublisher.removeObserver, log)
+        self.clock = Clock()
+        self.output = OutputLog(Logger(), self.clock.seconds)
+
+    def print(self, times: int, descriptor: int = 1) -> None:
+        for _ in range(times):
+            self.output.line("yes", descriptor, b"y")
+
+    def test_what_prints_without_end_has_so_much_of_the_log(self) -> None:
+        many = LOGGED // OVERHEAD
+        self.print(2 * many)
+        self.assertLessEqual(sum(len(line) + OVERHEAD for line in self.logged), 1.1 * LOGGED)
+        self.assertEqual(set(self.logged), {"yes: y"})
+
+    def test_the_rest_is_counted_before_the_next_line_that_is_logged(self) -> None:
+        self.print(LOGGED)
+        left_out = LOGGED - len(self.logged)
+        self.clock.advance(WINDOW)
+        self.print(1)
+        told, line = self.logged[-2:]
+        self.assertIn(f"yes: {left_out} more lines of its standard output were left out", told)
+        self.assertEqual(line, "yes: y")
+
+    def test_or_at_the_end(self) -> None:
+        self.print(LOGGED, descriptor=2)
+        left_out = LOGGED - len(self.logged)
+        for _ in range(2):
+            self.output.tell_left_out("yes")
+        (told,) = [line for line in self.logged if "left out" in line]
+        self.assertIn(f"{left_out} more lines of its standard error", told)
+
+    def test_one_stream_leaves_the_other_its_lines(self) -> None:
+        self.print(LOGGED)
+        self.output.line("yes", 2, b"oh")
+        self.assertEqual(self.logged[-1], "yes: oh")
+
+
 class RunTests(ProcessTests):
     def run_command(self, *command: str, stop_at: float = FOREVER, grace: float = 0.1) -> Run:
         run = Run(
@@ -314,6 +361,15 @@ class CommandTests(ProcessTests):
         await command.stopService()
         self.assertGreater(time.monotonic() - began, 0.19)
         self.assertTrue(self.is_logged("is down: it ended by SIGKILL"))
+
+    async def test_the_log_has_a_part_of_what_prints_too_much(self) -> None:
+        self.patch(output_log, "LOGGED", 1000)
+        command = self.make("yes | head -n 5000; sleep 60")
+        await command.startService()
+        await self.poll(lambda: self.is_logged("sh: y"))
+        await command.stopService()
+        self.assertLess(self.logged.count("sh: y"), 20)
+        self.assertTrue(self.is_logged("more lines of its standard output were left out"))
 
     async def test_it_can_be_started_again(self) -> None:
         command = self.make("echo >> out; sleep 60")
