@@ -21,6 +21,7 @@ from kevy_elect.children.supervised import (
 )
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.observers import Change, ElectorSnapshot
+from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import Sparing
 
 LONG: Final = 5.0
@@ -66,7 +67,7 @@ class Hook(Service):
         super().startService()
         self._forget = self.election.add_observer(self._note)
         # When all services have started, so that this tells what they found.
-        self._first = self.election.reactor.callLater(0, self._begin)
+        self._first = timers(self.election.reactor).callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
         """Take no more changes; fires when no run is left."""
@@ -79,7 +80,7 @@ class Hook(Service):
         if self._is_idle():
             self._proceed()
             return idle
-        patience = self.election.reactor.callLater(LONG, self._lose_patience)
+        patience = timers(self.election.reactor).callLater(LONG, self._lose_patience)
         return idle.addCallback(lambda _: patience.cancel() if patience.active() else None)
 
     def use(self, command: Sequence[str], reason: str) -> None:
@@ -109,7 +110,7 @@ class Hook(Service):
             return
         wait = self._began + SPACING - now()
         if wait > 0:
-            self._soon = self.election.reactor.callLater(wait, self._proceed)
+            self._soon = timers(self.election.reactor).callLater(wait, self._proceed)
         else:
             self._launch(self._due)
 
@@ -132,7 +133,7 @@ class Hook(Service):
             privileged=self._privileged,
         )
         self._last = change.snapshot
-        late = self.election.reactor.callLater(LONG, self._tell_of_long_run, name)
+        late = timers(self.election.reactor).callLater(LONG, self._tell_of_long_run, name)
         run.started.addErrback(self._cannot_start, name)
         run.gone.addCallback(self._gone, run, name, began, late)
 

@@ -15,6 +15,7 @@ from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import STDOUT, Run, describe_status, printable, program
 from kevy_elect.errors import ConfigError
 from kevy_elect.service.election import ElectionService
+from kevy_elect.service.timers import timers
 
 INTERVAL: Final = 1.0
 """Seconds from one question to the next, unless an answer takes longer."""
@@ -58,7 +59,7 @@ class OffsetCommand(Service):
         super().startService()
         self.election.offset_source = self.ask
         self._loop = LoopingCall(self._question)
-        self._loop.clock = self.election.reactor
+        self._loop.clock = timers(self.election.reactor)
         self.use(self.command)
 
     def stopService(self) -> Deferred[None]:

@@ -24,6 +24,7 @@ from kevy_elect.children.supervised import (
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.reactor import end_with
+from kevy_elect.service.timers import timers
 
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
@@ -99,7 +100,7 @@ class Command(Service):
         super().startService()
         self._backoff = Backoff()
         self._watch = LoopingCall(self._follow_lease)
-        self._watch.clock = self.election.reactor
+        self._watch.clock = timers(self.election.reactor)
         self._watch.start(self.election.config.hb_interval / 2).addErrback(self._broken)
         started: Deferred[None] = Deferred()
 
@@ -124,7 +125,9 @@ class Command(Service):
             return stopped
         run.stop_at(min(now(), self._stop_at))
         # The supervisor was faster, unless somebody stopped it.
-        last_resort = self.election.reactor.callLater(self.stop_grace + LAST_RESORT, run.kill)
+        last_resort = timers(self.election.reactor).callLater(
+            self.stop_grace + LAST_RESORT, run.kill
+        )
 
         def gone(_: object) -> None:
             if last_resort.active():
@@ -174,7 +177,7 @@ class Command(Service):
             if self._on_exit is OnExit.STOP:
                 # Not before the others have heard that this node gives up its role.
                 heard = 3 * self.election.config.hb_interval
-                self.election.reactor.callLater(heard, self._on_stop, status)
+                timers(self.election.reactor).callLater(heard, self._on_stop, status)
             return
         delay = self._backoff.after(now() - self._began)
         self.log.warn(
@@ -183,7 +186,7 @@ class Command(Service):
             how=how,
             delay=delay,
         )
-        self._restart = self.election.reactor.callLater(delay, self._start_again)
+        self._restart = timers(self.election.reactor).callLater(delay, self._start_again)
 
     def _start_again(self) -> None:
         self.restarts += 1

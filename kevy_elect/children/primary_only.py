@@ -18,6 +18,7 @@ from kevy_elect.grace import LEAST_LEASE, longest_grace
 from kevy_elect.messages import Role
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.reactor import exit_now
+from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus
 
 
@@ -83,7 +84,7 @@ class PrimaryOnly(Service):
         self._forget = self.election.add_observer(lambda snapshot, reason: self._watch())
         self._leave_fence = self.election.fence.add(self)
         self._loop = LoopingCall(self._watch)
-        self._loop.clock = self.election.reactor
+        self._loop.clock = timers(self.election.reactor)
         self._loop.start(self._interval).addErrback(self._broken)
         Deferred.fromCoroutine(self._live()).addErrback(self._broken).addBoth(self._finish)
 

@@ -22,6 +22,7 @@ from kevy_elect.children.cgroup import Cgroup
 from kevy_elect.children.processes import has_living, parent_of
 from kevy_elect.errors import ElectError
 from kevy_elect.service.observers import ElectorSnapshot
+from kevy_elect.service.timers import timers
 
 MAX_LINE: Final = 4096
 """Bytes of output in one line of the log; a longer line is broken."""
@@ -105,8 +106,8 @@ class Run(ProcessProtocol):
         """Whether it was told to stop because of its time, before it ended by itself."""
         self._supervisor: int | None = None  # a pidfd
         self._cgroup: Cgroup | None = None
-        self._reactor = reactor
-        self._output = Output(on_output, self._pause, reactor)
+        self._timers = timers(reactor)
+        self._output = Output(on_output, self._pause, self._timers)
         self._report = b""
         self._status: int | None = None
         self._orphaned = False
@@ -130,7 +131,7 @@ class Run(ProcessProtocol):
                 },
             )
         except OSError as error:  # no process or no descriptor is free
-            reactor.callLater(0, self._fail, error)
+            self._timers.callLater(0, self._fail, error)
 
     def stop_at(self, when: float) -> None:
         """Let it run until `when`, in seconds of `processes.now()`, instead."""
@@ -185,7 +186,7 @@ class Run(ProcessProtocol):
             self._orphaned = True
         else:
             self._status = getattr(ended, "exitCode", None) or 0
-        self._drain = self._reactor.callLater(DRAIN, self._stop_reading)
+        self._drain = self._timers.callLater(DRAIN, self._stop_reading)
 
     def _stop_reading(self) -> None:
         for descriptor in list(self.transport.pipes):
@@ -204,7 +205,7 @@ class Run(ProcessProtocol):
 
     def _finish(self) -> None:
         if self._orphaned and self._end_orphans():
-            self._reactor.callLater(ORPHAN_LOOK, self._finish)
+            self._timers.callLater(ORPHAN_LOOK, self._finish)
             return
         assert self._status is not None
         if not self.started.called:

@@ -16,6 +16,7 @@ from twisted.protocols.policies import LimitTotalConnectionsFactory, TimeoutMixi
 from twisted.python.failure import Failure
 
 from kevy_elect.service.election import ElectionService
+from kevy_elect.service.timers import timers
 
 MAX_CHECKERS: Final = 16
 """Connections at a time; one more is closed without an answer."""
@@ -55,7 +56,7 @@ class AgentCheck(Protocol, TimeoutMixin):
         self.setTimeout(None)
 
     def callLater(self, delay: float, function: Callable[[], object]) -> Any:
-        return self._election.reactor.callLater(delay, function)
+        return timers(self._election.reactor).callLater(delay, function)
 
 
 class AgentCheckFactory(LimitTotalConnectionsFactory):

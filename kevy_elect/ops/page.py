@@ -33,6 +33,7 @@ from kevy_elect.ops.page_model import (
 )
 from kevy_elect.ops.page_poll import Others
 from kevy_elect.service.election import ElectionService
+from kevy_elect.service.timers import timers
 
 MAX_WATCHERS: Final = 6
 """Streams at a time. The other connections that status.py allows are for who asks once."""
@@ -127,7 +128,7 @@ class Watch:
         interval = min(max(self._service.config.hb_interval, 0.1), 0.25)
         self._forget = self._service.add_observer(lambda snapshot, reason: self._look_soon())
         self._loop = LoopingCall(self._tick)
-        self._loop.clock = self._service.reactor
+        self._loop.clock = timers(self._service.reactor)
         self._loop.start(interval, now=False).addErrback(self._broken)
         self._others.start()
 
@@ -154,7 +155,7 @@ class Watch:
     def _look_soon(self) -> None:
         """After a change; the elector is not to wait until it is told."""
         if self._soon is None:
-            self._soon = self._service.reactor.callLater(0, self._look_now)
+            self._soon = timers(self._service.reactor).callLater(0, self._look_now)
 
     def _look_now(self) -> None:
         self._soon = None

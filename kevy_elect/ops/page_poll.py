@@ -22,6 +22,7 @@ from zope.interface import implementer
 from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.page_model import LONGEST, Known
+from kevy_elect.service.timers import timers
 from kevy_elect.status import MAX_BYTES
 
 ASK_EVERY: Final = 1.0
@@ -79,7 +80,7 @@ class Others:
         for known in self:
             if known.url is not None:
                 loop = LoopingCall(self._ask, known)
-                loop.clock = self._reactor
+                loop.clock = timers(self._reactor)
                 self._loops.append(loop)
                 loop.start(self._interval).addErrback(self._broken)
 
@@ -178,7 +179,7 @@ class _Connection(ProtocolWrapper):
     def connectionMade(self) -> None:
         self._question = cast(_Connections, self.factory).question
         self._left = LONGEST_ANSWER
-        self._timer = self._question.reactor.callLater(ANSWER_WITHIN, self._end, _LATE)
+        self._timer = timers(self._question.reactor).callLater(ANSWER_WITHIN, self._end, _LATE)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:

@@ -24,6 +24,7 @@ from kevy_elect.errors import FrameError
 from kevy_elect.ops.resp import Error, Push, Simple, encode
 from kevy_elect.ops.sentinel import CHANNELS, REDIS_VERSION, Published, Sentinel
 from kevy_elect.service.election import ElectionService
+from kevy_elect.service.timers import timers
 from kevy_elect.wire import MAX_UNDECODED, Decoder
 
 MAX_CLIENTS: Final = 256
@@ -136,7 +137,7 @@ class Client(Protocol, TimeoutMixin):
         self.transport.abortConnection()
 
     def callLater(self, delay: float, function: Callable[[], object]) -> Any:
-        return self._port.reactor.callLater(delay, function)
+        return timers(self._port.reactor).callLater(delay, function)
 
     def is_read(self, reading: bool) -> None:
         """Hear from the transport whether what is sent is read. While it is not, no request
@@ -171,7 +172,7 @@ class Client(Protocol, TimeoutMixin):
 
     def _take_turn(self) -> None:
         if self._turn is None and not self.ended:
-            self._turn = self._port.reactor.callLater(0, self._answer)
+            self._turn = timers(self._port.reactor).callLater(0, self._answer)
 
     def _all_answered(self) -> None:
         assert self._requests is not None
@@ -430,7 +431,7 @@ class SentinelFactory(Factory):
         self._clients.pop(client, None)
 
     def _look_again(self) -> None:
-        self._next_look = self.reactor.callLater(LOOK, self._look_again)
+        self._next_look = timers(self.reactor).callLater(LOOK, self._look_again)
         self.look()
 
     def look(self) -> None:

@@ -18,6 +18,7 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Role
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.observers import ElectorSnapshot
+from kevy_elect.service.timers import timers
 
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 RETRY: Final = 5.0
@@ -88,8 +89,8 @@ class Notifier(Service):
         # Comes before the services' own stop: twistd asks for that when all have started.
         reactor.addSystemEventTrigger("before", "shutdown", self._leave)
         self._loop = LoopingCall(self._beat)
-        self._loop.clock = reactor
-        self._first: Any = reactor.callLater(0, self._begin)
+        self._loop.clock = timers(reactor)
+        self._first: Any = timers(reactor).callLater(0, self._begin)
 
     def stopService(self) -> None:
         super().stopService()

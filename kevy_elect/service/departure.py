@@ -15,6 +15,7 @@ from kevy_elect.errors import HandoverError
 from kevy_elect.peers import NEVER
 from kevy_elect.service.fence import after
 from kevy_elect.service.handover import Handover, Outcome, Primary, Step
+from kevy_elect.service.timers import timers
 from kevy_elect.settings.admin import check_reason
 
 T = TypeVar("T")
@@ -83,10 +84,12 @@ class Departure:
             return
         if not self._stepping_down.called:
             with suppress(TimeoutError):
-                await after(self._stepping_down).addTimeout(patience, election.reactor)
+                await after(self._stepping_down).addTimeout(patience, timers(election.reactor))
         unsaid = self._resigned_at + election.config.hb_interval - election.now()
         if unsaid > 0:
-            await deferLater(election.reactor, unsaid)  # what the others are told has to leave
+            await deferLater(
+                timers(election.reactor), unsaid
+            )  # what the others are told has to leave
         if election.state_snapshot().can_write:
             handover = Handover(election, patience=patience, leaving=True, tell=self._log_step)
             with election.fence.closed():

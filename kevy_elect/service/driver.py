@@ -16,6 +16,7 @@ from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Message, Outbound
 from kevy_elect.peers import NEVER
 from kevy_elect.service.instruments import Probes
+from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import WINDOW, Sparing
 
 SLACK: Final = 0.001
@@ -64,11 +65,11 @@ class Driver:
         self.beat_at = NEVER
         """When the elector last ran because an interval was over."""
         self._owner = owner
-        self._reactor = reactor
+        self._timers = timers(reactor)
         self._clock = clock
         self._probes = probes
         self._loop = LoopingCall(self._beat)
-        self._loop.clock = reactor
+        self._loop.clock = self._timers
         self._running = False
         self._timer: IDelayedCall | None = None  # for what is due before the next beat
         self._timer_at = NEVER
@@ -145,7 +146,7 @@ class Driver:
         if due > self.beat_at + self.elector.config.hb_interval - SLACK:
             return
         if self._timer is None:
-            self._timer = self._reactor.callLater(max(SLACK, due - now), self._due)
+            self._timer = self._timers.callLater(max(SLACK, due - now), self._due)
         elif due != self._timer_at:
             self._timer.reset(max(SLACK, due - now))
         self._timer_at = due

@@ -19,6 +19,7 @@ from kevy_elect.messages import Role
 from kevy_elect.peers import is_better
 from kevy_elect.service.fence import Fence
 from kevy_elect.service.observers import ElectorSnapshot, Observer
+from kevy_elect.service.timers import timers
 from kevy_elect.status import PeerStatus
 
 HEARTBEATS_TO_RUN: Final = 5
@@ -292,7 +293,7 @@ class Handover:
                 waiting.callback(None)
 
         remove = election.add_observer(wake)
-        look = election.reactor.callLater(election.config.hb_interval / 10, wake)
+        look = timers(election.reactor).callLater(election.config.hb_interval / 10, wake)
         return waiting
 
 

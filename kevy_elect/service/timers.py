@@ -1,0 +1,147 @@
+"""Timers that a step of the wall clock neither stops nor rushes.
+
+The reactor's own go by the wall clock: set back by an hour, it stops them for an hour. Its clock
+cannot be exchanged, since the program around a node takes it for a date. So a node's timers are
+kept here, and the kernel wakes the reactor for them, by a timerfd on the clock of `uptime`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from twisted.internet.base import DelayedCall
+from twisted.internet.interfaces import IReactorTime, IReadDescriptor
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from kevy_elect.service.clock import uptime
+
+_ABSOLUTE: Final = 1
+_FLAGS: Final = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
+_LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_timers: dict[Any, SteadyTimers] = {}
+
+
+class _Setting(ctypes.Structure):
+    """struct itimerspec: the interval, which is none, and when to wake up."""
+
+    _fields_ = (
+        ("interval_seconds", ctypes.c_long),
+        ("interval_nanoseconds", ctypes.c_long),
+        ("seconds", ctypes.c_long),
+        ("nanoseconds", ctypes.c_long),
+    )
+
+
+def timers(reactor: Any) -> Any:
+    """Where to call `callLater`, and the clock of a LoopingCall, instead of `reactor`.
+
+    That is `reactor` itself where there is no timerfd (it is Linux's), or no file descriptor
+    can be waited for, as in tests. `use_monotonic_time` helps there.
+    """
+    if not isinstance(reactor, PosixReactorBase) or not hasattr(_LIBC, "timerfd_create"):
+        return reactor
+    if reactor not in _timers:
+        _timers[reactor] = SteadyTimers(reactor)
+    return _timers[reactor]
+
+
+@implementer(IReactorTime, IReadDescriptor)
+class SteadyTimers:
+    """Delayed calls by the clock of `uptime`. It has a file descriptor while any is pending."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._calls: list[DelayedCall] = []
+        self._descriptor: int | None = None
+
+    def seconds(self) -> float:
+        return uptime()
+
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
+    ) -> DelayedCall:
+        when = self.seconds() + delay
+        call = DelayedCall(
+            when, callable, args, kwargs, self._forget, lambda _: self._arm(), self.seconds
+        )
+        self._calls.append(call)
+        self._arm()
+        return call
+
+    def getDelayedCalls(self) -> list[DelayedCall]:
+        return list(self._calls)
+
+    # What the reactor asks of a descriptor
+
+    def fileno(self) -> int:
+        return -1 if self._descriptor is None else self._descriptor
+
+    def logPrefix(self) -> str:
+        return "timers"
+
+    def doRead(self) -> None:
+        """Call what is due."""
+        assert self._descriptor is not None
+        with suppress(BlockingIOError):  # it was set anew meanwhile
+            os.read(self._descriptor, 8)
+        now = self.seconds()
+        for call in sorted(self._calls, key=DelayedCall.getTime):
+            # Those before it may have cancelled it, or put it off.
+            if call in self._calls and call.getTime() <= now:
+                self._calls.remove(call)
+                self._call(call)
+        self._arm()
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor ends, with all that is left."""
+        self._close()
+
+    # The descriptor
+
+    def _call(self, call: DelayedCall) -> None:
+        call.called = 1
+        try:
+            call.func(*call.args, **call.kw)
+        except BaseException:  # as the reactor does it
+            self.log.failure("a timer's call failed")
+
+    def _forget(self, call: DelayedCall) -> None:
+        self._calls.remove(call)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Be woken up for the first of the calls."""
+        if not self._calls:
+            self._close()
+            return
+        if self._descriptor is None:
+            clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+            self._descriptor = _checked(_LIBC.timerfd_create(clock, _FLAGS))
+            self._reactor.addReader(self)
+        first = min(call.getTime() for call in self._calls)
+        seconds, nanoseconds = divmod(max(1, round(first * 1e9)), 10**9)
+        setting = ctypes.byref(_Setting(0, 0, seconds, nanoseconds))
+        _checked(_LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, setting, None))
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            self._reactor.removeReader(self)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
