@@ -20,16 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect import (
-    Cluster,
-    ElectConfig,
-    ElectionService,
-    PeerAddr,
-    PrimaryOnly,
-    use_monotonic_time,
-)
-
-use_monotonic_time()  # before anything sets a timer
+from kevy_elect import Cluster, ElectConfig, ElectionService, PeerAddr, PrimaryOnly
 
 NODE_ID = os.environ.get("NODE_ID", "a")
 PEERS = os.environ.get("PEERS", "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103")

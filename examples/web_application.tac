@@ -20,9 +20,7 @@ from twisted.web.http import combinedLogFormatter, datetimeToLogString
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from kevy_elect import Cluster, ElectConfig, ElectionService, PeerAddr, use_monotonic_time
-
-use_monotonic_time()  # before anything sets a timer
+from kevy_elect import Cluster, ElectConfig, ElectionService, PeerAddr
 
 NODE_ID = os.environ.get("NODE_ID", "a")
 PEERS = os.environ.get("PEERS", "a@127.0.0.1:7101:8101,b@127.0.0.1:7102:8102,c@127.0.0.1:7103:8103")

@@ -13,12 +13,15 @@ from twisted.python.failure import Failure
 
 
 def use_monotonic_time() -> None:
-    """Have the reactor's timers follow the monotonic clock, so that a step of the wall clock
-    neither stops nor rushes them; `twistd kevy-elect` does. To be called before anything
-    sets a timer, since one that was set before would never fire: it does nothing then.
+    """Have all of the reactor's timers follow the monotonic clock, so that a step of the wall
+    clock neither stops nor rushes them. To be called before anything sets a timer, since one
+    that was set before would never fire: it does nothing then.
 
-    What takes the reactor's time for a date is wrong from then on, such as the access
-    log of twisted.web.
+    On Linux an election does not need it: it has timers of its own (`service.timers`), and
+    only its attempts to connect and its HTTP timeouts follow the reactor's. `twistd kevy-elect`
+    calls it, since nothing else runs there. Your own program may, if no part of it takes the
+    reactor's time for a date, as the access log of twisted.web does; on other systems it
+    should, or restart a node when its wall clock was set back.
     """
     from twisted.internet import reactor
 

@@ -63,6 +63,7 @@ class SteadyTimers:
         self._reactor = reactor
         self._calls: list[DelayedCall] = []
         self._descriptor: int | None = None
+        self._armed_for = 0.0
 
     def seconds(self) -> float:
         return uptime()
@@ -94,6 +95,7 @@ class SteadyTimers:
         assert self._descriptor is not None
         with suppress(BlockingIOError):  # it was set anew meanwhile
             os.read(self._descriptor, 8)
+        self._armed_for = 0.0
         now = self.seconds()
         for call in sorted(self._calls, key=DelayedCall.getTime):
             # Those before it may have cancelled it, or put it off.
@@ -120,15 +122,19 @@ class SteadyTimers:
         self._arm()
 
     def _arm(self) -> None:
-        """Be woken up for the first of the calls."""
+        """Be woken up for the first of the calls; not anew if it is so already."""
         if not self._calls:
             self._close()
             return
         if self._descriptor is None:
             clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
             self._descriptor = _checked(_LIBC.timerfd_create(clock, _FLAGS))
+            self._armed_for = 0.0
             self._reactor.addReader(self)
         first = min(call.getTime() for call in self._calls)
+        if first == self._armed_for:
+            return
+        self._armed_for = first
         seconds, nanoseconds = divmod(max(1, round(first * 1e9)), 10**9)
         setting = ctypes.byref(_Setting(0, 0, seconds, nanoseconds))
         _checked(_LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, setting, None))

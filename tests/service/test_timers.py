@@ -66,8 +66,8 @@ class TimersTests(TestCase):
         self.assertEqual(self.timers.getDelayedCalls(), [off])
 
     async def test_a_call_may_cancel_another_that_is_due_too(self) -> None:
-        other = self.timers.callLater(0.01, self.called.append, "other")
-        self.timers.callLater(0.0, other.cancel)
+        self.timers.callLater(0.0, lambda: other.cancel())
+        other = self.call(0.01, "other")
         time.sleep(0.02)  # now both are due
         await self.wait(0.0)
         self.assertEqual(self.called, [])
