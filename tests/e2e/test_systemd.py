@@ -356,6 +356,13 @@ def test_the_service_is_hardened(units: Path) -> None:
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
+def test_a_command_that_leaks_or_forks_takes_a_part_of_its_host_and_not_the_node() -> None:
+    lines = (EXAMPLES / "kevy-elect.service").read_text().splitlines()
+    service = dict(line.split("=", 1) for line in lines if "=" in line and line[0].isalpha())
+    assert {"MemoryMax", "TasksMax"} <= set(service)
+    assert service["OOMPolicy"] == "continue"
+
+
 def test_the_service_gives_a_node_the_time_that_it_asks_for() -> None:
     lines = (EXAMPLES / "kevy-elect.service").read_text().splitlines()
     unit = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

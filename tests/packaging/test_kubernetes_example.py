@@ -118,12 +118,31 @@ class KubernetesExampleTests(SynchronousTestCase):
         self.assertEqual((budget["selector"]["matchLabels"], budget["maxUnavailable"]), (labels, 1))
         policy = self.one("NetworkPolicy", "elect")["spec"]
         self.assertEqual(policy["podSelector"]["matchLabels"], labels)
-        self.assertEqual(
-            {
-                port
-                for rule in policy["ingress"]
-                for each in rule["ports"]
-                for port in each.values()
-            },
-            set(self.ports),
-        )
+        self.assertEqual(set(self.allowed()), set(self.ports))
+
+    def allowed(self) -> dict[str, list[dict[str, Any]] | None]:
+        """Who may reach each port; None is anybody."""
+        policy = self.one("NetworkPolicy", "elect")["spec"]
+        return {
+            each["port"]: rule.get("from") for rule in policy["ingress"] for each in rule["ports"]
+        }
+
+    def test_only_members_reach_the_links_and_only_prometheus_the_pages_besides(self) -> None:
+        members = {"podSelector": {"matchLabels": self.pod["metadata"]["labels"]}}
+        allowed = self.allowed()
+        self.assertEqual(allowed["election"], [members])
+        member, monitoring = allowed["http"] or []
+        self.assertEqual((member, list(monitoring)), (members, ["namespaceSelector"]))
+        self.assertIsNone(allowed["service"])
+
+    def test_nothing_in_a_pod_can_gain_privileges(self) -> None:
+        context = self.pod["spec"]["securityContext"] | self.node["securityContext"]
+        self.assertTrue(context["runAsNonRoot"])
+        self.assertIs(context["allowPrivilegeEscalation"], False)
+        self.assertEqual(context["capabilities"], {"drop": ["ALL"]})
+        self.assertEqual(context["seccompProfile"], {"type": "RuntimeDefault"})
+
+    def test_what_a_pod_takes_has_bounds_that_do_not_stop_the_election(self) -> None:
+        limits = self.node["resources"]["limits"]
+        self.assertEqual(set(limits), {"memory", "ephemeral-storage"})
+        self.assertIn("cpu", self.node["resources"]["requests"])
