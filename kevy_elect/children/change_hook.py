@@ -101,12 +101,15 @@ class Hook(Service):
 
     def _proceed(self) -> None:
         """Start what is due, now or as soon as it may start."""
-        if self._soon is not None and self._soon.active():
-            self._soon.cancel()
         if self._run is not None:
             return
+        waits = self._soon is not None and self._soon.active()
         if self._due is None:
+            if waits:
+                self._soon.cancel()
             self._end_waiting()
+            return
+        if waits:
             return
         wait = self._began + SPACING - now()
         if wait > 0:
