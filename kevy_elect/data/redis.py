@@ -19,6 +19,7 @@ from zope.interface import provider
 from kevy_elect.config import join_host_port, split_address
 from kevy_elect.data.resp_client import RespClient, Word
 from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.service.timers import timers
 
 NOBODY: Final = ("127.0.0.1", "1")
 """What a frozen Redis replicates from: there is no such server."""
@@ -74,6 +75,7 @@ class Redis:
         self.address = join_host_port(host, port)
         self.deadline = deadline
         self._reactor = reactor
+        self._timers = timers(reactor)
         self._credentials = credentials
         self._main = self._connection(host, port)
         self._spare = self._connection(host, port)
@@ -110,7 +112,7 @@ class Redis:
             HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT),
             factory,
             retryPolicy=_wait,
-            clock=self._reactor,
+            clock=self._timers,
         )
 
     def _greeting(self) -> Iterator[Sequence[Word]]:
@@ -121,7 +123,7 @@ class Redis:
     def _within(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
         """What `work` comes to, or DataServerError."""
         done = Deferred.fromCoroutine(work)
-        done.addTimeout(self.deadline, self._reactor, self._late)
+        done.addTimeout(self.deadline, self._timers, self._late)
         return done
 
     def _late(self, result: Any, timeout: float) -> Any:

@@ -19,6 +19,7 @@ from kevy_elect.local_server import FREEZE, STAY, Duty, Task, join_offset
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import after
 from kevy_elect.service.observers import ElectorSnapshot
+from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus, DataStatus
 
 
@@ -59,7 +60,7 @@ class DataService(Service):
         self._asking = False
         self._waiting: list[Deferred[None]] = []
         self._loop = LoopingCall(self._look)
-        self._loop.clock = election.reactor
+        self._loop.clock = timers(election.reactor)
         election.data = self
         election.fence.add(self)
 

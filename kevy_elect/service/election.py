@@ -364,8 +364,7 @@ class ElectionService(Service):
         event that tells of it has the `reason`, if one is given.
         Raises HandoverError, with nothing changed, if this node is not the primary with
         its lease, the target cannot take the role, or another handover is under way;
-        ConfigError for a reason that is longer than 200 characters or not printable. It goes
-        by the reactor's time: see `use_monotonic_time`.
+        ConfigError for a reason that is longer than 200 characters or not printable.
         """
         return awaitable(self._departure.switch_over(target, patience, tell, reason))
 
