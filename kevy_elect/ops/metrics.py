@@ -39,7 +39,7 @@ RESULTS: Final = (
 DEMOTIONS: Final = (
     *(Cause.HANDED_OVER, Cause.LEASELESS, Cause.RESIGNED, Cause.SUPERSEDED, Cause.WITHDRAWN),
 )
-RULES: Final = tuple(cause for cause in Cause if cause.startswith("R"))
+RULES: Final = tuple(cause for cause in Cause if cause[1:2].isdigit())
 RENEWALS: Final = (Cause.OTHERS_AHEAD, Cause.ELECTED, Cause.TIMEOUT)
 FRAMES: Final = (
     *("bad", "bad_epoch", "bad_numeric", "bad_role", "bad_sender", "wrong_shape"),

@@ -22,16 +22,6 @@ from kevy_elect.status import DatedEvent
 NIGHT = 1_795_700_000.0
 
 
-class LockedElection(FakeElection):
-    """One that has a data directory."""
-
-    locked: DirectoryLock
-
-    @property
-    def directory(self) -> DirectoryLock:
-        return self.locked
-
-
 class HistoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -49,8 +39,8 @@ class HistoryTests(SynchronousTestCase):
 
     def run_node(self, night: float = NIGHT) -> None:
         """A process of the node, the first or another one."""
-        self.election = LockedElection("a", handover=False)
-        self.election.locked = self.lock
+        self.election = FakeElection("a", handover=False)
+        self.election.directory = self.lock
         self.history = History(self.election, lambda: night + self.election.now())
 
     def note(self, text: str, ago: float = 0.0) -> None:
@@ -75,6 +65,8 @@ class KeepingTests(HistoryTests):
         self.election.advance(10)
         self.election.follow("b")
         self.successResultOf(self.election.stopService())
+        self.lock = DirectoryLock(self.directory, "a")
+        self.addCleanup(self.lock.release)
         self.run_node(NIGHT + 3600)
         self.election.follow("c")
         found = self.read()
