@@ -40,6 +40,7 @@ MEANINGS: Final = {
     "acks": "which heartbeat an ACK confirms",
     "config": "members and timings",
     "ballot": "the vote, kept on disk",
+    "replication": "how the data servers stand to one another",
     "wire": "messages as bytes",
     "status": "the status document",
     "directory": "a node's directory, locked",

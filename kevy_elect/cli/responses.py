@@ -11,9 +11,11 @@ import attrs
 
 from kevy_elect.cli.printable import printable
 from kevy_elect.messages import Role
-from kevy_elect.status import Status
+from kevy_elect.replication import lag, waits_for_server
+from kevy_elect.status import DataStatus, Status
 
 HEADER: Final = ("NODE", "ROLE", "EPOCH", "PRIMARY", "LEASE", "QUORUM", "DOWN")
+SERVER_HEADER: Final = ("NODE", "SERVER", "DATA EPOCH", "LENGTH", "BEHIND", "IN SYNC")
 
 State = tuple[str, str]
 """What a node is, in one word, and the rest of what there is to say of it."""
@@ -48,6 +50,19 @@ def cells(response: Response) -> tuple[str, ...]:
     )
 
 
+def server_cells(status: Status, data: DataStatus) -> tuple[str, ...]:
+    """One line of the table of data servers: how that of this node is."""
+    behind, leads = lag(status), data.state == "primary"
+    return (
+        printable(status.node_id),
+        printable(data.state),
+        str(data.data_epoch or "?"),
+        str(data.length),
+        "-" if leads else "?" if behind is None else str(behind),
+        "-" if leads else "yes" if data.in_sync else "no",
+    )
+
+
 def _place(url: str) -> str:
     """Host and port, or `url` itself: not all who are asked have one."""
     with contextlib.suppress(ValueError):
@@ -79,11 +94,19 @@ def state_of(response: Response) -> State:
 def _state(status: Status) -> State:
     rest = f"epoch {status.epoch}"
     if status.role is Role.PRIMARY:
-        rest += ", can write" if status.can_write else ", without the lease"
+        rest += f", {_writing(status)}"
     elif status.role is Role.REPLICA:
         primary = status.current_primary
         rest += f", follows {printable(primary)}" if primary else ", knows no primary"
+    if status.data is not None:
+        rest += f", server {printable(status.data.state)}"
     return status.role.value, rest
+
+
+def _writing(status: Status) -> str:
+    if status.can_write:
+        return "can write"
+    return "cannot write" if waits_for_server(status) else "without the lease"
 
 
 class Changes:

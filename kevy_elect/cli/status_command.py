@@ -25,9 +25,18 @@ from kevy_elect.cli.admin_client import (
     find_node,
 )
 from kevy_elect.cli.printable import printable
-from kevy_elect.cli.responses import HEADER, Changes, Response, cells, state_of
+from kevy_elect.cli.responses import (
+    HEADER,
+    SERVER_HEADER,
+    Changes,
+    Response,
+    cells,
+    server_cells,
+    state_of,
+)
 from kevy_elect.cli.tables import Grid, Page, open_board
 from kevy_elect.errors import ConfigError
+from kevy_elect.replication import waits_for_server, without_server
 from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import EventStatus, PeerStatus, Status
 
@@ -163,12 +172,22 @@ class View:
     def page(self) -> Page:
         """For people."""
         if self.alone:
-            return [self.nodes(), self.links(), *self.remarks()]
-        return [self.nodes(), *self.warning_lines()]
+            lines = [*self.remarks(), *self.warning_lines()]
+            return [self.nodes(), *self.servers(), self.links(), *lines]
+        return [self.nodes(), *self.servers(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
         """A line for each that was asked."""
         return Grid(HEADER, list(map(cells, self.responses)))
+
+    def servers(self) -> list[Grid]:
+        """The data servers that they drive; no table if none does."""
+        rows = [
+            server_cells(status, status.data)
+            for status in self._statuses()
+            if status.data is not None
+        ]
+        return [Grid(SERVER_HEADER, rows)] if rows else []
 
     def links(self) -> Grid:
         """How those that answered are linked with the others."""
@@ -196,9 +215,11 @@ class View:
         ]
 
     def warnings(self) -> list[str]:
-        """What the settings of those that answered have against each other."""
-        settings = {printable(each.node_id): each.settings for each in self._statuses()}
-        return [printable(each, MAX_WARNING) for each in mixed_timings(settings)]
+        """What those that answered have against each other, and against their data servers."""
+        statuses = self._statuses()
+        settings = {printable(each.node_id): each.settings for each in statuses}
+        found = [*mixed_timings(settings), *_server_warnings(statuses)]
+        return [printable(each, MAX_WARNING) for each in found]
 
     def warning_lines(self) -> list[str]:
         """These for people."""
@@ -241,9 +262,28 @@ def _own_problem(status: Status) -> str | None:
     name = printable(status.node_id)
     if status.current_primary is None:
         return f"{name} knows no primary"
+    if waits_for_server(status):
+        return _waiting(status)
     if status.current_primary == status.node_id and not status.can_write:
         return f"{name} is primary without its lease, or is handing over"
     return None
+
+
+def _waiting(status: Status) -> str:
+    assert status.data is not None
+    state = printable(status.data.state)
+    return f"{printable(status.node_id)} is primary, but its data server takes no writes: {state}"
+
+
+def _server_warnings(statuses: Sequence[Status]) -> Iterator[str]:
+    for status in statuses:
+        if status.data is not None and status.data.problem:
+            yield f"{status.node_id}: {status.data.problem}"
+    for node_id in without_server(statuses):
+        yield (
+            f"{node_id} drives no data server, and others do: if it were elected, nobody would "
+            "take writes. Give it one (--redis), or make it a witness"
+        )
 
 
 def _peer_cells(peer: PeerStatus) -> tuple[str, ...]:
@@ -311,7 +351,8 @@ def verdict(responses: Sequence[Response]) -> str | None:
     if not found:
         return "no node answered"
     if not writers:
-        return "no primary holds its lease"
+        waiting = map(_waiting, filter(waits_for_server, found))
+        return next(waiting, "no primary holds its lease")
     if len(writers) > 1:
         return f"{len(writers)} nodes claim the lease: {_listed(writers)}"
     primary = writers[0].node_id
@@ -371,6 +412,7 @@ def _watched(view: View, log: ChangeLog) -> Page:
     return [
         _headline(view),
         view.nodes(),
+        *view.servers(),
         *view.warning_lines(),
         log.page(),
         links,

@@ -282,7 +282,7 @@ class MainTests(SynchronousTestCase):
         first, second = shown["nodes"]
         self.assertEqual((first["node_id"], first["epoch"], first["error"]), ("a", 3, None))
         self.assertEqual(second, {"url": base + "/bad", "error": "no valid status: it is no JSON"})
-        self.assertEqual(set(first), {"url", "error", *document()})
+        self.assertEqual(set(first), {"url", "error", "data", *document()})
 
     def test_usage_errors(self) -> None:
         for argv in (

@@ -22,10 +22,11 @@ from kevy_elect.cli import status_command as report
 from kevy_elect.cli import tables as screen
 from kevy_elect.cli.main import main
 from kevy_elect.cli.responses import Changes, Response
-from kevy_elect.cli.status_command import MAX_ROWS, RECENT, View
+from kevy_elect.cli.status_command import MAX_ROWS, RECENT, ChangeLog, View, verdict
 from kevy_elect.cli.tables import Grid, PlainBoard, drawn
+from kevy_elect.local_server import join_offset
 from kevy_elect.status import from_object
-from tests.support.statuses import child, document, event, peer
+from tests.support.statuses import child, data, document, event, following, peer, replica
 
 HOSTILE = "\x1b[2J[red]\u202e"
 needs_rich = skipIf(importlib.util.find_spec("rich") is None, "rich is not installed")
@@ -241,6 +242,7 @@ class WatchTests(SynchronousTestCase):
             peers=[peer(node_id=HOSTILE, link=HOSTILE)],
             events=[event(text=HOSTILE, kind=HOSTILE)],
             children=[child(name=HOSTILE, state=HOSTILE)],
+            data=data(state=HOSTILE, server=HOSTILE, problem=HOSTILE, source=HOSTILE),
         )
         with node(lambda: hostile, http_peers={HOSTILE: HOSTILE}) as where:
             with (
@@ -268,6 +270,75 @@ class WatchTests(SynchronousTestCase):
         view = View(responses, None)
         self.assertEqual(len(view.links().rows), 2 * MAX_ROWS)
         self.assertEqual(len(view.events().rows), RECENT)
+
+
+def driven(**own: object) -> dict[str, Any]:
+    """What b says, whose server follows that of a, which has 1000 of data epoch 3."""
+    heard = peer(node_id="a", role="primary", offset=join_offset(3, 1000))
+    return replica("b", peers=[heard], data=following(**own))
+
+
+def view(*found: dict[str, Any]) -> View:
+    responses = [Response("h:1", from_object(each)) for each in found]
+    return View(responses, verdict(responses), alone=len(found) == 1)
+
+
+class ServerTests(SynchronousTestCase):
+    """The data servers that nodes drive."""
+
+    def test_a_cluster_without_any_has_no_table_of_them(self) -> None:
+        self.assertEqual(view(document(), replica("b")).servers(), [])
+        self.assertEqual(view(document(), replica("b")).warnings(), [])
+
+    def test_each_with_its_state_and_how_far_it_is_behind(self) -> None:
+        unknown = replica("c", data=data(state="unknown", data_epoch=0, length=0))
+        (table,) = view(document(data=data()), driven(length=900), unknown).servers()
+        self.assertEqual(
+            str(table),
+            "NODE  SERVER     DATA EPOCH  LENGTH  BEHIND  IN SYNC\n"
+            "a     primary    3           1000    -       -\n"
+            "b     following  3           900     100     yes\n"
+            "c     unknown    ?           0       ?       no",
+        )
+
+    def test_it_fits_into_60_columns(self) -> None:
+        large = driven(data_epoch=2**20, length=2**40)
+        widest = view(document(data=data()), large).servers()[0]
+        self.assertLessEqual(max(map(len, str(widest).splitlines())), 60)
+
+    def test_one_node_alone_tells_of_its_own(self) -> None:
+        shown = "\n".join(map(str, view(driven(in_sync=False)).page()))
+        self.assertIn("b     following  3           1000    0       no\n", shown)
+
+    def test_what_is_wrong_with_a_server_is_a_warning(self) -> None:
+        problem = "Redis at h:1 was restarted\x1b"
+        found = view(document(data=data()), driven(problem=problem))
+        self.assertEqual(found.warnings(), ["b: Redis at h:1 was restarted\\x1b"])
+        self.assertEqual(found.page()[-1], "warning: b: Redis at h:1 was restarted\\x1b")
+        self.assertIn(
+            "warning: b: Redis at h:1 was restarted\\x1b", view(driven(problem=problem)).page()
+        )
+
+    def test_a_member_without_a_server_beside_others_is_a_warning(self) -> None:
+        witness = replica("d", witness=True)
+        (said,) = view(document(data=data()), driven(), replica("c"), witness).warnings()
+        self.assertIn("c drives no data server, and others do", said)
+
+    def test_a_primary_whose_server_is_not_promoted_cannot_be_written_to(self) -> None:
+        frozen = document(can_write=False, data=data(state="frozen"))
+        said = "a is primary, but its data server takes no writes: frozen"
+        self.assertEqual(view(frozen, driven()).problem, said)
+        self.assertEqual(report._own_problem(from_object(frozen)), said)
+
+    def test_a_watch_tells_when_a_server_changes(self) -> None:
+        log = ChangeLog()
+        for state in ("frozen", "frozen", "following"):
+            log.note(view(driven(state=state)))
+        self.assertEqual(
+            [row[-1] for row in log.page().rows],
+            [f"replica, epoch 3, follows a, server {state}" for state in ("frozen", "following")],
+        )
+        self.assertIn("b     following", "\n".join(map(str, report._watched(view(driven()), log))))
 
 
 class ScreenTests(SynchronousTestCase):

@@ -68,5 +68,23 @@ def event(**changes: object) -> dict[str, Any]:
     } | changes
 
 
+def data(**changes: object) -> dict[str, Any]:
+    """What a node tells of a data server that takes writes."""
+    return {
+        "server": "Redis at 127.0.0.1:6379",
+        "state": "primary",
+        "problem": "",
+        "data_epoch": 3,
+        "length": 1000,
+        "source": "",
+        "in_sync": False,
+    } | changes
+
+
+def following(**changes: object) -> dict[str, Any]:
+    """What a node tells of a data server that follows the primary's."""
+    return data(state="following", source="127.0.0.1:6001", in_sync=True) | changes
+
+
 def child(**changes: object) -> dict[str, Any]:
     return {"name": "counter", "state": "running", "pid": 7, "restarts": 0} | changes
