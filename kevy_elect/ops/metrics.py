@@ -23,9 +23,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from kevy_elect import __version__
+from kevy_elect.data.service import State
 from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.connections import Copy
+from kevy_elect.ops.own_status import own_status
+from kevy_elect.replication import lag
 from kevy_elect.service.election import ElectionService
 from kevy_elect.transport.channel import Fault, Kind
 
@@ -155,6 +158,7 @@ class Metrics:
         yield from self._peers()
         yield from self._refused_frames()
         yield from self._children()
+        yield from self._data_server()
 
     def _identity(self) -> Iterator[Metric]:
         election = self._election
@@ -287,6 +291,35 @@ class Metrics:
                 children.add_metric([name, state], states[name, state])
             restarted.add_metric([name], times)
         yield from (children, restarted)
+
+    def _data_server(self) -> Iterator[Metric]:
+        """Nothing but their names on a node that drives none."""
+        status = own_status(self._election, events=False)
+        data = status.data
+        state = GaugeMetricFamily(
+            "kevy_elect_data_state", "How the data server is.", labels=["state"]
+        )
+        values = {
+            "problem": "Whether the data server is not what it has to be.",
+            "epoch": "Of the history that its data is part of; 0 if that is not known.",
+            "length": "How much of that history it has.",
+            "in_sync": "Whether it has all that its source sent, and hears from it now.",
+            "lag": "How much more of that history the primary's server has.",
+        }
+        gauges = {
+            name: GaugeMetricFamily(f"kevy_elect_data_{name}", text)
+            for name, text in values.items()
+        }
+        if data is not None:
+            for each in State:
+                state.add_metric([each], each == data.state)
+            gauges["problem"].add_metric([], bool(data.problem))
+            gauges["epoch"].add_metric([], data.data_epoch)
+            gauges["length"].add_metric([], data.length)
+            gauges["in_sync"].add_metric([], data.in_sync)
+            if (behind := lag(status)) is not None:
+                gauges["lag"].add_metric([], behind)
+        yield from (state, *gauges.values())
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 from unittest import mock, skipIf
 
+import attrs
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,7 +20,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__, elector, errors, status
 from kevy_elect.ballot import Ballot, MemoryBallot
+from kevy_elect.data.service import State
 from kevy_elect.events import Cause, Event, EventKind
+from kevy_elect.local_server import join_offset
 from kevy_elect.messages import Accept, Offer, Role
 from kevy_elect.ops import connections, metrics
 from kevy_elect.ops.http import site
@@ -32,6 +35,7 @@ from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.tls import TlsSecurity
 from tests.support import ROOT
 from tests.support.certificates import Authority
+from tests.support.data_servers import Driven
 from tests.support.nodes import FragileBallot
 from tests.support.transports import QUICK, Wire, cluster, heartbeat, rng
 
@@ -176,6 +180,7 @@ class PageTests(NodeTests):
 
     def test_each_metric_is_documented_and_each_documented_one_is_there(self) -> None:
         self.election.fence.add(Children(ChildStatus("job", "running")))
+        self.election.data = Driven()
         self.assertEqual(described(self.scrape()), documented())
 
     def test_links_by_what_they_prove(self) -> None:
@@ -318,6 +323,24 @@ class StateTests(NodeTests):
         self.reactor.advance(0.5)
         self.assertEqual(self.value("paused_remaining_seconds"), 59.5)
         self.assertEqual(self.value("repl_offset"), 42)
+
+    def test_a_data_server_by_its_state(self) -> None:
+        self.election.data = Driven(state="unknown", problem="is asked no more")
+        self.assertEqual(self.value("data_state", state="unknown"), 1)
+        self.assertEqual(self.value("data_state", state="following"), 0)
+        self.assertEqual(self.value("data_problem"), 1)
+
+    def test_a_data_server_and_how_far_it_is_behind_the_primarys(self) -> None:
+        self.election.data = Driven(data_epoch=3, length=900)
+        self.assertNotIn("\nkevy_elect_data_lag ", self.get()[1])
+        said = attrs.evolve(heartbeat("b", 7, Role.PRIMARY), repl_offset=join_offset(3, 1000))
+        self.election.message_received("b", said)
+        self.assertEqual(self.value("data_lag"), 100)
+        found = [self.value(f"data_{name}") for name in ("epoch", "length", "in_sync", "problem")]
+        self.assertEqual(found, [3, 900, 1, 0])
+
+    def test_a_node_without_a_data_server_has_no_series_of_one(self) -> None:
+        self.assertNotIn("\nkevy_elect_data_", self.get()[1])
 
     def test_children_by_name_and_state(self) -> None:
         self.election.fence.add(
@@ -497,6 +520,7 @@ class LabelTests(SynchronousTestCase):
             metrics.FRAMES,
             metrics.LINKS,
             metrics.CHILDREN,
+            State,
         ):
             self.assertEqual([value for value in values if f"`{value}`" not in page], [])
 
