@@ -503,6 +503,11 @@ class LabelTests(SynchronousTestCase):
         found = re.findall(r"`(bad\w*|wrong_shape)`", errors.FrameError.__doc__)
         self.assertEqual({*found, *get_args(channel.Fault)}, set(metrics.FRAMES))
 
+    def test_rules(self) -> None:
+        source = Path(elector.__file__).read_text()
+        named = set(re.findall(r"Cause\.([RD]\d\w*)", source))
+        self.assertEqual({Cause[name] for name in named}, set(metrics.RULES))
+
     def test_children(self) -> None:
         self.assert_those_of(status, r"`(stopped|starting|running|stopping)`", metrics.CHILDREN)
 
