@@ -32,7 +32,8 @@ def is_primary(election: ElectionService) -> bool:
 def is_replica(election: ElectionService) -> bool:
     """Whether this node holds a copy and follows a primary heard less than down_after ago.
 
-    A witness has no copy. Whether the copy is up to date only the data's owner knows.
+    A witness has no copy. Whether the copy is up to date only the data's owner knows; of a data
+    server that this node drives that is known, and it has to be in sync.
     """
     snapshot = election.state_snapshot()
     primary = snapshot.current_primary
@@ -41,6 +42,7 @@ def is_replica(election: ElectionService) -> bool:
         and snapshot.role is Role.REPLICA
         and primary is not None
         and primary not in snapshot.down_peers
+        and _has_data_in_place(election)
     )
 
 
@@ -54,9 +56,24 @@ def is_live(election: ElectionService) -> bool:
 
 
 def is_ready(election: ElectionService) -> bool:
-    """Whether this node knows a primary and sees a quorum: the cluster works, seen from here."""
+    """Whether this node knows a primary and sees a quorum: the cluster works, seen from here.
+
+    A data server that it drives has to take the clients' writes, or to be in sync with the one
+    that does: until then another node must not be taken out.
+    """
     snapshot = election.state_snapshot()
-    return snapshot.current_primary is not None and snapshot.has_quorum
+    known = snapshot.current_primary is not None and snapshot.has_quorum
+    return known and _has_data_in_place(election)
+
+
+def _has_data_in_place(election: ElectionService) -> bool:
+    """Whether the data server that this node drives is what its role asks for, if there is one."""
+    if election.data is None:
+        return True
+    data = election.data.status()
+    if election.state_snapshot().role is Role.PRIMARY:
+        return data.state == "primary"
+    return data.state == "following" and data.in_sync
 
 
 QUESTIONS: Final[dict[bytes, Question]] = {
@@ -74,6 +91,7 @@ def health(election: ElectionService) -> dict[str, Any]:
         "node_id": election.cluster.node_id,
         "witness": election.witness,
         "last_tick_ago": election.last_tick_ago(),
+        "data": None if election.data is None else attrs.asdict(election.data.status()),
     }
     return {name: None if value == math.inf else value for name, value in told.items()}
 

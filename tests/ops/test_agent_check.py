@@ -9,11 +9,15 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.messages import Accept, Role
 from kevy_elect.ops.agent_check import MAX_CHECKERS, TIMEOUT, AgentCheckFactory
 from kevy_elect.service.election import ElectionService
+from tests.support.data_servers import Driven
 from tests.support.transports import QUICK, Wire, cluster, heartbeat, rng
 
 
 class AgentCheckTests(SynchronousTestCase):
     def setUp(self) -> None:
+        self.begin()
+
+    def begin(self, data: Driven | None = None) -> None:
         self.reactor = MemoryReactorClock()
         self.reactor.advance(100)
         self.election = ElectionService(
@@ -24,6 +28,7 @@ class AgentCheckTests(SynchronousTestCase):
             clock=self.reactor.seconds,
             rng=rng(),
         )
+        self.election.data = data
         self.election.startService()
         self.factory = AgentCheckFactory(self.election)
 
@@ -52,6 +57,14 @@ class AgentCheckTests(SynchronousTestCase):
         self.reactor.pump([0.025] * 19)
         self.assertIs(self.election.state_snapshot().role, Role.PRIMARY)
         self.assert_answer(b"down #primary, but may not write now\n")
+
+    def test_a_primary_whose_data_server_is_not_promoted_is_down(self) -> None:
+        self.begin(Driven(state="frozen"))
+        self.election.server_frozen(0, 0)
+        self.win()
+        self.assert_answer(b"down #primary, but may not write now\n")
+        self.election.server_promoted()
+        self.assert_answer(b"up\n")
 
     def test_a_replica_is_down_and_names_the_primary(self) -> None:
         self.election.message_received("b", heartbeat("b", 2, Role.PRIMARY))

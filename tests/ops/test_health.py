@@ -11,6 +11,7 @@ from kevy_elect.ballot import MemoryBallot
 from kevy_elect.messages import Accept, Announce, Heartbeat, Role
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
+from tests.support.data_servers import Driven
 from tests.support.transports import QUICK, cluster, heartbeat, rng
 
 CHECKS = ("primary", "replica", "health", "liveness", "readiness")
@@ -29,7 +30,7 @@ class Answer:
 class Node:
     """Node a of a cluster, its site and its clock; the test plays its peers."""
 
-    def __init__(self, ids: str = "abc", **more: Any) -> None:
+    def __init__(self, ids: str = "abc", data: Driven | None = None, **more: Any) -> None:
         self.reactor = MemoryReactorClock()
         self.reactor.advance(100)
         self.stopped_for = 0.0
@@ -42,7 +43,10 @@ class Node:
             rng=rng(),
             **more,
         )
+        self.election.data = data
         self.election.startService()
+        if data is not None:
+            self.election.server_frozen(0, 0)
 
     def ask(self, path: str, method: str = "GET") -> Answer:
         factory: Any = site(self.election)
@@ -147,6 +151,41 @@ class HealthTests(SynchronousTestCase):
         node.election.stopService()
         self.assertEqual(node.yes(), [])
         self.assertIsNone(json.loads(node.ask("liveness").body)["last_tick_ago"])
+
+    def test_a_primary_is_one_once_its_data_server_is_promoted(self) -> None:
+        server = Driven(state="frozen")
+        node = Node(data=server)
+        node.win()
+        self.assertIs(node.election.state_snapshot().role, Role.PRIMARY)
+        self.assertEqual(node.yes(), ["health", "liveness"])
+        server.become(state="primary")
+        self.assertEqual(node.ask("primary").code, 503)  # the elector was not told yet
+        node.election.server_promoted()
+        self.assertEqual(node.yes(), ["primary", "health", "liveness", "readiness"])
+
+    def test_a_primary_is_none_any_more_when_its_data_server_is_lost(self) -> None:
+        server = Driven(state="primary")
+        node = Node(data=server)
+        node.win()
+        node.election.server_promoted()
+        server.become(state="unknown")
+        node.election.server_lost("gave no answer")
+        self.assertEqual(node.yes(), ["health", "liveness"])
+
+    def test_a_replica_whose_data_server_does_not_follow_or_hear_its_source(self) -> None:
+        server = Driven()
+        node = Node(data=server)
+        node.follow()
+        self.assertEqual(node.yes(), ["replica", "health", "liveness", "readiness"])
+        for state, in_sync in (("following", False), ("frozen", False), ("unknown", True)):
+            server.become(state=state, in_sync=in_sync)
+            self.assertEqual(node.yes(), ["health", "liveness"], state)
+
+    def test_the_body_tells_of_the_data_server(self) -> None:
+        node = Node(data=Driven(state="unknown", problem="gave no answer"))
+        told = json.loads(node.ask("replica").body)["data"]
+        self.assertEqual((told["state"], told["problem"]), ("unknown", "gave no answer"))
+        self.assertIsNone(json.loads(Node().ask("replica").body)["data"])
 
     def test_each_method_answers_the_same(self) -> None:
         replica, primary = Node(), Node()

@@ -29,6 +29,7 @@ from kevy_elect.ops.sentinel_port import (
 )
 from kevy_elect.service.election import ElectionService
 from kevy_elect.wire import MAX_UNDECODED
+from tests.support.data_servers import Driven
 from tests.support.transports import QUICK, Wire, cluster, heartbeat, rng
 
 FACES = {"a": "127.0.0.1:26379", "b": "127.0.0.1:26380", "c": "[::1]:26381"}
@@ -98,6 +99,7 @@ class SentinelTestCase(SynchronousTestCase):
     password: bytes | None = None
     witness = False
     members = cluster()
+    data: Driven | None = None
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
@@ -111,6 +113,7 @@ class SentinelTestCase(SynchronousTestCase):
             witness=self.witness,
             rng=rng(),
         )
+        self.election.data = self.data
         self.election.startService()
         self.sentinel = Sentinel(self.election, "mymaster", FACES)
         self.factory = SentinelFactory(self.election, self.sentinel, self.password)
@@ -152,6 +155,24 @@ class SentinelTestCase(SynchronousTestCase):
         self.election.message_received(primary, Announce(epoch, primary, f"127.0.0.1:{port}"))
         self.election.message_received(primary, heartbeat(primary, epoch, Role.PRIMARY))
         self.assertEqual(self.election.state_snapshot().current_primary, primary)
+
+
+class DataServerTests(SentinelTestCase):
+    data = Driven(state="frozen")
+
+    def test_the_primary_names_itself_only_while_its_data_server_is_promoted(self) -> None:
+        self.election.server_frozen(0, 0)
+        for peer in "bc":
+            self.election.message_received(peer, heartbeat(peer))
+        self.reactor.advance(0.025)
+        self.election.message_received("b", Accept(2, "b"))
+        self.assertIs(self.election.state_snapshot().role, Role.PRIMARY)
+        self.assertEqual(self.said(GET_ADDRESS), [None])
+        self.assertEqual(self.sentinel.news(), [])
+        self.election.server_promoted()
+        self.assertEqual(self.said(GET_ADDRESS), [["127.0.0.1", "6101"]])
+        self.election.server_lost("gave no answer")
+        self.assertEqual(self.said(GET_ADDRESS), [None])
 
 
 class AnswersTests(SentinelTestCase):
