@@ -9,6 +9,9 @@ import attrs
 
 from kevy_elect.events import Cause, EventKind
 from kevy_elect.messages import Role
+from kevy_elect.ops.phrases import do, listed
+from kevy_elect.ops.server_remarks import Remark, server_remarks
+from kevy_elect.replication import lag, waits_for_server
 from kevy_elect.status import EventStatus, PeerStatus, Status, read
 
 LONGEST: Final = 300
@@ -18,7 +21,7 @@ EVENTS: Final = 256
 
 SAME_WITHIN: Final = 5.0
 """Seconds by which the time of an event may differ from one answer to the next."""
-_WIDE: Final = ("epoch", "offset")
+_WIDE: Final = ("epoch", "offset", "data_epoch", "length")
 """Numbers of 64 bits, which a browser gets as text: its own have 53."""
 
 Level = Literal["ok", "warning", "alarm"]
@@ -140,6 +143,7 @@ def told(known: Known, now: float) -> dict[str, Any]:
         "node_id": known.node_id,
         "url": known.url,
         "status": None if known.status is None else shown(known.status),
+        "lag": None if known.status is None else lag(known.status),
         "age": None if known.at is None else max(0.0, now - known.at),
         "error": known.error,
     }
@@ -238,7 +242,7 @@ def _lost(primary: Known, me: Known, everyone: Sequence[Known], now: float) -> H
     if hearers:
         return Headline(
             "warning",
-            f"{name}, the primary, cannot be reached from {me.node_id}; {_list(hearers)} "
+            f"{name}, the primary, cannot be reached from {me.node_id}; {listed(hearers)} "
             f"{'reaches' if len(hearers) == 1 else 'reach'} it.",
             f"Check the network and the firewall between {me.node_id} and {name}.",
             lost_at,
@@ -258,8 +262,8 @@ def _lost(primary: Known, me: Known, everyone: Sequence[Known], now: float) -> H
 def _missing(others: Sequence[Known]) -> str:
     lost = [known.node_id for known in others if known.lost_at is not None]
     mute = [known.node_id for known in others if known.is_silent and known.lost_at is None]
-    text = f" {_list(lost)} cannot be reached." if lost else ""
-    return text + (f" The page of {_list(mute)} cannot be reached." if mute else "")
+    text = f" {listed(lost)} cannot be reached." if lost else ""
+    return text + (f" The page of {listed(mute)} cannot be reached." if mute else "")
 
 
 def _is_linked(peer: PeerStatus) -> bool:
@@ -303,16 +307,22 @@ def _with_writer(writer: Known, everyone: Sequence[Known], missing: str) -> Head
         and not _is_older(known, writer)
     ]
     if astray:
-        text += f" {_list(astray)} {_do(astray)} not follow it."
-        advice.append(f"If that lasts, compare the settings and the log of {_list(astray)}.")
+        text += f" {listed(astray)} {do(astray)} not follow it."
+        advice.append(f"If that lasts, compare the settings and the log of {listed(astray)}.")
     for node_id, status in answering.items():
         if unheard := [other for other in status.down_peers if other in answering]:
-            text += f" {node_id} does not hear {_list(unheard)}."
-            advice.append(f"Check the network and the firewall from {_list(unheard)} to {node_id}.")
+            text += f" {node_id} does not hear {listed(unheard)}."
+            advice.append(
+                f"Check the network and the firewall from {listed(unheard)} to {node_id}."
+            )
+    recent = [known.node_id for known in everyone if not _is_older(known, writer)]
+    remarks = list(server_remarks(answering, writer.node_id, recent))
+    text += _texts(remarks)
+    advice += [remark.advice for remark in remarks]
     if missing:
         text += missing
         silent = [each.node_id for each in everyone if each.is_silent or each.lost_at is not None]
-        advice.append(f"Check the host and the log of {_list(silent)}.")
+        advice.append(f"Check the host and the log of {listed(silent)}.")
     since = _elected_at(writer, everyone)
     if not advice:
         return Headline("ok", text, since=since)
@@ -360,6 +370,8 @@ def _without_writer(me: Known, everyone: Sequence[Known], missing: str) -> Headl
             if status.can_write:  # its word has outlasted its lease
                 unsure = f"whether {node_id} still holds its lease is not known here"
                 return Headline("warning", f"{what}; {unsure}.{missing}", advice)
+            if waits_for_server(status):
+                return _without_server(status, missing)
             if status.has_quorum:
                 text = f"{what} but writes nothing: it is giving up its role.{missing}"
                 return Headline("warning", text, advice)
@@ -370,31 +382,55 @@ def _without_writer(me: Known, everyone: Sequence[Known], missing: str) -> Headl
             )
     assert me.status is not None
     follows = me.status.current_primary
-    if follows not in (None, *answering, *me.status.down_peers):
-        return Headline(
-            "warning" if missing else "ok",
-            f"{me.node_id} follows {follows}; whether {follows} holds its lease is not known "
-            f"here.{missing}",
-            f"Open the page of {follows}, or give this node its address with --http-peers.",
-        )
+    if follows is not None and follows not in (*answering, *me.status.down_peers):
+        return _following(me.node_id, follows, answering, missing)
+    remarks = list(server_remarks(answering, None, ()))
+    missing = _texts(remarks) + missing
+    servers = " ".join(remark.advice for remark in remarks)
     running = [node_id for node_id, status in answering.items() if status.role is Role.CANDIDATE]
     if running:
         return Headline(
             "alarm",
-            f"Nobody is primary: nobody may write. {_list(running)} "
+            f"Nobody is primary: nobody may write. {listed(running)} "
             f"{'asks' if len(running) == 1 else 'ask'} for votes.{missing}",
-            wait.format(_list(running)),
+            servers or wait.format(listed(running)),
             _lost_at(everyone),
         )
     blind = "" if me.status.has_quorum else f" {me.node_id} sees no quorum."
-    advice = _find_quorum(me.status) if blind else wait.format(_list(list(answering)))
+    advice = _find_quorum(me.status) if blind else servers or wait.format(listed(list(answering)))
     text = f"Nobody is primary: nobody may write.{blind}{missing}"
     return Headline("alarm", text, advice, _lost_at(everyone))
 
 
+def _following(name: str, primary: str, answering: Mapping[str, Status], missing: str) -> Headline:
+    """This node follows one whose page it does not know."""
+    remarks = list(server_remarks(answering, primary, ()))
+    text = f"{name} follows {primary}; whether {primary} holds its lease is not known here."
+    page = f"Open the page of {primary}, or give this node its address with --http-peers."
+    return Headline(
+        "warning" if missing or remarks else "ok",
+        f"{text}{_texts(remarks)}{missing}",
+        " ".join((*(remark.advice for remark in remarks), page)),
+    )
+
+
+def _texts(remarks: Sequence[Remark]) -> str:
+    return "".join(f" {remark.text}" for remark in remarks)
+
+
+def _without_server(primary: Status, missing: str) -> Headline:
+    assert primary.data is not None
+    return Headline(
+        "warning",
+        f"{primary.node_id} is primary of epoch {primary.epoch}, but its data server takes no "
+        f"writes yet, or no longer.{missing}",
+        f"Wait a few seconds. If that lasts, read the log of {primary.node_id}.",
+    )
+
+
 def _find_quorum(status: Status) -> str:
     quorum = len(status.members) // 2 + 1
-    down = f": {_list(status.down_peers)} cannot be heard" if status.down_peers else ""
+    down = f": {listed(status.down_peers)} cannot be heard" if status.down_peers else ""
     return (
         f"Start the nodes that are down, or repair the network between them: {quorum} of "
         f"{len(status.members)} must hear each other{down}."
@@ -412,15 +448,6 @@ def _lost_at(everyone: Sequence[Known]) -> float | None:
         if event.kind in kinds and event.cause in ends
     ]
     return max(lost, default=None)
-
-
-def _list(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _do(names: Sequence[str]) -> str:
-    return "does" if len(names) == 1 else "do"
 
 
 # What happened

@@ -27,12 +27,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
+from kevy_elect.local_server import join_offset
+from kevy_elect.messages import Announce, Heartbeat, Role
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
-from tests.ops.test_page_model import page
+from tests.ops.test_page_model import page, writer
+from tests.support.data_servers import Driven
 from tests.support.processes import Cluster, poll
-from tests.support.statuses import child, event
-from tests.support.transports import QUICK
+from tests.support.statuses import child, data, event
+from tests.support.transports import QUICK, free_ports
 from tests.support.transports import cluster as nowhere
 from tests.support.waiting import DEADLINE
 
@@ -278,6 +281,65 @@ async def test_who_is_on_call_sees_an_election_and_a_partition(
     assert await chromium.complaints() == []
 
 
+@ensureDeferred
+async def test_data_servers_are_told_in_plain_words(chromium: Browser) -> None:
+    said = writer("b", data=data(length=2**60), lease_expires_in=5.0)
+    election = ElectionService(
+        nowhere(), ballot=MemoryBallot(), config=QUICK, listen="tcp:0:interface=127.0.0.1"
+    )
+    own = election.data = Driven(length=900)
+    election.startService()
+    ports = []
+    try:
+        ports.append(reactor.listenTCP(0, Site(Said(said)), interface="127.0.0.1"))  # type: ignore[attr-defined]
+        others = {"b": f"http://127.0.0.1:{ports[0].getHost().port}"}
+        ports.append(reactor.listenTCP(0, site(election, others), interface="127.0.0.1"))  # type: ignore[attr-defined]
+        await chromium.resize(PHONE)
+        await chromium.do("get", f"http://127.0.0.1:{ports[1].getHost().port}/")
+        mine, other = "#nodes li:nth-child(1)", "#nodes li:nth-child(2)"
+        await chromium.shows(
+            mine, "Server follows 127.0.0.1:6001, in sync; data epoch 3, length 900"
+        )
+        await chromium.shows(
+            other, f"Server takes the clients' writes; data epoch 3, length {2**60}"
+        )
+        election.message_received("b", Announce(3, "b", "127.0.0.1:6001"))
+        election.message_received("b", Heartbeat(3, "b", Role.PRIMARY, join_offset(3, 1000)))
+        await chromium.shows(
+            mine, "Server follows 127.0.0.1:6001, in sync, 100 behind; data epoch 3"
+        )
+        own.become(state="unknown", problem="Redis at 127.0.0.1:6379 gave no answer within 1 s")
+        await chromium.shows(
+            mine, "Server not known: Redis at 127.0.0.1:6379 gave no answer within"
+        )
+        await chromium.picture("data-server-phone", PHONE)
+        assert await chromium.complaints() == []
+    finally:
+        for port in ports:
+            await port.stopListening()
+        await election.stopService()
+
+
+@ensureDeferred
+async def test_it_says_what_to_do_when_data_servers_cannot_be_reached(
+    cluster: Cluster, chromium: Browser
+) -> None:
+    pages = ",".join(f"{n}@127.0.0.1:{node.http}" for n, node in cluster.nodes.items())
+    (nobody,) = free_ports(1)
+    for node in cluster.nodes.values():
+        node.start(
+            node.command(
+                f"--redis=127.0.0.1:{nobody}", "--advertise=127.0.0.1:1", f"--http-peers={pages}"
+            )
+        )
+    await poll(cluster["a"].status)
+    await chromium.do("get", f"http://127.0.0.1:{cluster['a'].http}/")
+    unknown = "The data servers of a, b and c are not known: a, b and c neither vote nor run."
+    await chromium.shows("#headline", f"Alarm: Nobody is primary: nobody may write.* {unknown}")
+    await chromium.shows("#advice", "Start the data servers of a, b and c, or repair what keeps")
+    await chromium.shows("#nodes", f"not known: Redis at 127.0.0.1:{nobody} cannot be reached")
+
+
 class Said(Resource):
     """The status of a node that says whatever it likes."""
 
@@ -296,6 +358,7 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
     markup = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
     said = page("b", current_primary=markup, primary_addr=markup)
     said["children"] = [child(name=markup, state=markup)]
+    said["data"] = data(state=markup, problem=markup, server=markup, source=markup)
     said["events"] = [event(kind="refused", text=markup, label=markup)]
     election = ElectionService(
         nowhere(), ballot=MemoryBallot(), config=QUICK, listen="tcp:0:interface=127.0.0.1"
@@ -309,6 +372,8 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
         await chromium.do("get", f"http://127.0.0.1:{ports[1].getHost().port}/")
         await chromium.shows("#refused", re.escape(markup))
         await chromium.shows("#nodes", re.escape(f"{markup}: {markup}"))
+        has = "; data epoch 3, length 1000: "
+        await chromium.shows("#nodes", re.escape(f"Server {markup}{has}{markup}"))
         assert "Alarm" in await chromium.do("execute_script", "return document.title")
         assert await chromium.complaints() == []
 

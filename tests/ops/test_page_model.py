@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.elector import Elector
 from kevy_elect.errors import StatusError
+from kevy_elect.local_server import join_offset
 from kevy_elect.messages import Accept, Announce, Offer, Role
 from kevy_elect.ops.page_model import (
     EVENTS,
@@ -20,6 +21,7 @@ from kevy_elect.ops.page_model import (
     history,
     lane,
     shown,
+    told,
 )
 from kevy_elect.status import PeerStatus, from_object
 from tests.support import statuses
@@ -200,6 +202,94 @@ class HeadlineTests(SynchronousTestCase):
         found = headline(me, [former, target], 12.6)
         level, text = found.level, found.text
         self.assertEqual((level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
+
+
+class DataServerTests(SynchronousTestCase):
+    """What is wrong with the data servers that nodes drive, and what to do."""
+
+    def setUp(self) -> None:
+        self.b = known(page("b", data=statuses.following()))
+        self.c = known(writer("c", data=statuses.data()))
+
+    def say(self, **own: object) -> str:
+        """The headline of a, whose data server is in this state."""
+        me = known(page("a", data=statuses.following(**own)))
+        self.found = headline(me, [self.b, self.c], 10.1)
+        return self.found.text
+
+    def test_all_is_well(self) -> None:
+        self.assertEqual(self.say(), "c is primary of epoch 3 and holds its lease.")
+        self.assertEqual(self.found.level, "ok")
+
+    def test_one_that_is_not_known(self) -> None:
+        text = self.say(state="unknown", problem="gave no answer")
+        self.assertIn("The data server of a is not known: a neither votes nor runs.", text)
+        self.assertNotIn("sync", text)
+        self.assertEqual(self.found.level, "warning")
+        self.assertIn("Start the data server of a", self.found.advice)
+
+    def test_several_that_are_not_known(self) -> None:
+        self.b = known(page("b", data=statuses.data(state="unknown")))
+        text = self.say(state="unknown")
+        self.assertIn("The data servers of a and b are not known: a and b neither vote", text)
+
+    def test_one_that_lost_what_it_had_waits_for_the_primary(self) -> None:
+        text = self.say(state="frozen", problem="whatever it says")
+        self.assertIn("The data server of a may have lost what it had: a does not vote.", text)
+        self.assertIn("Wait until it follows that of c", self.found.advice)
+
+    def test_without_a_primary_all_are_needed_for_it_to_vote(self) -> None:
+        self.c = known(page("c", primary=None, data=statuses.data(state="frozen")))
+        me = known(page("a", primary=None, data=statuses.data(state="frozen", problem="restarted")))
+        found = headline(me, [self.c], 10.1)
+        self.assertEqual(found.level, "alarm")
+        self.assertIn("a may have lost what it had: a does not vote.", found.text)
+        self.assertIn("Start all members", found.advice)
+
+    def test_one_that_is_not_in_sync(self) -> None:
+        for change in ({"in_sync": False}, {"state": "frozen", "in_sync": False}):
+            self.assertIn("The data server of a is not in sync.", self.say(**change))
+            self.assertEqual(self.found.level, "warning")
+            self.assertIn("from there to the data server of c", self.found.advice)
+
+    def test_what_was_said_before_the_election_is_not_held_against_it(self) -> None:
+        me = known(page("a", data=statuses.following(in_sync=False)))
+        elected = Known("c", "http://192.0.2.1")
+        elected.say(from_object(writer("c", data=statuses.data())), 10.1, 10.1)
+        self.assertEqual(headline(me, [elected], 10.2).level, "ok")
+
+    def test_it_is_told_even_where_the_primarys_page_is_not_known(self) -> None:
+        me = known(page("a", data=statuses.following(state="unknown")))
+        found = headline(me, [Known("c")], 10.1)
+        self.assertEqual(found.level, "warning")
+        self.assertIn("not known here. The data server of a is not known", found.text)
+
+    def test_one_with_another_problem(self) -> None:
+        text = self.say(problem="the record cannot be saved")
+        self.assertIn("Something is wrong with the data server of a.", text)
+
+    def test_a_member_without_one(self) -> None:
+        self.b = known(page("b"))
+        self.assertIn("b does not drive a data server, as others do.", self.say())
+        self.assertIn("Give b one with --redis, or make it a witness.", self.found.advice)
+        self.b = known(page("b", witness=True))
+        self.say()
+        self.assertEqual(self.found.level, "ok")
+
+    def test_a_primary_whose_server_takes_no_writes(self) -> None:
+        self.c = known(writer("c", can_write=False, data=statuses.data(state="frozen")))
+        text = self.say()
+        self.assertIn("c is primary of epoch 3, but its data server takes no writes yet", text)
+        self.assertEqual(self.found.level, "warning")
+
+    def test_the_page_is_told_how_far_it_is_behind_and_numbers_that_stay_exact(self) -> None:
+        heard = statuses.peer(node_id="c", offset=join_offset(3, 1100))
+        own = statuses.following(length=2**53 + 1, data_epoch=2)
+        said = told(known(page("a", peers=[heard], data=own)), 10.1)
+        found = [said["status"]["data"][each] for each in ("length", "data_epoch")]
+        self.assertEqual((found, said["lag"]), ([str(2**53 + 1), "2"], None))
+        said = told(known(page("a", peers=[heard], data=statuses.following())), 10.1)
+        self.assertEqual(said["lag"], 100)
 
 
 class LostPrimaryTests(SynchronousTestCase):
