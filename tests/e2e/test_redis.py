@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from pytest_twisted import ensureDeferred
@@ -16,6 +19,7 @@ from twisted.internet.threads import deferToThread
 from tests.support import ROOT
 from tests.support.processes import Cluster, free_ports, poll
 from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
+from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")
 WRITES = 200
@@ -153,3 +157,47 @@ async def test_a_primary_whose_server_dies_gives_up_the_role(
     told = await cluster[first].status()
     assert told is not None
     assert told["data"]["problem"]
+
+
+def seen(cluster: Cluster, node_id: str) -> tuple[str, dict[str, float], int]:
+    """What a node's own tools say: `kevy-elect status`, its metrics of the server, `/replica`."""
+    command = [sys.executable, "-m", "kevy_elect", "status", f"--data-dir={cluster[node_id].data}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    where = f"http://127.0.0.1:{cluster[node_id].http}"
+    with urlopen(f"{where}/metrics", timeout=DEADLINE) as answer:
+        found = re.findall(r"^kevy_elect_data_(\S+) (\S+)$", answer.read().decode(), re.MULTILINE)
+    try:
+        with urlopen(f"{where}/replica", timeout=DEADLINE) as answer:
+            code = answer.status
+    except HTTPError as error:
+        code = error.code
+    return told, {name: float(value) for name, value in found}, code
+
+
+@ensureDeferred
+async def test_whoever_looks_sees_how_a_server_is(
+    cluster: Cluster, servers: dict[str, RedisServer]
+) -> None:
+    for node_id in "abc":
+        start(cluster, servers, node_id)
+    first = (await replicating(cluster, servers))["node_id"]
+    other = "abc".replace(first, "")[0]
+
+    async def all_is_well() -> bool:
+        told, metrics, code = await deferToThread(seen, cluster, other)
+        right = re.search(rf"^{other} +following +\d+ +\d+ +\d+ +yes$", told, re.MULTILINE)
+        return right is not None and code == 200 and metrics.get("lag") == 0
+
+    await poll(all_is_well)
+    told, metrics, code = await deferToThread(seen, cluster, first)
+    assert re.search(rf"^{first} +primary +\d+ +\d+ +- +-$", told, re.MULTILINE)
+    assert (metrics['state{state="primary"}'], metrics["problem"], code) == (1, 0, 503)
+
+    servers[other].kill()
+
+    async def it_is_missed() -> bool:
+        told, metrics, code = await deferToThread(seen, cluster, other)
+        warned = f"warning: {other}: Redis at {servers[other].address} cannot be reached" in told
+        return warned and code == 503 and metrics['state{state="unknown"}'] == 1
+
+    await poll(it_is_missed)
