@@ -11,7 +11,7 @@ import attrs
 
 from kevy_elect.cli.printable import printable
 from kevy_elect.messages import Role
-from kevy_elect.replication import lag, waits_for_server
+from kevy_elect.replication import is_in_sync, lag, waits_for_server
 from kevy_elect.status import DataStatus, Status
 
 HEADER: Final = ("NODE", "ROLE", "EPOCH", "PRIMARY", "LEASE", "QUORUM", "DOWN")
@@ -59,7 +59,7 @@ def server_cells(status: Status, data: DataStatus) -> tuple[str, ...]:
         str(data.data_epoch or "?"),
         str(data.length),
         "-" if leads else "?" if behind is None else str(behind),
-        "-" if leads else "yes" if data.in_sync else "no",
+        "-" if leads else "yes" if is_in_sync(data) else "no",
     )
 
 

@@ -16,6 +16,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from kevy_elect.messages import Role
+from kevy_elect.replication import is_in_sync
 from kevy_elect.service.election import ElectionService
 
 METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
@@ -73,7 +74,7 @@ def _has_data_in_place(election: ElectionService) -> bool:
     data = election.data.status()
     if election.state_snapshot().role is Role.PRIMARY:
         return data.state == "primary"
-    return data.state == "following" and data.in_sync
+    return is_in_sync(data)
 
 
 QUESTIONS: Final[dict[bytes, Question]] = {

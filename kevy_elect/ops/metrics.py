@@ -28,7 +28,7 @@ from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.connections import Copy
 from kevy_elect.ops.own_status import own_status
-from kevy_elect.replication import lag
+from kevy_elect.replication import is_in_sync, lag
 from kevy_elect.service.election import ElectionService
 from kevy_elect.transport.channel import Fault, Kind
 
@@ -316,7 +316,7 @@ class Metrics:
             gauges["problem"].add_metric([], bool(data.problem))
             gauges["epoch"].add_metric([], data.data_epoch)
             gauges["length"].add_metric([], data.length)
-            gauges["in_sync"].add_metric([], data.in_sync)
+            gauges["in_sync"].add_metric([], is_in_sync(data))
             if (behind := lag(status)) is not None:
                 gauges["lag"].add_metric([], behind)
         yield from (state, *gauges.values())

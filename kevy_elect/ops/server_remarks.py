@@ -8,7 +8,7 @@ from enum import Enum, auto
 import attrs
 
 from kevy_elect.ops.phrases import do, either, listed
-from kevy_elect.replication import without_server
+from kevy_elect.replication import is_in_sync, without_server
 from kevy_elect.status import Status
 
 
@@ -58,7 +58,7 @@ def _trouble(status: Status, writer: str | None, recent: Collection[str]) -> Tro
         return Trouble.LOST if data.state == "frozen" else Trouble.FAILING
     if writer in (None, status.node_id) or status.node_id not in recent:
         return None
-    return None if data.state == "following" and data.in_sync else Trouble.LATE
+    return None if is_in_sync(data) else Trouble.LATE
 
 
 def _remark(trouble: Trouble, names: Sequence[str], writer: str | None) -> Remark:

@@ -291,14 +291,14 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(view(document(), replica("b")).warnings(), [])
 
     def test_each_with_its_state_and_how_far_it_is_behind(self) -> None:
-        unknown = replica("c", data=data(state="unknown", data_epoch=0, length=0))
+        unknown = driven(state="unknown", length=0) | {"node_id": "c"}
         (table,) = view(document(data=data()), driven(length=900), unknown).servers()
         self.assertEqual(
             str(table),
             "NODE  SERVER     DATA EPOCH  LENGTH  BEHIND  IN SYNC\n"
             "a     primary    3           1000    -       -\n"
             "b     following  3           900     100     yes\n"
-            "c     unknown    ?           0       ?       no",
+            "c     unknown    3           0       ?       no",
         )
 
     def test_it_fits_into_60_columns(self) -> None:

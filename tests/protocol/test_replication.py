@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.local_server import LONGEST, NEWEST, join_offset
-from kevy_elect.replication import lag, waits_for_server, without_server
+from kevy_elect.replication import is_in_sync, lag, waits_for_server, without_server
 from kevy_elect.status import Status, from_object
 from tests.support.statuses import data, document, following, peer, replica
 
@@ -43,6 +43,11 @@ class LagTests(SynchronousTestCase):
         self.assertIsNone(lag(follower(offset=said, alive=False)))
         self.assertIsNone(lag(status(replica("b", primary=None, data=following()))))
 
+    def test_a_server_that_is_not_known_may_have_lost_all(self) -> None:
+        heard = peer(node_id="a", offset=join_offset(3, 1000))
+        own = following(state="unknown")
+        self.assertIsNone(lag(status(replica("b", peers=[heard], data=own))))
+
     def test_a_primary_and_one_without_a_server_have_none(self) -> None:
         self.assertIsNone(lag(status(document(data=data()))))
         self.assertIsNone(lag(status(replica("b", peers=[peer(node_id="a")]))))
@@ -53,6 +58,12 @@ class ServerTests(SynchronousTestCase):
         for state in ("frozen", "unknown", "following"):
             found = document(can_write=False, data=data(state=state))
             self.assertTrue(waits_for_server(status(found)))
+
+    def test_only_one_that_is_known_to_follow_is_in_sync(self) -> None:
+        for state, in_sync in (("following", True), ("unknown", True), ("following", False)):
+            own = status(replica("b", data=following(state=state, in_sync=in_sync))).data
+            assert own is not None
+            self.assertEqual(is_in_sync(own), (state, in_sync) == ("following", True))
 
     def test_others_do_not_wait(self) -> None:
         for found in (
