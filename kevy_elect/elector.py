@@ -232,9 +232,13 @@ class Elector:
 
         That this process may be stopped before (R9) is left out: then it need not ask.
         """
-        if not self.can_write(now):
+        return self.lease_left(now) if self.can_write(now) else 0.0
+
+    def lease_left(self, now: float) -> float:
+        """The same for a primary that does not write yet, or is fenced."""
+        if self._role is not Role.PRIMARY:
             return 0.0
-        return self._deadline(self._counts_from(), runs_until=math.inf) - now
+        return max(0.0, self._deadline(self._counts_from(), runs_until=math.inf) - now)
 
     def step_down(self, now: float, rest: float, why: str) -> None:
         """Give up the role, and do not run for `rest` seconds.

@@ -305,6 +305,7 @@ def _admin(
 def _redis(options: Options, election: ElectionService) -> Iterator[IService]:
     if options["redis"] is None:
         return
+    from kevy_elect.data.guarded import GuardProcess
     from kevy_elect.data.redis import Redis
     from kevy_elect.data.service import DataService
 
@@ -318,7 +319,7 @@ def _redis(options: Options, election: ElectionService) -> Iterator[IService]:
     redis = Redis(
         options["redis"], reactor=election.reactor, deadline=deadline, credentials=credentials
     )
-    yield DataService(election, redis)
+    yield DataService(election, redis, GuardProcess(redis, reactor=election.reactor))
 
 
 def _primary_command(options: Options, election: ElectionService) -> Iterator[IService]:

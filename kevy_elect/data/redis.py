@@ -72,6 +72,7 @@ class Redis:
     ) -> None:
         """Raises ConfigError for an address that is none."""
         host, port = split_address(address)
+        self._host, self._port = host, port
         self.address = join_host_port(host, port)
         self.deadline = deadline
         self._reactor = reactor
@@ -83,6 +84,15 @@ class Redis:
     @property
     def name(self) -> str:
         return f"Redis at {self.address}"
+
+    def login(self) -> list[str | int]:
+        """Host, port, and what AUTH needs: for whoever connects to it, too. Raises ConfigError
+        if the password cannot be read."""
+        words = [
+            word if isinstance(word, str) else word.decode("utf-8", "surrogateescape")
+            for word in self._credentials()
+        ]
+        return [self._host, self._port, *words]
 
     def start(self) -> None:
         self._main.startService()
@@ -207,6 +217,7 @@ def _parse(info: bytes) -> Report:
         length = fields.get("slave_repl_offset") if is_replica else None
         return Report(
             run=fields["run_id"],
+            process=int(fields.get("process_id", 0)),
             takes_writes=not is_replica,
             source=source,
             in_sync=fields.get("master_link_status") == "up",

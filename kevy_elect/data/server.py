@@ -20,6 +20,8 @@ class Report:
 
     run: str
     """Which run of the server this is: another one may have lost what the last one had."""
+    process: int = 0
+    """Its process id, where it runs; 0 if that is not known."""
     takes_writes: bool
     """Of clients."""
     source: str = ""

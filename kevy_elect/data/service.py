@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
 from kevy_elect.errors import BallotError, ConfigError
@@ -21,6 +22,9 @@ from kevy_elect.service.fence import after
 from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus, DataStatus
+
+MARGIN: Final = 10
+"""The guard freezes the server at this part of a lease before its end."""
 
 
 class State(StrEnum):
@@ -44,9 +48,14 @@ class DataService(Service):
 
     log = Logger()
 
-    def __init__(self, election: ElectionService, server: DataServer) -> None:
+    def __init__(
+        self, election: ElectionService, server: DataServer, guard: GuardProcess | None = None
+    ) -> None:
+        """`guard` freezes the server if this process cannot."""
         self.election = election
         self.server = server
+        self._guard = guard
+        self._kept_until = 0.0  # what the guard was told
         self.state = State.UNKNOWN
         self._record: HistoryRecord | None = None
         self._turn = 0  # of what is being done; what an earlier one comes to is not news
@@ -72,6 +81,8 @@ class DataService(Service):
     def watch(self) -> None:
         """See whether the duty is another one; called after each run of the elector."""
         self._act()
+        if self.state is State.PRIMARY:
+            self._keep()
 
     def status(self) -> DataStatus:
         """How the server is, for those who look."""
@@ -114,6 +125,8 @@ class DataService(Service):
         self.election.set_repl_offset(join_offset(self._newest, 0))
         self._ignore = self.election.add_observer(self._on_change)
         self.server.start()
+        if self._guard is not None:
+            self._guard.start()
         self._loop.start(self.election.config.hb_interval).addErrback(self._broken)
 
     def stopService(self) -> Deferred[None]:
@@ -137,6 +150,27 @@ class DataService(Service):
                     error=error,
                 )
         await self.server.stop()
+        if self._guard is not None:
+            await self._guard.stop()
+
+    def _keep(self) -> None:
+        """Let the guard know how long the lease lasts."""
+        guard, config = self._guard, self.election.config
+        if guard is None:
+            return
+        until = self.election.now() + self.election.lease_left()
+        if until > self._kept_until + config.hb_interval / 4:
+            self._kept_until = until
+            assert self._frozen is not None  # as it was before it was promoted
+            guard.keep(until, config.lease_duration / MARGIN, self._frozen.process)
+            self.election.heir = guard.pid
+
+    def _release(self) -> None:
+        """There is nothing to guard: the server takes no writes."""
+        self._kept_until = 0.0
+        self.election.heir = 0
+        if self._guard is not None:
+            self._guard.release()
 
     def _on_change(self, snapshot: ElectorSnapshot, reason: str) -> None:
         if not self.election.is_electing:  # then nobody else calls `watch`
@@ -229,6 +263,7 @@ class DataService(Service):
         if frozen.after.takes_writes or frozen.after.source:
             raise DataServerError("was told to freeze, and did not")
         self._learn_history(frozen.before)
+        self._release()
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
         if self._epoch_of(frozen.after) < self._newest:
@@ -252,6 +287,7 @@ class DataService(Service):
             return
         self.state, self._kept = State.PRIMARY, duty  # from here on it may take writes
         self.election.server_released()
+        self._keep()
         report = await self.server.promote()
         if not report.takes_writes:
             raise DataServerError("was told to take writes, and does not")
@@ -365,6 +401,8 @@ class DataService(Service):
         """Nobody knows what the server is and has."""
         self._complain(f"{self.server.name} {why}")
         known, self.state = self.state, State.UNKNOWN
+        if known is State.PRIMARY and self._guard is not None:
+            self._guard.freeze()
         if known is not State.UNKNOWN or self._doing is Task.PROMOTE:
             self.election.server_lost(f"{self.server.name} {why}")
 

@@ -137,6 +137,9 @@ class ElectionService(Service):
         """Asked for the newest offset, which it sets, before another takes the role."""
         self.data: DataDriver | None = None
         """Drives the data server beside this node, if there is one; set before the start."""
+        self.heir = 0
+        """The process id of what may live on for a moment when this process dies, since it
+        has something to finish: the wrapper waits for it. 0 for nothing."""
         self.probes = Probes()
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
@@ -240,6 +243,12 @@ class ElectionService(Service):
         """What the data server beside this node has to be now."""
         elector = self._elector
         return STAY if elector is None else elector.duty(self._clock())
+
+    def lease_left(self) -> float:
+        """Seconds until this node's lease as primary ends, whether it writes or not; see
+        `Elector.lease_left`."""
+        elector = self._elector
+        return 0.0 if elector is None else elector.lease_left(self._clock())
 
     def server_frozen(self, offset: int, newest: int) -> None:
         """See `Elector.server_frozen`."""
@@ -635,7 +644,14 @@ class ElectionService(Service):
         elif self._security.kind == "plain":
             links = [self._links[view.node_id] for view in elector.peers if view.acknowledging]
             members = [link.address for link in links if link.address is not None]
-            will.leave(self.cluster.node_id, elector.epoch, self.repl_offset, lock.path, members)
+            will.leave(
+                self.cluster.node_id,
+                elector.epoch,
+                self.repl_offset,
+                lock.path,
+                members,
+                heir=self.heir,
+            )
 
 
 def _own_endpoint(me: PeerAddr) -> str:

@@ -91,15 +91,22 @@ class LastWill:
         return self._left is not None and self.is_heard()
 
     def leave(
-        self, node_id: str, epoch: int, offset: int, lock: Path, members: Iterable[tuple[str, int]]
+        self,
+        node_id: str,
+        epoch: int,
+        offset: int,
+        lock: Path,
+        members: Iterable[tuple[str, int]],
+        heir: int = 0,
     ) -> None:
         """Have `members`, as hosts of digits and ports, told that the primary of `epoch` is none
-        any more. `lock` is held by the node, and by who tells it."""
+        any more. `lock` is held by the node, and by who tells it. They are told after the process
+        `heir`, if there is one, has ended by itself."""
         told = tuple(f"{host} {port}" for host, port in members)
-        left = (epoch, offset, told, lock)
+        left = (epoch, offset, told, lock, heir)
         if left != self._left:
             frame = wire.encode(Heartbeat(epoch, node_id, Role.REPLICA, offset))
-            Will(os.getpid(), str(lock), frame, told).write(self._record)
+            Will(os.getpid(), str(lock), frame, told, heir).write(self._record)
             self._left = left
 
     def withdraw(self) -> None:

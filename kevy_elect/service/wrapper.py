@@ -4,7 +4,8 @@
 
 runs the command, passes signals on to it and ends as it does: with its status, or by the same
 signal, which a shell calls 128 and the signal's number. Once the command has ended, all that
-it ever started is killed. If it was a primary, and left a will, the other members are told
+it ever started is killed, but for one process that the will may name, which has something to
+finish and ends by itself. If it was a primary, and left a will, the other members are told
 then that it is primary no more (R7): nothing that could write under its lease is left, and
 no next life has begun, since whoever restarts the node waits for this program, and the data
 directory's lock is held meanwhile.
@@ -63,19 +64,27 @@ class Will:
     """What a process leaves behind: who it is, and what to tell whom if it is dead."""
 
     def __init__(
-        self, node: int, lock: str = "", frame: bytes = b"", members: tuple[str, ...] = ()
+        self,
+        node: int,
+        lock: str = "",
+        frame: bytes = b"",
+        members: tuple[str, ...] = (),
+        heir: int = 0,
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
-        message and `members` where to send it, as `host port` with a number for each."""
+        message and `members` where to send it, as `host port` with a number for each. `heir` is
+        the process id of what has something to finish first, 0 for nothing."""
         self.node = node
+        self.heir = heir
         self.lock = lock
         self.frame = frame
         self.members = members
 
     def write(self, record: int) -> None:
         """Put it in the place of the last one."""
-        fields = [str(self.node).encode(), os.fsencode(self.lock), self.frame]
-        body = b"\0".join([*fields, *(member.encode() for member in self.members)])
+        pids = [b"%d" % self.node, b"%d" % self.heir]
+        members = [member.encode() for member in self.members]
+        body = b"\0".join([*pids, os.fsencode(self.lock), self.frame, *members])
         # Somebody killed while writing leaves a mixture, which the sum tells.
         os.pwrite(record, struct.pack("=II", len(body), zlib.crc32(body)) + body, 0)
 
@@ -89,8 +98,9 @@ class Will:
         body = os.pread(record, length, 8)
         if zlib.crc32(body) != checksum:
             return None
-        node, lock, frame, *members = body.split(b"\0")
-        return cls(int(node), os.fsdecode(lock), frame, tuple(m.decode() for m in members))
+        node, heir, lock, frame, *members = body.split(b"\0")
+        told = tuple(member.decode() for member in members)
+        return cls(int(node), os.fsdecode(lock), frame, told, int(heir))
 
 
 class Wrapper:
@@ -109,9 +119,9 @@ class Wrapper:
         if self._pid == 0:
             self._execute(command, alive, mask)
         status = self._wait()
-        _end_descendants()
         will = Will.read(self._record)
-        if will is not None and will.frame:
+        ended = _end_descendants(will.heir if will is not None else 0)
+        if will is not None and will.frame and ended:
             lock = _take(will.lock)
             if lock is not None:
                 tell(will)
@@ -237,17 +247,24 @@ def _take(lock: str) -> int | None:
     return descriptor
 
 
-def _end_descendants() -> None:
-    """Kill and collect until the kernel says that none is left. Their orphans become ours."""
+def _end_descendants(heir: int) -> bool:
+    """Kill and collect until the kernel says that none is left, whether it says so. Their orphans
+    become ours. The heir, if it is one of them, ends by itself: what it has to finish may take
+    PATIENCE, after which it is left alone."""
+    over_at = time.monotonic() + PATIENCE
     while True:
-        for pid in _children():
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        children = _children()
+        for pid in children:
+            if pid != heir:
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
-            return
+            return True
+        if children == [heir] and time.monotonic() > over_at:
+            return False
         signal.sigtimedwait({signal.SIGCHLD}, _BETWEEN_LOOKS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,6 +107,37 @@ async def test_an_old_primary_that_nobody_fences_confirms_nothing(
     kept = {int(each) for each in servers[second].client.lrange("list", 0, -1)}
     assert set(confirmed) <= kept
     assert (await replicating(cluster, servers))["node_id"] == second
+
+
+@ensureDeferred
+async def test_a_server_whose_node_stands_still_or_dies_takes_no_writes(
+    cluster: Cluster, servers: dict[str, RedisServer]
+) -> None:
+    """Before the next one takes any."""
+    for node_id in "abc":
+        start(cluster, servers, node_id)
+    first = (await replicating(cluster, servers))["node_id"]
+    process = cluster[first].process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+
+    async def refuses() -> bool:
+        return not servers[first].takes_writes()
+
+    await poll(refuses)
+    await poll(takes_over_from(servers, first))
+    process.send_signal(signal.SIGCONT)
+    second = (await replicating(cluster, servers))["node_id"]
+    cluster[second].kill()
+    await poll(takes_over_from(servers, second))
+
+
+def takes_over_from(servers: dict[str, RedisServer], old: str) -> Any:
+    async def takes_over() -> bool:
+        writers = [n for n, server in servers.items() if server.takes_writes()]
+        return len(writers) == 1 and writers != [old]
+
+    return takes_over
 
 
 @ensureDeferred

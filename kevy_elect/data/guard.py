@@ -1,0 +1,154 @@
+"""The program beside a node that freezes its Redis when the node cannot.
+
+    guard.py
+
+reads lines of JSON on stdin. Each has some of these, and what is left out stays as it was:
+
+- `server`: host, port and, if it needs them, the words after AUTH;
+- `process`: its process id, 0 if it may not be killed;
+- `until`: the Redis may take writes until then, in seconds of the node's clock; null if it takes
+  none;
+- `margin`: so many seconds before that it is frozen, unless a later `until` has come;
+- `at_once`: true to freeze it without waiting for that.
+
+It is frozen at once, too, when stdin ends, because the node did. If it does not answer by `until`,
+or within `margin` if that is later, it is killed. Then all is quiet up to the next `until`.
+
+It is run by its path, imports little, and ends with its stdin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+COMMANDS = (
+    ("REPLICAOF", "127.0.0.1", "1"),
+    ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+    ("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes"),
+)
+_LISTENING = "0A"
+_CONTROL = 0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_LONGEST = 3600.0
+"""Seconds of one wait."""
+
+
+class Guard:
+    """What it was told last, and what follows from that."""
+
+    def __init__(self) -> None:
+        self.server: list[Any] = []
+        self.process = 0
+        self.until: float | None = None
+        self.margin = 0.05
+
+    def hear(self, line: bytes) -> None:
+        """Take in what the node says."""
+        told = json.loads(line)
+        self.server = told.get("server", self.server)
+        self.process = told.get("process", self.process)
+        self.until = told.get("until", self.until)
+        self.margin = told.get("margin", self.margin)
+        if told.get("at_once"):
+            self.freeze()
+
+    def due_in(self) -> float:
+        """Seconds until it has to freeze."""
+        return _LONGEST if self.until is None else max(0.0, self.until - self.margin - _now())
+
+    def freeze(self) -> None:
+        """Have the server take no writes, or kill it, if it takes any."""
+        if self.until is None:
+            return
+        deadline = max(self.until, _now() + self.margin)
+        self.until = None
+        if not freeze(self.server, deadline):
+            kill(self.process, int(self.server[1]))
+
+
+def freeze(server: list[Any], deadline: float) -> bool:
+    """Whether the server said by then that it takes no writes."""
+    host, port, *credentials = server
+    commands = [("AUTH", *credentials), *COMMANDS] if credentials else list(COMMANDS)
+    frozen = 1 + bool(credentials)  # so many lines, the last of which is REPLICAOF's
+    with suppress(OSError):
+        connection = socket.create_connection((host, port), max(0.001, deadline - _now()))
+        with connection:
+            connection.sendall(b"".join(map(_encode, commands)))
+            heard = b""
+            while heard.count(b"\n") < frozen:
+                connection.settimeout(max(0.001, deadline - _now()))
+                more = connection.recv(4096)
+                if not more:
+                    return False
+                heard += more
+            return heard.split(b"\r\n")[frozen - 1].startswith(b"+OK")
+    return False
+
+
+def kill(process: int, port: int) -> None:
+    """Kill the process that listens on the port, if it is this one and we may."""
+    if not process:
+        return
+    with suppress(OSError, AttributeError):  # the second where there is no pidfd
+        handle = os.pidfd_open(process)
+        if listens(process, port):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+
+def listens(process: int, port: int) -> bool:
+    """Whether the process has a socket that listens on this port: what a server says of its
+    process id holds in its own container only. Raises OSError if that cannot be seen."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(FileNotFoundError), open(f"/proc/net/{table}") as lines:
+            for line in list(lines)[1:]:
+                _, address, _, state, *rest = line.split()
+                if state == _LISTENING and int(address.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{rest[5]}]")
+    descriptors = f"/proc/{process}/fd"
+    for descriptor in os.listdir(descriptors):
+        with suppress(OSError):
+            if os.readlink(f"{descriptors}/{descriptor}") in sockets:
+                return True
+    return False
+
+
+def _encode(words: tuple[str, ...]) -> bytes:
+    parts = [word.encode("utf-8", "surrogateescape") for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+def main() -> None:
+    """Guard until stdin ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends after its node, not with it
+    guard, heard = Guard(), b""
+    while True:
+        ready, _, _ = select.select([_CONTROL], [], [], min(guard.due_in(), _LONGEST))
+        if not ready:
+            if not guard.due_in():
+                guard.freeze()
+            continue
+        more = os.read(_CONTROL, 65536)
+        if not more:
+            break
+        *lines, heard = (heard + more).split(b"\n")
+        for line in lines:
+            guard.hear(line)
+    guard.freeze()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The program that freezes a Redis when its node cannot, as the node sees it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.data import guard
+from kevy_elect.data.redis import Redis
+from kevy_elect.service.timers import timers
+
+AGAIN: Final = 1.0
+"""Seconds after which a guard that ended is started again."""
+
+
+class GuardProcess(ProcessProtocol):
+    """The guard of `server`, which this node keeps running.
+
+    It keeps time by itself. It freezes the server when the node is dead, or stands still beyond its
+    lease, and kills it if it does not answer by the end of the lease and runs on this machine.
+    """
+
+    log = Logger()
+    transport: IProcessTransport
+
+    def __init__(self, server: Redis, *, reactor: Any) -> None:
+        self._server = server
+        self._reactor = reactor
+        self._process: IProcessTransport | None = None
+        self._stopped: Deferred[None] | None = None
+        self._told: dict[str, object] = {}
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 if it does not run."""
+        pid = None if self._process is None else self._process.pid
+        return int(pid or 0)
+
+    def start(self) -> None:
+        # Without site: it stays for as long as the node does, and should be small.
+        self._stopped = None
+        self._process = self._reactor.spawnProcess(
+            self,
+            sys.executable,
+            [sys.executable, "-I", "-S", guard.__file__],
+            env={},
+            childFDs={0: "w", 1: 1, 2: 2},
+        )
+        self._tell(server=self._server.login(), **self._told)
+
+    def stop(self) -> Deferred[None]:
+        """End it; fires when it is gone. It freezes the server first if it was not told that this
+        is frozen."""
+        if self._process is None:
+            return succeed(None)
+        self._stopped = stopped = Deferred[None]()
+        self._process.closeChildFD(0)
+        return stopped
+
+    def keep(self, until: float, margin: float, process: int) -> None:
+        """The server, of this process id, may take writes until then, in seconds of `uptime`, and
+        is to be frozen `margin` seconds before."""
+        self._tell(until=until, margin=margin, process=process)
+
+    def freeze(self) -> None:
+        """Freeze it at once, or kill it at the end of its time."""
+        self._tell(at_once=True)
+        self._told.pop("at_once")
+
+    def release(self) -> None:
+        """The server takes no writes: there is nothing to guard."""
+        self._tell(until=None)
+
+    def _tell(self, **what: object) -> None:
+        self._told |= what
+        if self._process is not None:
+            self._process.writeToChild(0, json.dumps(what).encode() + b"\n")
+
+    def processEnded(self, reason: Failure) -> None:
+        self._process = None
+        if self._stopped is not None:
+            self._stopped.callback(None)
+            return
+        self.log.error(
+            "the guard of the {server} ended: {reason}; it is started again",
+            server=self._server.name,
+            reason=reason.getErrorMessage(),
+        )
+        timers(self._reactor).callLater(AGAIN, self._start_again)
+
+    def _start_again(self) -> None:
+        if self._process is None and self._stopped is None:
+            self.start()
