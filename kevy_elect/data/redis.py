@@ -34,9 +34,9 @@ NAME: Final = "kevy-elect"
 T = TypeVar("T")
 
 
-def _wait(attempt: int) -> float:
-    """Seconds before this attempt, the first being 0."""
-    base: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 5))
+def _wait(failures: int) -> float:
+    """Seconds before the next attempt, the first after a connection that ended being 1."""
+    base: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 5))
     return base * random.uniform(0.9, 1.1)
 
 
@@ -78,6 +78,8 @@ class Redis:
         self._reactor = reactor
         self._timers = timers(reactor)
         self._credentials = credentials
+        self.lost: Callable[[], object] = lambda: None
+        self._open: int | None = None  # connections, None before the first
         self._main = self._connection(host, port)
         self._spare = self._connection(host, port)
 
@@ -116,7 +118,7 @@ class Redis:
         return self._within(self._follow(address))
 
     def _connection(self, host: str, port: int) -> ClientService:
-        factory = Factory.forProtocol(partial(RespClient, self._greeting))
+        factory = Factory.forProtocol(partial(RespClient, self._greeting, self._ended))
         factory.noisy = False
         return _Connection(
             HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT),
@@ -125,7 +127,15 @@ class Redis:
             clock=self._timers,
         )
 
+    def _ended(self) -> None:
+        """A connection has; if it was the last one, so has the server, most probably."""
+        assert self._open is not None
+        self._open -= 1
+        if not self._open:
+            self.lost()
+
     def _greeting(self) -> Iterator[Sequence[Word]]:
+        self._open = (self._open or 0) + 1
         if credentials := self._credentials():
             yield "AUTH", *credentials
         yield "CLIENT", "SETNAME", NAME
@@ -140,7 +150,10 @@ class Redis:
         raise DataServerError(f"gave no answer within {timeout:g} s")
 
     async def _on(self, service: ClientService) -> RespClient:
-        """Its connection. Waits for one that is being made; raises DataServerError if it fails."""
+        """Its connection. Waits for one that is being made; raises DataServerError if it fails,
+        or if all that there were have ended."""
+        if self._open == 0:
+            raise DataServerError("ended its connections")
         connecting = service.whenConnected(failAfterFailures=1)
         waits = not connecting.called
         try:

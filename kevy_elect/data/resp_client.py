@@ -30,14 +30,19 @@ def encode_command(words: Sequence[Word]) -> bytes:
 
 class RespClient(Protocol):
     """Sends commands in order and gives each its reply; those of `greeting()` first. If one of
-    these is refused, the connection ends.
+    these is refused, the connection ends. `lost()` is called when it has ended.
 
     A reply that does not come in time ends the connection, since the ones after it would be
     taken for it.
     """
 
-    def __init__(self, greeting: Callable[[], Iterable[Sequence[Word]]] = tuple) -> None:
+    def __init__(
+        self,
+        greeting: Callable[[], Iterable[Sequence[Word]]] = tuple,
+        lost: Callable[[], object] = lambda: None,
+    ) -> None:
         self._greeting = greeting
+        self._told_lost = lost
         self._reader = hiredis.Reader()
         self._unread = 0
         self._waiting: deque[Deferred[Any]] = deque()
@@ -86,6 +91,7 @@ class RespClient(Protocol):
             if reason.check(ConnectionDone)
             else f"is gone: {reason.getErrorMessage()}"
         )
+        self._told_lost()
 
     def _take(self, reply: object) -> None:
         if not self._waiting:

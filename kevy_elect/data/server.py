@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -54,6 +55,9 @@ class DataServer(Protocol):
     @property
     def name(self) -> str:
         """For people: what it is and where."""
+
+    lost: Callable[[], object]
+    """Called when the server is gone, most probably: whoever drives it sets this, and asks then."""
 
     def start(self) -> None:
         """Begin to connect."""

@@ -70,6 +70,7 @@ class DataService(Service):
         self._waiting: list[Deferred[None]] = []
         self._loop = LoopingCall(self._look)
         self._loop.clock = timers(election.reactor)
+        server.lost = self._look
         election.data = self
         election.fence.add(self)
 
@@ -320,6 +321,8 @@ class DataService(Service):
 
     def _look(self) -> None:
         """Ask what the server is, and go on with what could not be done."""
+        if not self.running:
+            return
         self._rests = False
         self._act()
         if not self._asking:

