@@ -58,7 +58,13 @@ def measure_one(timings: Timings, runs: int, names: list[str]) -> Table:
         why = CLUSTERS[name].missing()
         table.note(f"{name}: {f'not measured, {why}' if why else CLUSTERS[name].explanation}")
     with ExitStack() as ends:
-        taken = take_turns(start(names, timings, ends), runs, table)
+        fill(table, take_turns(start(names, timings, ends), runs, table))
+    return table
+
+
+def fill(table: Table, taken: dict[str, list[Failover]]) -> None:
+    """Put what was measured into the table, the first contender being what others are
+    compared with."""
     for quantity, of in (("ms to writable", _writable), ("ms to agreement", _agreed)):
         ours: Row | None = None
         for name, failovers in taken.items():
@@ -67,7 +73,6 @@ def measure_one(timings: Timings, runs: int, names: list[str]) -> Table:
             samples = [of(failover) for failover in failovers]
             row = table.compare(name, quantity, samples, ours) if ours else None
             ours = ours or row or table.add(name, quantity, samples)
-    return table
 
 
 def _writable(failover: Failover) -> float:
