@@ -151,8 +151,9 @@ class Redis:
 
     async def _on(self, service: ClientService) -> RespClient:
         """Its connection. Waits for one that is being made; raises DataServerError if it fails,
-        or if all that there were have ended."""
+        and once without waiting when all that there were have ended."""
         if self._open == 0:
+            self._open = None
             raise DataServerError("ended its connections")
         connecting = service.whenConnected(failAfterFailures=1)
         waits = not connecting.called
