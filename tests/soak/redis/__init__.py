@@ -2,6 +2,7 @@
 
 See `python -m tests.soak.redis --help`.
 
+sentinels  the same hosts with Redis Sentinel instead of our nodes
 cluster    the nodes, their servers and the clients
 clients    what writes to one server whenever that takes it, and asks for confirmation
 faults     every kind of harm

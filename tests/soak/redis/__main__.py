@@ -23,6 +23,7 @@ from tests.soak.redis.cluster import Cluster
 from tests.soak.redis.faults import FAULTS, FORGETS
 from tests.soak.redis.judge import judge, read
 from tests.soak.redis.report import Report, make_report
+from tests.soak.redis.sentinels import Sentinels
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +61,12 @@ def _obstacle() -> str | None:
 
 def _run(options: argparse.Namespace, directory: Path) -> Report:
     begun = time.monotonic()
-    cluster = Cluster(directory, random.Random(options.seed), options.node_option or ())
+    rng = random.Random(options.seed)
+    cluster = (
+        Sentinels(directory, rng)
+        if options.sentinel
+        else Cluster(directory, rng, options.node_option or ())
+    )
     campaign = Campaign(cluster, random.Random(options.seed))
     print(f"seed {options.seed}, logs in {directory}", flush=True)
     kinds = [
@@ -73,7 +79,8 @@ def _run(options: argparse.Namespace, directory: Path) -> Report:
     except KeyboardInterrupt:
         print("interrupted; judging what there is", flush=True)
     cluster.stop_clients()
-    campaign.inspect()
+    if not options.sentinel:
+        campaign.inspect()
     left = cluster.values()
     cluster.kill()
     verdict = judge(
@@ -108,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--node-option", action="append", help="for twistd kevy-elect; may be repeated"
+    )
+    parser.add_argument(
+        "--sentinel", action="store_true", help="Redis Sentinel instead of our nodes, to compare"
     )
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

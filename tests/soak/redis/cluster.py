@@ -137,11 +137,14 @@ class Cluster(Group[Member]):
             log = directory / f"redis-{name}.log"
             server = Server(name, network.addresses[name], place, log)
             members.append(Member(name, peers, server, directory, more))
+        self.begin(directory, network, members)
+
+    def begin(self, directory: Path, network: Network, members: Sequence[Any]) -> None:
         self.switchovers: list[tuple[float, int]] = []
         """When each began, and its exit status."""
         self._asking: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._clients: list[subprocess.Popen[bytes]] = []
-        super().__init__(directory, network, members)
+        Group.__init__(self, directory, network, members)
 
     def journal(self, name: str) -> Path:
         """What the client of this server has written."""
