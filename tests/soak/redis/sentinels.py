@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from tests.soak.chaos.cluster import POLL, STEADY, Agreement
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.sandbox import WORLD
+from tests.soak.counter.member import TIMINGS
 from tests.soak.redis.cluster import (
     CLIENTS,
     NAMES,
@@ -33,8 +34,8 @@ from tests.soak.redis.cluster import (
 from tests.support import ROOT
 
 SENTINEL_PORT: Final = 26379
-DOWN_AFTER: Final = 500
-"""Milliseconds, as our nodes have it in this campaign."""
+DOWN_AFTER: Final = round(1000 * TIMINGS.down_after)
+"""Milliseconds."""
 FAILOVER_TIMEOUT: Final = 1000
 
 
