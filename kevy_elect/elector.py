@@ -27,7 +27,16 @@ from kevy_elect.ballot import Ballot
 from kevy_elect.config import ElectConfig, is_client_address
 from kevy_elect.errors import BallotError, ConfigError, FrameError, HandoverError
 from kevy_elect.events import Cause, Event, EventKind, EventLog
-from kevy_elect.local_server import FREEZE, STAY, Duty, LocalServer, Task, join_offset, split_offset
+from kevy_elect.local_server import (
+    FREEZE,
+    STAY,
+    UNKNOWN,
+    Duty,
+    LocalServer,
+    Task,
+    join_offset,
+    split_offset,
+)
 from kevy_elect.messages import (
     U64_MAX,
     Accept,
@@ -333,9 +342,11 @@ class Elector:
         leader = self._primary
         if leader is None or self.peers.is_down(leader, now) or self._primary_addr is None:
             return STAY
-        if self._primary_epoch < self._ballot_epoch:  # D3
+        view = self.peers[leader]
+        is_older = self._primary_epoch < self._ballot_epoch  # D3
+        if is_older or view.epoch < self._primary_epoch or view.led_epoch == 0:  # D6
             return STAY
-        return Duty(Task.FOLLOW, self.peers[leader].led_epoch, leader, self._primary_addr)
+        return Duty(Task.FOLLOW, view.led_epoch, leader, self._primary_addr, view.led_from)
 
     def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
         """The data server takes no writes, and this is what it has: whatever waits for that
@@ -344,21 +355,33 @@ class Elector:
         `newest` is the newest data epoch that it ever had. If that is above the one it has, it
         lost what it may have confirmed, so that this member hardly votes (D5).
         """
-        assert self._server is not None
-        self._server.newest = newest
-        was_promoted = self._server.is_promoted
-        self._server.release()
-        self._server.is_frozen = True
+        server = self._server
+        assert server is not None
+        server.newest = newest
+        was_promoted = server.is_promoted
+        server.release()
+        server.is_frozen = True
+        server.may_have = 0
+        data_epoch, _ = split_offset(offset)
+        if data_epoch >= newest:
+            server.lost_at = None
+        elif server.lost_at is None:
+            server.lost_at = now
         self.set_repl_offset(offset)
         if was_promoted:
             text = "the data server takes no writes any more"
             self._note(now, EventKind.SERVER, text, Cause.ENDED)
+        if self._role is Role.PRIMARY and data_epoch < server.data_epoch <= newest:
+            self._give_up_for_server(now, "the data server has lost what it may have confirmed")
         self._changed()
 
-    def server_released(self) -> None:
-        """The data server takes writes from now on: it was told to follow a primary."""
+    def server_released(self, data_epoch: int = 0) -> None:
+        """The data server takes writes from now on: it was told to follow a primary, or to take
+        the clients', and has data of this epoch soon."""
         assert self._server is not None
         self._server.release()
+        self._server.may_have = data_epoch
+        self._server.lost_at = None
         self._changed()
 
     def server_promoted(self, now: float) -> None:
@@ -376,13 +399,16 @@ class Elector:
         it this node neither votes nor runs, and a primary steps down (D5)."""
         assert self._server is not None
         self._server.release()
+        self._give_up_for_server(now, why)
+        self._changed()
+
+    def _give_up_for_server(self, now: float, why: str) -> None:
         if self._role is Role.PRIMARY:
             self.step_down(now, 0.0, why)
             self._back_off(now)
         elif self._role is Role.CANDIDATE:
             self._become_replica(now, why, Cause.WITHDRAWN)
             self._back_off(now)
-        self._changed()
 
     def _has_waiting(self, now: float) -> bool:
         """Whether an OFFER waits for the data server. Its candidate repeats it while it runs."""
@@ -416,14 +442,19 @@ class Elector:
 
     def _vouches_for(self, candidate: str, now: float) -> bool:
         """Whether nothing confirmed can be lost by electing this candidate, as far as the local
-        server is concerned. If that lost what it had, only if all members are there, and none
-        but the candidate has data of that history (D5)."""
+        server is concerned. If that lost what it had, only if all members have been there since,
+        and none but the candidate has data of that history (D5)."""
         server = self._server
-        if server is None or split_offset(self._offset)[0] >= server.newest:
+        if server is None or server.lost_at is None:
             return True
+        if now - server.lost_at < self.config.down_after:
+            return False  # what they said before may be older than what they have
+        newest = server.newest
+        if newest == UNKNOWN:  # then it may be what the best of them has
+            newest = max(1, *(split_offset(view.offset)[0] for view in self.peers))
         return all(
             not self.peers.is_down(view.node_id, now)
-            and (view.node_id == candidate or split_offset(view.offset)[0] < server.newest)
+            and (view.node_id == candidate or split_offset(view.offset)[0] < newest)
             for view in self.peers
         )
 
@@ -1261,10 +1292,12 @@ class Elector:
 
     def _current_heartbeat(self) -> Heartbeat:
         """What to repeat: the same object while nothing changed, so that it is encoded once."""
-        last = self._last_heartbeat
-        current = (self._epoch, self._role, self._offset)
+        last, offset = self._last_heartbeat, self._offset
+        if self._server is not None and self._server.may_have:  # others may rely on it (D5)
+            offset = max(offset, join_offset(self._server.may_have, 0))
+        current = (self._epoch, self._role, offset)
         if last is None or (last.epoch, last.role, last.repl_offset) != current:
-            last = Heartbeat(self._epoch, self.node_id, self._role, self._offset)
+            last = Heartbeat(self._epoch, self.node_id, self._role, offset)
             self._last_heartbeat = last
         return last
 

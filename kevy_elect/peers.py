@@ -24,7 +24,8 @@ class View:
     came if that was too far ahead (R1). `ahead_since` is since when it is in a higher epoch
     than ours without a break, alive and `connected`, and `wait` how often down_after it
     may stay there before we renew (R8). `led_epoch` is the data epoch of a primary's server,
-    0 if it has not said it yet or has none (D6).
+    0 if it has not said it yet or has none, and
+    `led_from` the length that it said with it first (D6).
     """
 
     node_id: str
@@ -40,13 +41,15 @@ class View:
     ahead_since: float | None = None
     wait: int = 1
     led_epoch: int = 0
+    led_from: int = 0
 
     def update(self, heartbeat: Heartbeat) -> None:
         self.epoch = heartbeat.epoch
         self.role = heartbeat.role
         self.offset = heartbeat.repl_offset
-        leads = self.role is Role.PRIMARY
-        self.led_epoch = split_offset(self.offset)[0] if leads else 0
+        led_epoch, length = split_offset(self.offset) if self.role is Role.PRIMARY else (0, 0)
+        if led_epoch != self.led_epoch:
+            self.led_epoch, self.led_from = led_epoch, length
 
     def claims(self, role: Role, epoch: int) -> None:
         """Another message than a heartbeat says that the peer has this role in this epoch."""

@@ -7,21 +7,26 @@ import re
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from kevy_elect.directory import DirectoryLock, open_in, write_whole
 from kevy_elect.errors import BallotError
+from kevy_elect.local_server import Histories, Told
 from kevy_elect.messages import U64_MAX
 
 KEPT: Final = 64
 """Histories that are remembered; those used last."""
-_LINE: Final = re.compile(r"([0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})")
+_LINE: Final = re.compile(
+    r"([0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})(?: ([0-9]{1,20}) ([0-9]{1,20})(?: ([!-~]{1,64}))?)?"
+)
 _LONGEST: Final = 32 * 1024
 
 
 class HistoryRecord:
-    """The data epochs of the histories that a member's data server had, in each of its runs: what
-    a run had, the next one may have lost, or a part of it.
+    """The `histories` of a member's data server.
 
-    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first.
+    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first, and
+    `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]` for what the server was told last.
     """
 
     FILE: Final = "data.meta"
@@ -32,45 +37,50 @@ class HistoryRecord:
         what is there is no such record."""
         self._lock = lock
         self.path = Path(lock.directory) / self.FILE
-        self._epochs = self._load()
+        self.histories = self._load()
 
-    @property
-    def newest(self) -> int:
-        """The newest data epoch of all, 0 if there is none."""
-        return max(self._epochs.values(), default=0)
+    def note(self, history: str, run: str, data_epoch: int) -> None:
+        """See `Histories.note`. Raises BallotError, with nothing remembered, if that fails."""
+        if self.histories.epochs.get((history, run)) != data_epoch:
+            self._save(self.histories.note(history, run, data_epoch))
 
-    def epoch_of(self, history: str, run: str) -> int:
-        """The data epoch of this history in this run, 0 if it is not known."""
-        return self._epochs.get((history, run), 0)
+    def tell(self, told: Told) -> None:
+        """See `Histories.tell`. Raises BallotError, with nothing remembered, if that fails."""
+        last = self.histories.told
+        if last is None or attrs.evolve(last, taken="") != told:
+            self._save(self.histories.tell(told))
 
-    def add(self, history: str, run: str, data_epoch: int) -> None:
-        """Remember it for good. Raises BallotError, with nothing remembered, if that fails."""
-        added = history, run
-        if self._epochs.get(added) == data_epoch:
-            return
-        epochs = {each: epoch for each, epoch in self._epochs.items() if each != added}
-        epochs[added] = data_epoch
-        for each in list(epochs)[:-KEPT]:
-            del epochs[each]
-        text = "".join(f"{epoch} {' '.join(each)}\n" for each, epoch in epochs.items())
+    def take(self, history: str, run: str) -> None:
+        """See `Histories.take`. Raises BallotError, with nothing remembered, if that fails."""
+        taken = self.histories.take(history, run)
+        if taken is not self.histories:
+            self._save(taken)
+
+    def _save(self, histories: Histories) -> None:
+        histories = attrs.evolve(histories, epochs=dict([*histories.epochs.items()][-KEPT:]))
+        lines = [f"{epoch} {' '.join(each)}\n" for each, epoch in histories.epochs.items()]
+        if told := histories.told:
+            what = told.data_epoch, told.history, told.run, told.length, told.begins_at
+            lines.append(" ".join((*map(str, what), told.taken)).rstrip() + "\n")
+        text = "".join(lines)
         try:
             write_whole(self._lock.descriptor(), self.FILE, self.BESIDE, text.encode("ascii"))
         except OSError as error:
             raise BallotError(f"cannot save {self.path}: {error.strerror}") from error
-        self._epochs = epochs
+        self.histories = histories
 
-    def _load(self) -> dict[tuple[str, str], int]:
+    def _load(self) -> Histories:
         try:
             with open_in(self._lock.descriptor(), self.FILE, "rb") as file:
                 text = file.read(_LONGEST).decode("ascii", "replace")
         except FileNotFoundError:
-            return {}
+            return Histories()
         except OSError as error:
             raise BallotError(
                 f"cannot read {self.path} ({os.strerror(error.errno or 0)}): it is a file that "
                 "this user must be able to read and write"
             ) from error
-        epochs = {}
+        epochs, told = {}, None
         for line in text.splitlines():
             found = _LINE.fullmatch(line)
             if found is None or int(found[1]) > U64_MAX:
@@ -79,5 +89,9 @@ class HistoryRecord:
                     "Remove the file to start without it: what the data server has then counts "
                     "as older than all that the others have"
                 )
-            epochs[found[2], found[3]] = int(found[1])
-        return epochs
+            if found[4] is None:
+                epochs[found[2], found[3]] = int(found[1])
+            else:
+                at = int(found[4]), int(found[1]), int(found[5])
+                told = Told(found[2], found[3], *at, found[6] or "")
+        return Histories(epochs, told)

@@ -16,7 +16,7 @@ from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
 from kevy_elect.errors import BallotError, ConfigError
-from kevy_elect.local_server import FREEZE, STAY, Duty, Task, join_offset
+from kevy_elect.local_server import FREEZE, STAY, Duty, Histories, Task, Told, join_offset
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import after
 from kevy_elect.service.observers import ElectorSnapshot
@@ -123,7 +123,7 @@ class DataService(Service):
         self._record = HistoryRecord(self.election.directory)
         super().startService()
         # Until the server says what it has, nobody may take it for lost.
-        self.election.set_repl_offset(join_offset(self._newest, 0))
+        self.election.set_repl_offset(join_offset(self._histories.newest("", "", 0), 0))
         self._ignore = self.election.add_observer(self._on_change)
         self.server.start()
         if self._guard is not None:
@@ -184,8 +184,6 @@ class DataService(Service):
         if not self.running or self._rests:
             return
         duty = self.election.duty()
-        if duty.task is Task.FOLLOW and duty.address == self._kept.address:
-            self._kept = duty
         task = self._needed(duty)
         if task is None or task is self._doing:
             return
@@ -204,12 +202,8 @@ class DataService(Service):
             case Task.PROMOTE:
                 return None if self.state is State.PRIMARY else Task.PROMOTE
             case Task.FOLLOW:
-                follows = self.state is State.FOLLOWING and self._source == duty.address
+                follows = self.state is State.FOLLOWING and self._kept == duty
                 return None if follows else Task.FOLLOW
-
-    @property
-    def _source(self) -> str:
-        return "" if self._report is None else self._report.source
 
     def _begin(self, task: Task, duty: Duty) -> None:
         self._turn += 1
@@ -267,25 +261,25 @@ class DataService(Service):
         self._release()
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
-        if self._epoch_of(frozen.after) < self._newest:
+        newest = self._newest(frozen.after)
+        if self._epoch_of(frozen.after) < newest:
             self._complain(
                 f"{self.server.name} was restarted, and may have lost what it confirmed: this node "
                 "does not vote until that has followed a primary, or all members are there"
             )
         else:
             self._problem = ""
-        self.election.server_frozen(self._offset(frozen.after), self._newest)
+        self.election.server_frozen(self._offset(frozen.after), newest)
 
     async def _promote(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
         if self.state is not State.FROZEN:
             await self._freeze(turn, duty, before)
         if turn != self._turn:
             return
-        report = await self.server.report()
-        if report != self._frozen:
-            raise DataServerError("was frozen, and is not what it was then")
+        report = await self._frozen_still()
         if turn != self._turn or self.election.duty() != duty:
             return
+        self._tell(report, duty)
         self.state, self._kept = State.PRIMARY, duty  # from here on it may take writes
         self.election.server_released()
         self._keep()
@@ -300,13 +294,22 @@ class DataService(Service):
             self.election.server_promoted()
 
     async def _follow(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
+        goes_on = False
         if self.state is State.UNKNOWN:
             report = await self.server.report()
-            if report.source != duty.address and turn == self._turn:
+            covered = self._histories.covers(report.run, duty.data_epoch)
+            goes_on = covered and report.source == duty.address
+        if not goes_on:
+            # What it takes over from here on must not be taken for the primary's before.
+            if self.state is not State.FROZEN and turn == self._turn:
                 await self._freeze(turn, duty, before)
-        if turn != self._turn or self.election.duty().address != duty.address:
+            if turn == self._turn:
+                report = await self._frozen_still()
+        if turn != self._turn or self.election.duty() != duty:
             return
-        self.election.server_released()
+        if not goes_on:
+            self._tell(report, duty)
+        self.election.server_released(duty.data_epoch)
         await self.server.follow(duty.address)
         report = await self.server.report()
         if turn == self._turn:
@@ -316,6 +319,13 @@ class DataService(Service):
             self._kept = duty
             self._problem = ""
             self._took(report)
+
+    async def _frozen_still(self) -> Report:
+        """What it is, which is what it was when it was frozen."""
+        report = await self.server.report()
+        if report != self._frozen:
+            raise DataServerError("was frozen, and is not what it was then")
+        return report
 
     # What it is
 
@@ -375,9 +385,13 @@ class DataService(Service):
         one. A primary's gets a new name, too, when its first replica comes, for instance."""
         duty = self._kept
         if self.state is State.FOLLOWING:
-            knows = report.in_sync and report.source == duty.address
+            self._take(report)
+            # Else it may be of a later reign of the same member.
+            is_current = self.election.duty() == duty
+            knows = is_current and report.in_sync and report.source == duty.address
         else:
             knows = self.state is State.PRIMARY and report.takes_writes
+        knows = knows and report.length >= duty.begins_at
         if knows and self._epoch_of(report) < duty.data_epoch:
             try:
                 self._remember(report, duty.data_epoch)
@@ -386,14 +400,30 @@ class DataService(Service):
 
     def _remember(self, report: Report, data_epoch: int) -> None:
         assert self._record is not None
-        self._record.add(report.history, report.run, data_epoch)
+        self._record.note(report.history, report.run, data_epoch)
 
-    def _epoch_of(self, report: Report) -> int:
-        return 0 if self._record is None else self._record.epoch_of(report.history, report.run)
+    def _take(self, report: Report) -> None:
+        assert self._record is not None
+        try:
+            self._record.take(report.history, report.run)
+        except BallotError as error:
+            self._complain(str(error))
+
+    def _tell(self, report: Report, duty: Duty) -> None:
+        """Note down what it is about to be told, before it can confirm anything."""
+        assert self._record is not None
+        had = report.history, report.run, report.length
+        self._record.tell(Told(*had, duty.data_epoch, duty.begins_at))
 
     @property
-    def _newest(self) -> int:
-        return 0 if self._record is None else self._record.newest
+    def _histories(self) -> Histories:
+        return Histories() if self._record is None else self._record.histories
+
+    def _epoch_of(self, report: Report) -> int:
+        return self._histories.epoch_of(report.history, report.run, report.length)
+
+    def _newest(self, report: Report) -> int:
+        return self._histories.newest(report.history, report.run, report.length)
 
     def _offset(self, report: Report) -> int:
         if report.is_copying:

@@ -255,9 +255,9 @@ class ElectionService(Service):
         self._offset = offset
         self._order(lambda elector, now: elector.server_frozen(offset, now, newest))
 
-    def server_released(self) -> None:
+    def server_released(self, data_epoch: int = 0) -> None:
         """See `Elector.server_released`."""
-        self._order(lambda elector, now: elector.server_released())
+        self._order(lambda elector, now: elector.server_released(data_epoch))
 
     def server_promoted(self) -> None:
         """See `Elector.server_promoted`."""

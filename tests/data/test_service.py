@@ -15,7 +15,16 @@ from kevy_elect.data.server import DataServerError, Frozen, Report
 from kevy_elect.data.service import DataService, State
 from kevy_elect.directory import DirectoryLock
 from kevy_elect.errors import BallotError, ConfigError
-from kevy_elect.local_server import FREEZE, STAY, Duty, Task, join_offset
+from kevy_elect.local_server import (
+    FREEZE,
+    STAY,
+    UNKNOWN,
+    Duty,
+    Histories,
+    Task,
+    Told,
+    join_offset,
+)
 from kevy_elect.service.fence import Fence
 from tests.support.transports import QUICK, cluster
 
@@ -123,7 +132,7 @@ class Deciding:
         self.offset = offset
         self.heard.append(("frozen", offset, newest))
 
-    def server_released(self) -> None:
+    def server_released(self, data_epoch: int = 0) -> None:
         self.heard.append("released")
 
     def server_promoted(self) -> None:
@@ -163,6 +172,11 @@ class DataServiceTests(SynchronousTestCase):
         self.election.wanted = duty
         self.service.startService()
 
+    def live_again(self) -> None:
+        """Another life of the node begins."""
+        self.successResultOf(self.service.stopService())
+        self.service = DataService(self.election, self.server)  # type: ignore[arg-type]
+
     def look(self) -> None:
         self.election.reactor.advance(QUICK.hb_interval)
 
@@ -188,9 +202,18 @@ class DataServiceTests(SynchronousTestCase):
         self.assertEqual(self.service.state, State.FROZEN)
 
     def test_one_that_follows_the_primary_already_goes_on(self) -> None:
-        self.server.change(source="a:1", in_sync=True)
+        self.start(follow(3))
+        self.live_again()
+        self.told()
         self.start(follow(3))
         self.assertEqual(self.told(), ["start", "follow a:1"])
+
+    def test_one_that_follows_it_since_an_earlier_reign_is_frozen_before_it_follows(self) -> None:
+        """What it takes over is of the later one, and must not be taken for the earlier one's."""
+        self.start(follow(3))
+        self.told()
+        self.election.want(follow(5))
+        self.assertEqual(self.told(), ["freeze", "follow a:1"])
 
     def test_one_that_follows_another_is_frozen_before_it_follows(self) -> None:
         self.server.change(source="x:1", in_sync=True)
@@ -204,7 +227,7 @@ class DataServiceTests(SynchronousTestCase):
         self.assertEqual(self.told(), ["start", "freeze", "promote"])
         self.assertEqual(self.heard(), ["released", "promoted"])
         assert self.election.directory is not None
-        self.assertEqual(HistoryRecord(self.election.directory).epoch_of("h1", "r1"), 3)
+        self.assertEqual(HistoryRecord(self.election.directory).histories.epochs["h1", "r1"], 3)
 
     def test_its_length_is_told_each_interval(self) -> None:
         self.lead(3)
@@ -341,8 +364,32 @@ class DataServiceTests(SynchronousTestCase):
         self.heard()
         (self.directory / HistoryRecord.BESIDE).mkdir()
         self.election.want(promote(3))
-        self.assertEqual(self.heard()[:2], ["released", "lost"])
-        self.assertEqual(self.told(), ["promote", "freeze"])
+        self.assertEqual(self.heard()[:1], ["lost"])
+        self.assertEqual(self.told(), ["freeze"])
+
+    def test_what_it_took_over_counts_although_nobody_saw_it_in_sync(self) -> None:
+        """It may have confirmed it before it was seen."""
+        self.start(follow(5))
+        self.server.change(history="theirs", length=9, in_sync=False)
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+
+    def test_so_it_does_for_the_next_life_of_the_node(self) -> None:
+        self.start(follow(5))
+        self.live_again()
+        self.server.change(history="theirs", length=9, in_sync=False)
+        self.heard()
+        self.start()
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+
+    def test_the_end_of_an_older_history_is_not_of_the_new_one(self) -> None:
+        """A server calls its data by the new name while the rest of the old is on its way."""
+        self.server.change(length=4)
+        self.start(Duty(Task.FOLLOW, 5, "a", "a:1", 9))
+        self.server.change(history="theirs", length=8)
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(0, 8), 5), self.heard())
 
     def test_a_stop_freezes_what_takes_writes_and_leaves_a_follower(self) -> None:
         self.lead()
@@ -374,21 +421,57 @@ class HistoryRecordTests(SynchronousTestCase):
 
     def test_it_survives(self) -> None:
         record = HistoryRecord(self.lock)
-        self.assertEqual((record.newest, record.epoch_of("h", "r")), (0, 0))
-        record.add("h", "r", 4)
-        record.add("g", "r", 9)
-        again = HistoryRecord(self.lock)
-        self.assertEqual((again.newest, again.epoch_of("h", "r")), (9, 4))
-        self.assertEqual(again.epoch_of("h", "another run"), 0)
+        self.assertEqual(record.histories, Histories())
+        record.note("h", "r", 4)
+        record.note("g", "r", 9)
+        record.tell(Told("g", "r", 70, 11, 80))
+        self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
+        record.take("f", "r")
+        self.assertEqual(record.histories.told, Told("g", "r", 70, 11, 80, "f"))
+        self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
 
     def test_the_last_ones_are_kept(self) -> None:
         record = HistoryRecord(self.lock)
         for epoch in range(1, 200):
-            record.add(f"h{epoch}", "r", epoch)
-        self.assertEqual(record.epoch_of("h1", "r"), 0)
-        self.assertEqual(HistoryRecord(self.lock).epoch_of("h199", "r"), 199)
+            record.note(f"h{epoch}", "r", epoch)
+        self.assertNotIn(("h1", "r"), record.histories.epochs)
+        self.assertEqual(HistoryRecord(self.lock).histories.epochs["h199", "r"], 199)
 
     def test_what_is_no_record_is_refused(self) -> None:
         for text in (b"junk\n", b"4 h\n", b"99999999999999999999999 h r\n", b"\xff 1 2\n"):
             (self.lock.directory / HistoryRecord.FILE).write_bytes(text)
             self.assertRaises(BallotError, HistoryRecord, self.lock)
+
+
+class HistoriesTests(SynchronousTestCase):
+    """What a server was told last counts, whatever was seen of it since (D6)."""
+
+    known = Histories().note("h", "r", 2).tell(Told("h", "r", 10, 5, 12))
+
+    def assert_is(self, data_epoch: int, newest: int, *what: object) -> None:
+        self.assertEqual(self.known.epoch_of(*what), data_epoch)  # type: ignore[arg-type]
+        self.assertEqual(self.known.newest(*what), newest)  # type: ignore[arg-type]
+
+    def test_what_has_not_changed_is_what_it_was(self) -> None:
+        self.assert_is(2, 2, "h", "r", 10)
+
+    def test_what_came_since_is_the_primarys(self) -> None:
+        self.assert_is(5, 5, "g", "r", 12)
+
+    def test_the_end_of_what_came_before_is_not(self) -> None:
+        self.assert_is(2, 5, "g", "r", 11)
+
+    def test_another_run_may_have_lost_it(self) -> None:
+        self.assert_is(0, 5, "h", "s", 10)
+
+    def test_what_changed_twice_may_be_of_any(self) -> None:
+        """Its source was promoted again while the member was away, perhaps in a later epoch."""
+        twice = self.known.take("g", "r")
+        self.assertEqual((twice.epoch_of("g", "r", 12), twice.newest("g", "r", 12)), (5, 5))
+        self.assertEqual((twice.epoch_of("f", "r", 13), twice.newest("f", "r", 13)), (0, UNKNOWN))
+        told = twice.tell(Told("f", "r", 13, 7))
+        self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (0, 5))
+
+    def test_nor_is_it_forgotten_when_that_run_is_told_something(self) -> None:
+        told = self.known.tell(Told("h", "s", 0, 5))
+        self.assertEqual(told.newest("h", "s", 0), 5)

@@ -11,12 +11,13 @@ from kevy_elect.local_server import (
     LONGEST,
     NEWEST,
     STAY,
+    UNKNOWN,
     Duty,
     Task,
     join_offset,
     split_offset,
 )
-from kevy_elect.messages import Accept, Outbound, Role
+from kevy_elect.messages import Accept, Heartbeat, Outbound, Role
 from tests.support.nodes import (
     CONFIG,
     TICK,
@@ -286,8 +287,41 @@ class D5Tests(SynchronousTestCase):
 
     def test_it_votes_for_the_only_one_that_has_the_newest_history(self) -> None:
         node = orphaned()
+        self.assertEqual(accepts(node.lost(3)), [])
+        said = replica("a", 3, 9), replica("c", 3, join_offset(3, 9))
+        node.live(CONFIG.down_after, *said)
+        self.assertEqual(
+            accepts(node.hear(offer("c", 5, join_offset(3, 9)))), [Outbound("c", Accept(5, "b"))]
+        )
+
+    def test_but_not_by_what_they_said_before_it_was_lost(self) -> None:
+        """A member may have confirmed more than it has told yet."""
+        node = orphaned()
         node.hear(replica("a", 3, 9), offer("c", 5, join_offset(3, 9)))
-        self.assertEqual(accepts(node.lost(3)), [Outbound("c", Accept(5, "b"))])
+        self.assertEqual(accepts(node.lost(3)), [])
+
+    def test_a_member_tells_what_its_server_may_have_as_soon_as_it_follows(self) -> None:
+        node = orphaned()
+        node.freeze(2, 7)
+        node.elector.server_released(3)
+        beats = [out.message for out in node.live(CONFIG.hb_interval, replica("c", 3))]
+        offsets = {beat.repl_offset for beat in beats if isinstance(beat, Heartbeat)}
+        self.assertEqual(offsets, {join_offset(3, 0)})
+
+    def test_a_primary_whose_server_lost_what_it_had_steps_down(self) -> None:
+        """It was restarted while the lease was away, and frozen since."""
+        node = elected()
+        node.promote()
+        node.elector.fence(node.now, True)
+        node.lost(4)
+        self.assertEqual(node.role, Role.REPLICA)
+
+    def test_what_may_be_of_any_history_is_taken_for_what_the_best_has(self) -> None:
+        node = orphaned()
+        node.lost(UNKNOWN)
+        node.live(CONFIG.down_after, replica("a", 3, join_offset(4, 7)), replica("c", 3, 9))
+        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(3, 9)))), [])
+        self.assertNotEqual(accepts(node.hear(offer("a", 6, join_offset(4, 7)))), [])
 
     def test_but_not_while_a_member_is_away(self) -> None:
         node = orphaned()
@@ -297,7 +331,7 @@ class D5Tests(SynchronousTestCase):
     def test_if_all_lost_it_they_go_on_with_what_they_have(self) -> None:
         node = orphaned()
         node.lost(3)
-        sent = node.live(CONFIG.down_after, replica("a", 3), replica("c", 3))
+        sent = node.live(2 * CONFIG.down_after, replica("a", 3), replica("c", 3))
         self.assertNotEqual(offers(sent), [])
 
     def test_a_witness_drives_none(self) -> None:
@@ -325,7 +359,7 @@ class D6Tests(SynchronousTestCase):
     def test_followers_learn_the_history_from_a_heartbeat_of_the_primary(self) -> None:
         node = following()
         node.hear(announce("a", 6))
-        self.assertEqual(node.duty, Duty(Task.FOLLOW, 0, "a", address("a")))
+        self.assertEqual(node.duty, STAY)
         node.hear(candidate("a", 6, join_offset(3, 9)), primary("a", 6, join_offset(6, 9)))
         self.assertEqual(node.duty, Duty(Task.FOLLOW, 6, "a", address("a")))
 
