@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         (Mode.PARTLY, "some acknowledge"),
         (Mode.MIXED, "some run the existing implementation"),
         (Mode.UNCOUNTED, "some do, and do not count for the lease of ours"),
+        (Mode.DATA_SERVERS, "each drives a data server, to which clients write (D1 to D6)"),
     ):
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument(

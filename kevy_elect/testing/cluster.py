@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from kevy_elect.config import ElectConfig
@@ -50,6 +50,9 @@ class SimulatedCluster:
     Every event is followed by the `checkers`; `advance` raises the first Violation
     that they find, unless `raising` is off, and `violations` has them all.
     """
+
+    servers: Mapping[str, object] = {}
+    """The data servers that nodes drive, by their nodes."""
 
     def __init__(
         self,
@@ -123,8 +126,7 @@ class SimulatedCluster:
         self._on_sent = [c.sent for c in self.checkers if type(c).sent is not Checker.sent]
         self._on_saved = [c.saved for c in self.checkers if type(c).saved is not Checker.saved]
         self._on_ran = [c.ran for c in self.checkers if type(c).ran is not Checker.ran]
-        for node in self.nodes.values():
-            self._start(node)
+        self._start_all()
 
     # What a test asks
 
@@ -446,6 +448,10 @@ class SimulatedCluster:
 
     # Nodes at work
 
+    def _start_all(self) -> None:
+        for node in self.nodes.values():
+            self._start(node)
+
     def _start(self, node: SimulatedNode) -> None:
         node.machine = self._legacy_machine(node) if node.legacy else self._our_machine(node)
         node.machine.set_repl_offset(node.repl_offset)
@@ -467,6 +473,7 @@ class SimulatedCluster:
             ballot=node.disk,
             rng=self.rng,
             witness=node.node_id in self._witnesses,
+            drives_server=node.node_id in self.servers,
         )
 
     def _legacy_machine(self, node: SimulatedNode) -> LegacyNode:

@@ -17,6 +17,7 @@ from kevy_elect.ballot import Ballot
 from kevy_elect.config import ElectConfig
 from kevy_elect.elector import Elector, _Refusal, _Vote
 from kevy_elect.events import Cause
+from kevy_elect.local_server import Duty, join_offset, split_offset
 from kevy_elect.messages import U64_MAX, Accept, Offer, Role
 from kevy_elect.peers import NEVER
 from kevy_elect.testing.schedules import Mode, Outcome, draw_schedule, run_schedule
@@ -277,6 +278,73 @@ class CountsEverybody(Elector):
         super().__init__(*args, config=attrs.evolve(config, count_unacknowledged=True), **kwargs)
 
 
+class VotesUnfrozen(Elector):
+    """An OFFER is answered while the data server still replicates (D1)."""
+
+    def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
+        server = self._server
+        unfrozen = server is not None and not server.is_frozen
+        return None if unfrozen else super()._waits_for_server(offer, now)
+
+
+class RunsUnfrozen(Elector):
+    """A candidate runs with what its data server was last known to have (D2)."""
+
+    def _is_ready_to_run(self, now: float) -> bool:
+        return self._vouches_for(self.node_id, now)
+
+
+class FollowsOlderData(Elector):
+    """The data server follows a primary of an older epoch than that of its member's vote (D3)."""
+
+    def duty(self, now: float) -> Duty:
+        ballot_epoch, self._ballot_epoch = self._ballot_epoch, 0
+        duty = super().duty(now)
+        self._ballot_epoch = ballot_epoch
+        return duty
+
+
+class VotesWithoutServer(Elector):
+    """A member whose data server does not answer votes with what that last had (D5)."""
+
+    def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
+        return None if self._is_lost else super()._waits_for_server(offer, now)
+
+    _is_lost = False
+
+    def server_lost(self, now: float, why: str) -> None:
+        super().server_lost(now, why)
+        self._is_lost = True
+
+    def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
+        super().server_frozen(offset, now, newest)
+        self._is_lost = False
+
+    def server_released(self, data_epoch: int = 0) -> None:
+        super().server_released(data_epoch)
+        self._is_lost = False
+
+
+class VotesEmptied(Elector):
+    """A member whose data server lost what it had votes all the same (D5)."""
+
+    def _vouches_for(self, candidate: str, now: float) -> bool:
+        return True
+
+
+class ComparesLengths(Elector):
+    """An offset is a length, of whatever history (D6)."""
+
+    def _answer(self, offer: Offer, now: float) -> _Refusal | None:
+        if self.role is not Role.REPLICA:
+            return super()._answer(offer, now)
+        offset, (theirs, _) = self._offset, split_offset(offer.repl_offset)
+        self._offset = join_offset(theirs, split_offset(offset)[1])
+        refusal = super()._answer(offer, now)
+        self._offset = offset
+        return refusal
+
+
 class TellsFirst(SimulatedWrapper):
     """The others are told while what the dead node left behind still writes (a last will)."""
 
@@ -316,6 +384,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(NeverRenews, 50),
     Mutation(RenewsAsCandidate, 50),
     Mutation(CountsEverybody, 50, mode=Mode.UNCOUNTED),
+    Mutation(VotesUnfrozen, 3000, mode=Mode.DATA_SERVERS),
+    Mutation(RunsUnfrozen, 3000, mode=Mode.DATA_SERVERS),
+    Mutation(FollowsOlderData, 3000, mode=Mode.DATA_SERVERS),
+    Mutation(VotesWithoutServer, 3000, mode=Mode.DATA_SERVERS),
+    Mutation(VotesEmptied, 3000, mode=Mode.DATA_SERVERS),
+    Mutation(ComparesLengths, 3000, mode=Mode.DATA_SERVERS),
     Mutation(Elector, 500, wrapper=TellsFirst),
     Mutation(Elector, 500, wrapper=StartsFirst),
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -17,6 +18,12 @@ from kevy_elect.config import ElectConfig, quorum
 from kevy_elect.elector import Elector
 from kevy_elect.testing.checkers import OneWriter, Violation, Whose, default_checkers
 from kevy_elect.testing.cluster import SimulatedCluster
+from kevy_elect.testing.data.checkers import (
+    ConfirmedSurvives,
+    OnlyPrimariesServe,
+    SwitchoverKeepsAll,
+)
+from kevy_elect.testing.data.cluster import DataCluster, Pace
 from kevy_elect.testing.wrapper import Execution, SimulatedWrapper
 
 COARSE: Final = ElectConfig(
@@ -33,18 +40,23 @@ STAYS_FOR: Final = 4.0
 GATHERS_WITHIN: Final = 2
 """How many down_after after the last fault, beside what a primary waits before it renews, all
 must be in its epoch, if it is one of ours."""
+ALIKE_WITHIN: Final = 3
+"""How many down_after after the last fault, or what a primary waits before it renews, all data
+servers must follow the primary's and have its data."""
 
 
 class Mode(enum.StrEnum):
     """How primaries know of their leases: nodes acknowledge, all, none or some of them;
     in mixed clusters those that do not run the existing implementation. In `uncounted`
-    ones, too, but there only those that acknowledge count, and are a quorum."""
+    ones, too, but there only those that acknowledge count, and are a quorum. With
+    `data-servers` all acknowledge, and all but a witness drive a data server."""
 
     ACKNOWLEDGED = "acknowledged"
     INFERRED = "inferred"
     PARTLY = "partly"
     MIXED = "mixed"
     UNCOUNTED = "uncounted"
+    DATA_SERVERS = "data-servers"
 
 
 @attrs.frozen
@@ -74,6 +86,8 @@ class Schedule:
     begins_at: float
     faults: Sequence[Fault]
     ends_at: float
+    pace: Pace | None = None
+    """Of the data servers, if there are some."""
 
 
 @attrs.frozen
@@ -95,7 +109,11 @@ class Outcome:
 
 def draw_schedule(seed: int, nodes: int, mode: Mode = Mode.ACKNOWLEDGED) -> Schedule:
     """The schedule of this seed; the same every time."""
-    return _Draw(seed, nodes, mode).schedule()
+    draw = _DrawWithServers if mode is Mode.DATA_SERVERS else _Draw
+    return draw(seed, nodes, mode).schedule()
+
+
+Mishap = Callable[[], Iterator[Fault]]
 
 
 class _Draw:
@@ -129,7 +147,11 @@ class _Draw:
             begins_at=begins_at,
             faults=faults,
             ends_at=self.at + rng.uniform(0, 3),
+            pace=self._pace(),
         )
+
+    def _pace(self) -> Pace | None:
+        return None
 
     def _silent(self) -> Collection[str]:
         if self.mode is Mode.INFERRED:
@@ -149,6 +171,17 @@ class _Draw:
 
     def _faults(self, count: int) -> Iterator[Fault]:
         """A few kinds of mishap for each schedule: all kinds at once undo each other."""
+        rng = self.rng
+        kinds = self._kinds()
+        for _ in range(count):
+            yield from rng.choice(kinds)()
+            self.at += rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(4, 7)))
+
+    def _kinds(self) -> list[Mishap]:
+        kinds = self._all_kinds()
+        return self.rng.sample(kinds, self.rng.randint(2, 6))
+
+    def _all_kinds(self) -> list[Mishap]:
         kinds = [
             self._cut,
             self._isolate,
@@ -164,11 +197,7 @@ class _Draw:
         ]
         if not self.careful:
             kinds += [self._cut_one_way, self._belate]
-        rng = self.rng
-        kinds = rng.sample(kinds, rng.randint(2, 6))
-        for _ in range(count):
-            yield from rng.choice(kinds)()
-            self.at += rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 3), rng.uniform(4, 7)))
+        return kinds
 
     def _below_wrappers(self, faults: Iterator[Fault]) -> Iterator[Fault]:
         """Of three processes that die, two have a wrapper that survives them."""
@@ -288,6 +317,89 @@ class _Draw:
             self.at += 2.5 * COARSE.hb_interval
 
 
+class _DrawWithServers(_Draw):
+    """Data servers fail, too, and are slow; clients write all the while."""
+
+    def _pace(self) -> Pace:
+        rng = random.Random(f"{self.seed} {self.mode} pace")
+        return Pace(
+            command_delay=rng.choice((0.002, 0.05, 0.3)),
+            lag=rng.choice((0.02, 0.3, 1.0)),
+            copying=rng.choice((0.1, 1.0, 5.0)),
+            writing=rng.choice((0.1, 0.3, 1.0)),
+        )
+
+    def _kinds(self) -> list[Mishap]:
+        """Some that befall nodes and links, and some that befall data."""
+        rng = self.rng
+        kinds = [kind for kind in self._all_kinds() if kind != self._offset]
+        of_data = [
+            self._kill_server,
+            self._hang_server,
+            self._slow_down,
+            self._lose_host,
+            self._leave_behind,
+            self._hear_late,
+            self._switch_over,
+        ]
+        some = rng.sample(kinds, rng.randint(1, 4))
+        return some + rng.sample(of_data, rng.randint(1, 4))
+
+    def _kill_server(self) -> Iterator[Fault]:
+        node, rng = self._node(), self.rng
+        down = rng.choice((rng.uniform(0, 0.5), rng.uniform(0, 6)))
+        yield self._fault("kill_server", node, rng.choice((0.0, 0.0, rng.random(), 1.0)))
+        yield self._fault("start_server", node, after=down)
+
+    def _hang_server(self) -> Iterator[Fault]:
+        node = self._node()
+        yield self._fault("hang_server", node)
+        yield self._fault("free_server", node, after=self.rng.uniform(0.1, 8))
+
+    def _slow_down(self) -> Iterator[Fault]:
+        """One follower is behind the others, for a while or until the end."""
+        node, rng = self._node(), self.rng
+        yield self._fault("slow_down", node, rng.choice((rng.uniform(0.5, 2), rng.uniform(2, 8))))
+        if rng.random() < 0.5:
+            yield self._fault("slow_down", node, 0.02, after=rng.uniform(2, 12))
+
+    def _lose_host(self) -> Iterator[Fault]:
+        """A node dies and its server with it, unless the memory of others is at stake."""
+        node, rng = self._node(), self.rng
+        down = rng.choice((rng.uniform(0, 1), rng.uniform(1, 8)))
+        yield self._fault("kill_server", node, rng.choice((0.0, 0.0, rng.random())))
+        yield self._fault("crash", node, self._straggle())
+        yield self._fault("start_server", node, after=down)
+        yield self._fault("restart", node, after=down + rng.uniform(0, 1))
+
+    def _leave_behind(self) -> Iterator[Fault]:
+        """The primary's node dies and its server lives; or they are cut off from some."""
+        node, rng = self._node(), self.rng
+        other = self._other(node)
+        yield self._fault("slow_down", other, rng.uniform(0.5, 6))
+        yield self._fault("crash", node, self._straggle(), after=rng.uniform(0, 3))
+        if rng.random() < 0.5:
+            yield self._fault("cut", node, other, after=rng.uniform(0, 8))
+        yield self._fault("restart", node, after=rng.uniform(4, 16))
+
+    def _hear_late(self) -> Iterator[Fault]:
+        """The primary's node dies and its server lives. One follower hears what it said when it
+        has voted for another, of which it does not hear."""
+        node, rng = self._node(), self.rng
+        late = self._other(node)
+        others = [name for name in self.names if name not in (node, late)]
+        yield self._fault("cut_one_way", node, late)
+        yield self._fault("crash", node, rng.uniform(3, 9), after=rng.uniform(1, 5))
+        yield self._fault("mend", node, late, after=rng.uniform(5, 9))
+        for other in others:
+            yield self._fault("cut_one_way", other, late, after=rng.uniform(6, 10))
+        yield self._fault("restart", node, after=rng.uniform(10, 20))
+        self.at += rng.uniform(8, 12)
+
+    def _switch_over(self) -> Iterator[Fault]:
+        yield self._fault("switch_over", self.rng.choice(self.names))
+
+
 def run_schedule(
     schedule: Schedule,
     *,
@@ -298,8 +410,12 @@ def run_schedule(
     """Run it to its end, whatever is violated on the way."""
     writer = OneWriter()
     checkers = [writer, *(c for c in default_checkers() if not isinstance(c, OneWriter))]
+    kind: Callable[..., SimulatedCluster] = SimulatedCluster
+    if schedule.pace is not None:
+        checkers += [ConfirmedSurvives(), SwitchoverKeepsAll(), OnlyPrimariesServe()]
+        kind = partial(DataCluster, pace=schedule.pace)
     counts = schedule.mode is not Mode.UNCOUNTED
-    cluster = SimulatedCluster(
+    cluster = kind(
         schedule.nodes,
         attrs.evolve(COARSE, count_unacknowledged=counts),
         seed=f"{schedule.seed} {schedule.nodes} {schedule.mode}",
@@ -366,6 +482,19 @@ def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]
             text = f"without faults, and still in epochs {epochs}"
             by = Whose.THEIRS if _theirs_disagree(cluster) else Whose.OURS
             return [Violation(cluster.now, "nobody is left behind", text, by)]
+        cluster.advance(COARSE.hb_interval / 4)
+    return _unlike(cluster) if isinstance(cluster, DataCluster) else []
+
+
+def _unlike(cluster: DataCluster) -> list[Violation]:
+    """Whether some data servers still lack data of the primary's."""
+    cluster.stop_clients()
+    until = cluster.now + ALIKE_WITHIN * COARSE.down_after
+    while not cluster.are_alike():
+        if cluster.now >= until:
+            have = {name: server.report() for name, server in cluster.servers.items()}
+            text = f"without faults and writes, and the data servers are still {have}"
+            return [Violation(cluster.now, "no data server is left behind", text)]
         cluster.advance(COARSE.hb_interval / 4)
     return []
 

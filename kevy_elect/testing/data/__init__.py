@@ -1,0 +1,1 @@
+"""Simulated data servers, their drivers, and what must hold of what clients wrote."""

@@ -1,0 +1,382 @@
+"""What `kevy_elect.data.service` does, in virtual time: has a server do its node's duty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+import attrs
+
+from kevy_elect.elector import Elector
+from kevy_elect.errors import BallotError, ElectError
+from kevy_elect.local_server import FREEZE, STAY, Duty, Histories, Task, Told, join_offset
+from kevy_elect.testing.data.server import Frozen, Report, SimulatedServer, World
+from kevy_elect.testing.node import SimulatedNode
+
+DEADLINE: Final = 1.0
+"""The part of hb_interval that an answer may take."""
+
+
+class ServerError(ElectError):
+    """The server does not answer, or not as it should."""
+
+
+class State(StrEnum):
+    UNKNOWN = "unknown"
+    FROZEN = "frozen"
+    FOLLOWING = "following"
+    PRIMARY = "primary"
+
+
+class Host(World, Protocol):
+    """What a driver needs of the cluster."""
+
+    command_delay: float
+    """The longest time that a command or its answer takes."""
+
+    def order(self, node: SimulatedNode, call: Callable[[Elector, float], object]) -> None: ...
+    def losing(self, node: SimulatedNode) -> None: ...
+    def promoted(self, node: SimulatedNode) -> None: ...
+    def note(self, who: str, text: str) -> None: ...
+
+
+class _Work:
+    """What is being done. It is over once that, and all that it overtook, has ended."""
+
+    def __init__(self, before: _Work | None) -> None:
+        self.is_over = False
+        self._ends = 1
+        self._then: list[Callable[[], object]] = []
+        if before is not None and not before.is_over:
+            self._ends += 1
+            before.when_over(self.ended)
+
+    def when_over(self, then: Callable[[], object]) -> None:
+        if self.is_over:
+            then()
+        else:
+            self._then.append(then)
+
+    def ended(self) -> None:
+        self._ends -= 1
+        if self._ends == 0:
+            self.is_over = True
+            for then in self._then:
+                then()
+
+
+Steps = Generator[Any, Any, None]
+
+
+class SimulatedDriver:
+    """Drives `server` for one life of `node` after another. Its record outlives them.
+
+    The names are those of `DataService`, and so is the order of what it does.
+    """
+
+    def __init__(self, node: SimulatedNode, server: SimulatedServer, host: Host) -> None:
+        self.node = node
+        self.server = server
+        self.record = Histories()
+        self._host = host
+        self._held: list[Callable[[], object]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self.state = State.UNKNOWN
+        self.doing: Task | None = None
+        self._turn = 0
+        self._rests = False
+        self._work: _Work | None = None
+        self._kept = STAY
+        self._report: Report | None = None
+        self._frozen: Report | None = None
+        self._asking = False
+        self._held.clear()
+
+    def start(self) -> None:
+        """A new life of the node."""
+        self._reset()
+        self.node.machine.set_repl_offset(join_offset(self.record.newest("", "", 0), 0))
+        self._loop(self.node.life)
+
+    def wake(self) -> None:
+        """The node goes on after a pause."""
+        held, self._held = self._held, []
+        for each in held:
+            each()
+
+    def watch(self) -> None:
+        """See whether the duty is another one."""
+        self._act()
+
+    # What is to be done
+
+    @property
+    def _duty(self) -> Duty:
+        return self.node.elector.duty(self.node.clock())
+
+    def _act(self) -> None:
+        if self._rests or not self.node.running or self.node.paused:
+            return
+        duty = self._duty
+        task = self._needed(duty)
+        if task is None or task is self.doing:
+            return
+        if self.doing is None or task is Task.FREEZE:
+            self._begin(task, duty)
+
+    def _needed(self, duty: Duty) -> Task | None:
+        match duty.task:
+            case Task.FREEZE:
+                return None if self.state is State.FROZEN else Task.FREEZE
+            case Task.STAY:
+                rests = self.state in (State.FROZEN, State.FOLLOWING)
+                return None if rests and self.doing is not Task.PROMOTE else Task.FREEZE
+            case Task.PROMOTE:
+                return None if self.state is State.PRIMARY else Task.PROMOTE
+            case Task.FOLLOW:
+                follows = self.state is State.FOLLOWING and self._kept == duty
+                return None if follows else Task.FOLLOW
+
+    def _begin(self, task: Task, duty: Duty) -> None:
+        self._turn += 1
+        self.doing = task
+        steps = {Task.FREEZE: self._freeze, Task.PROMOTE: self._promote, Task.FOLLOW: self._follow}
+        before, self._work = self._work, _Work(self._work)
+        doing = steps[task](self._turn, duty, before)
+        self._go_on(doing, self._work, self._turn, task)
+
+    def _go_on(self, steps: Steps, work: _Work, turn: int, task: Task, value: Any = None) -> None:
+        """Take the next of these steps, each of which waits for an answer, or for a work."""
+
+        def then(value: Any) -> None:
+            self._go_on(steps, work, turn, task, value)
+
+        try:
+            wanted = steps.throw(value) if isinstance(value, ElectError) else steps.send(value)
+        except StopIteration:
+            self._done(turn, task)
+            work.ended()
+        except (ServerError, BallotError) as error:
+            if turn == self._turn:
+                self._lose(str(error))
+            self._done(turn, task)
+            work.ended()
+        else:
+            if isinstance(wanted, _Work):
+                wanted.when_over(lambda: then(None))
+            else:
+                self._ask(wanted, then)
+
+    def _done(self, turn: int, task: Task) -> None:
+        if turn != self._turn:
+            return
+        self.doing = None
+        if self.state is not State.UNKNOWN:
+            self._act()
+        elif task is Task.PROMOTE:
+            self._begin(Task.FREEZE, FREEZE)  # it may take writes
+        else:
+            self._rests = True
+
+    def _freeze(self, turn: int, duty: Duty, before: _Work | None) -> Steps:
+        overtakes = before is not None and not before.is_over
+        frozen = yield self.server.freeze
+        if turn == self._turn and overtakes:
+            yield before
+            frozen = yield self.server.freeze
+        if turn == self._turn:
+            self._took_frozen(frozen)
+
+    def _took_frozen(self, frozen: Frozen) -> None:
+        if frozen.after.takes_writes or frozen.after.source:
+            raise ServerError("was told to freeze, and did not")
+        self._learn_history(frozen.before)
+        self.state = State.FROZEN
+        self._report = self._frozen = frozen.after
+        after = frozen.after
+        offset = self._offset(after)
+        newest = self.record.newest(after.history, after.run, after.length)
+        self._order(lambda elector, now: elector.server_frozen(offset, now, newest))
+
+    def _promote(self, turn: int, duty: Duty, before: _Work | None) -> Steps:
+        if self.state is not State.FROZEN:
+            yield from self._freeze(turn, duty, before)
+        if turn != self._turn:
+            return
+        report = yield self.server.report
+        if report != self._frozen:
+            raise ServerError("was frozen, and is not what it was then")
+        if turn != self._turn or self._duty != duty:
+            return
+        self._tell(report, duty)
+        self.state, self._kept = State.PRIMARY, duty
+        self._order(lambda elector, now: elector.server_released())
+        report = yield self.server.promote
+        if not report.takes_writes:
+            raise ServerError("was told to take writes, and does not")
+        self._remember(report, duty.data_epoch)
+        if turn == self._turn and self._duty == duty:
+            self._report = report
+            self.node.elector.set_repl_offset(self._offset(report))
+            self._order(lambda elector, now: elector.server_promoted(now))
+            self._host.promoted(self.node)
+
+    def _follow(self, turn: int, duty: Duty, before: _Work | None) -> Steps:
+        goes_on = False
+        if self.state is State.UNKNOWN:
+            report = yield self.server.report
+            covered = self.record.covers(report.run, duty.data_epoch)
+            goes_on = covered and report.source == duty.address
+        if not goes_on:
+            if self.state is not State.FROZEN and turn == self._turn:
+                yield from self._freeze(turn, duty, before)
+            report = yield self.server.report
+            if turn == self._turn and report != self._frozen:
+                raise ServerError("was frozen, and is not what it was then")
+        if turn != self._turn or self._duty != duty:
+            return
+        if not goes_on:
+            self._tell(report, duty)
+        self._order(lambda elector, now: elector.server_released(duty.data_epoch))
+        yield lambda: self.server.follow(duty.address)
+        report = yield self.server.report
+        if turn == self._turn:
+            if report.source != duty.address:
+                raise ServerError(f"was told to follow {duty.address}, and does not")
+            self.state = State.FOLLOWING
+            self._kept = duty
+            self._took(report)
+
+    # What it is
+
+    def _loop(self, life: int) -> None:
+        if life != self.node.life:
+            return
+        if self.node.paused:
+            self._held.append(lambda: self._loop(life))
+            return
+        self._look()
+        host = self._host
+        host.at(host.now + self.node.config.hb_interval, lambda: self._loop(life))
+
+    def _look(self) -> None:
+        self._rests = False
+        self._act()
+        if not self._asking:
+            self._asking = True
+            turn = self._turn
+            self._ask(self.server.report, lambda report: self._looked(report, turn))
+
+    def _looked(self, report: Report | ServerError, turn: int) -> None:
+        self._asking = False
+        if turn != self._turn or self.doing is not None:
+            return
+        if isinstance(report, ServerError):
+            self._lose(str(report))
+        elif self.state is State.UNKNOWN:
+            self._report = report
+        elif problem := self._deviation(report):
+            self._lose(problem)
+        else:
+            self._took(report)
+        self._act()
+
+    def _deviation(self, report: Report) -> str:
+        last = self._report
+        if last is not None and report.run != last.run:
+            return "was restarted"
+        if report.takes_writes != (self.state is State.PRIMARY):
+            return "is not what it was told"
+        if last is not None and report.source != last.source:
+            return "replicates from another"
+        if self.state is State.FROZEN and report != self._frozen:
+            return "was frozen, and is not what it was then"
+        return ""
+
+    def _took(self, report: Report) -> None:
+        self._report = report
+        self._learn_history(report)
+        self.node.elector.set_repl_offset(self._offset(report))
+
+    def _learn_history(self, report: Report) -> None:
+        duty = self._kept
+        if self.state is State.FOLLOWING:
+            self._take(report)
+            # Else it may be of a later reign of the same member.
+            is_current = self._duty == duty
+            knows = is_current and report.in_sync and report.source == duty.address
+        else:
+            knows = self.state is State.PRIMARY and report.takes_writes
+        knows = knows and report.length >= duty.begins_at
+        if knows and self.epoch_of(report) < duty.data_epoch and not self.node.disk.broken:
+            self._remember(report, duty.data_epoch)
+
+    def _remember(self, report: Report, data_epoch: int) -> None:
+        self._save(self.record.note(report.history, report.run, data_epoch))
+
+    def _tell(self, report: Report, duty: Duty) -> None:
+        had = report.history, report.run, report.length
+        told = Told(*had, duty.data_epoch, duty.begins_at)
+        last = self.record.told
+        if last is None or attrs.evolve(last, taken="") != told:
+            self._save(self.record.tell(told))
+
+    def _take(self, report: Report) -> None:
+        record = self.record.take(report.history, report.run)
+        if record is not self.record and not self.node.disk.broken:
+            self._save(record)
+
+    def _save(self, record: Histories) -> None:
+        if self.node.disk.broken:
+            raise BallotError("the simulated disk refuses to save")
+        self.record = record
+
+    def epoch_of(self, report: Report) -> int:
+        return self.record.epoch_of(report.history, report.run, report.length)
+
+    def _offset(self, report: Report) -> int:
+        if report.is_copying:
+            return 0
+        return join_offset(self.epoch_of(report), report.length)
+
+    def _lose(self, why: str) -> None:
+        known, self.state = self.state, State.UNKNOWN
+        if known is not State.UNKNOWN or self.doing is Task.PROMOTE:
+            self._host.losing(self.node)
+            self._host.note(self.node.node_id, f"the data server {why}")
+            self._order(lambda elector, now: elector.server_lost(now, why))
+
+    def _order(self, call: Callable[[Elector, float], object]) -> None:
+        self._host.order(self.node, call)
+
+    # Speaking to it
+
+    def _ask(self, action: Callable[[], Any], then: Callable[[Any], object]) -> None:
+        """Have the server do this, and call `then` with what it answers, or a ServerError."""
+        host, server, life = self._host, self.server, self.node.life
+        until = host.now + DEADLINE * self.node.config.hb_interval
+        open_ = [then]
+
+        def finish(answer: Any) -> None:
+            if self.node.life != life or not open_:
+                return
+            if self.node.paused:
+                self._held.append(lambda: finish(answer))
+            else:
+                late = host.now > until
+                open_.pop()(ServerError("gave no answer in time") if late else answer)
+
+        def reply(answer: Any) -> None:
+            host.at(host.now + host.rng.random() * host.command_delay, lambda: finish(answer))
+
+        def arrive() -> None:
+            if server.running:
+                server.receive(server.run, lambda: reply(action()))
+            else:
+                reply(ServerError("cannot be reached"))
+
+        host.at(host.now + host.rng.random() * host.command_delay, arrive)
+        host.at(until, lambda: finish(ServerError("gave no answer in time")))
