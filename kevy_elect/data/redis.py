@@ -229,6 +229,8 @@ def _parse(info: bytes) -> Report:
         if is_replica and (fields["master_host"], fields["master_port"]) != NOBODY:
             source = join_host_port(fields["master_host"], int(fields["master_port"]))
         length = fields.get("slave_repl_offset") if is_replica else None
+        if (length, fields["master_repl_offset"]) == ("1", "0"):
+            length = "0"  # so says one that never had anything
         return Report(
             run=fields["run_id"],
             process=int(fields.get("process_id", 0)),

@@ -72,6 +72,14 @@ async def test_it_is_promoted_frozen_and_followed(tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_one_that_never_had_anything_has_nothing(tmp_path: Path) -> None:
+    """It says 1, and so would seem to be ahead of a primary without any writes."""
+    with running(tmp_path, *FROZEN) as (server,):
+        async with driven(server) as redis:
+            assert (await redis.report()).length == 0
+
+
+@ensureDeferred
 async def test_a_frozen_one_ends_the_connections_of_those_who_could_write(tmp_path: Path) -> None:
     with running(tmp_path, *FROZEN) as (server,):
         async with driven(server) as redis:
