@@ -264,8 +264,9 @@ class DataService(Service):
         newest = self._newest(frozen.after)
         if self._epoch_of(frozen.after) < newest:
             self._complain(
-                f"{self.server.name} was restarted, and may have lost what it confirmed: this node "
-                "does not vote until that has followed a primary, or all members are there"
+                f"{self.server.name} was restarted, or changed while nobody looked, and may "
+                "have lost what it confirmed: this node does not vote until that has followed a "
+                "primary, or all members are there"
             )
         else:
             self._problem = ""

@@ -349,7 +349,9 @@ class DataServiceTests(SynchronousTestCase):
         self.server.change(run="r2", takes_writes=False)
         self.look()
         self.assertEqual(self.heard(), ["lost", ("frozen", join_offset(0, 0), 3)])
-        self.assertIn("was restarted, and may have lost", self.service.status().problem)
+        self.assertIn(
+            "was restarted, or changed while nobody looked", self.service.status().problem
+        )
 
     def test_what_it_had_is_not_taken_for_lost_before_it_answers(self) -> None:
         self.lead(3)
