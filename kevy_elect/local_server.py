@@ -36,6 +36,12 @@ def split_offset(offset: int) -> tuple[int, int]:
     return offset >> LENGTH_BITS, offset & LONGEST
 
 
+OWN: Final = "*"
+UNSEEN: Final = "?"
+UNSEEN_AFTER: Final = 2
+"""So many hb_interval without a look are too long."""
+
+
 @attrs.frozen
 class Told:
     """What a data server had when it was told to follow, or to become, a primary of
@@ -49,7 +55,8 @@ class Told:
     """With less than this a follower has nothing of that epoch yet: it may be called by the name
     of the new history while the end of the one before is still on its way."""
     taken: str = ""
-    """The history that it was seen with afterwards, as a follower."""
+    """The history that it was seen with afterwards, as a follower; OWN for one that leads, whose
+    history nobody else changes; UNSEEN if nobody looked for too long to know."""
 
 
 @attrs.frozen
@@ -80,7 +87,9 @@ class Histories:
         """Whether this is another history than the one taken over: its source was promoted again,
         perhaps in a later epoch, and nobody looked."""
         told = self.told
-        if told is None or run != told.run or not told.taken or (history, run) in self.epochs:
+        if told is None or run != told.run or (history, run) in self.epochs:
+            return False
+        if told.taken in ("", OWN):
             return False
         return history not in (told.history, told.taken)
 
@@ -106,7 +115,7 @@ class Histories:
         if epoch := self.epoch_of(told.history, told.run, told.length):
             noted = noted.note(told.history, told.run, epoch)
         elif last is not None and self._is_unexplained(told.history, told.run):
-            noted = noted.note("?", told.run, last.data_epoch)  # so it still counts as lost
+            noted = noted.note(UNSEEN, told.run, last.data_epoch)  # so it still counts as lost
         return attrs.evolve(noted, told=told)
 
     def take(self, history: str, run: str) -> Histories:
@@ -115,6 +124,13 @@ class Histories:
         if told is None or told.taken or run != told.run or history == told.history:
             return self
         return attrs.evolve(self, told=attrs.evolve(told, taken=history))
+
+    def repeats(self, told: Told) -> bool:
+        """Whether the server was told this before, and what it took over is known."""
+        last = self.told
+        if last is None or last.taken == UNSEEN:
+            return False
+        return attrs.evolve(last, taken=told.taken) == told
 
     def note(self, history: str, run: str, data_epoch: int) -> Histories:
         """This run was seen with this history, which is of that data epoch."""

@@ -46,8 +46,7 @@ class HistoryRecord:
 
     def tell(self, told: Told) -> None:
         """See `Histories.tell`. Raises BallotError, with nothing remembered, if that fails."""
-        last = self.histories.told
-        if last is None or attrs.evolve(last, taken="") != told:
+        if not self.histories.repeats(told):
             self._save(self.histories.tell(told))
 
     def take(self, history: str, run: str) -> None:

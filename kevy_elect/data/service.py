@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
@@ -16,7 +17,18 @@ from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
 from kevy_elect.errors import BallotError, ConfigError
-from kevy_elect.local_server import FREEZE, STAY, Duty, Histories, Task, Told, join_offset
+from kevy_elect.local_server import (
+    FREEZE,
+    OWN,
+    STAY,
+    UNSEEN,
+    UNSEEN_AFTER,
+    Duty,
+    Histories,
+    Task,
+    Told,
+    join_offset,
+)
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import after
 from kevy_elect.service.observers import ElectorSnapshot
@@ -66,6 +78,7 @@ class DataService(Service):
         self._report: Report | None = None  # the last
         self._frozen: Report | None = None  # what it was when it was frozen
         self._problem = ""
+        self._looked_at = -math.inf  # when a report was taken in
         self._asking = False
         self._waiting: list[Deferred[None]] = []
         self._loop = LoopingCall(self._look)
@@ -257,6 +270,7 @@ class DataService(Service):
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise DataServerError("was told to freeze, and did not")
+        self._doubt(frozen.after)
         self._learn_history(frozen.before)
         self._release()
         self.state = State.FROZEN
@@ -377,6 +391,7 @@ class DataService(Service):
         return ""
 
     def _took(self, report: Report) -> None:
+        self._doubt(report)
         self._report = report
         self._learn_history(report)
         self.election.set_repl_offset(self._offset(report))
@@ -386,7 +401,7 @@ class DataService(Service):
         one. A primary's gets a new name, too, when its first replica comes, for instance."""
         duty = self._kept
         if self.state is State.FOLLOWING:
-            self._take(report)
+            self._take(report.history, report.run)
             # Else it may be of a later reign of the same member.
             is_current = self.election.duty() == duty
             knows = is_current and report.in_sync and report.source == duty.address
@@ -403,10 +418,17 @@ class DataService(Service):
         assert self._record is not None
         self._record.note(report.history, report.run, data_epoch)
 
-    def _take(self, report: Report) -> None:
+    def _doubt(self, report: Report) -> None:
+        """If nobody looked for a while, its source may have been promoted again meanwhile."""
+        now = self._loop.clock.seconds()
+        since, self._looked_at = now - self._looked_at, now
+        if since > UNSEEN_AFTER * self.election.config.hb_interval:
+            self._take(UNSEEN, report.run)
+
+    def _take(self, history: str, run: str) -> None:
         assert self._record is not None
         try:
-            self._record.take(report.history, report.run)
+            self._record.take(history, run)
         except BallotError as error:
             self._complain(str(error))
 
@@ -414,7 +436,8 @@ class DataService(Service):
         """Note down what it is about to be told, before it can confirm anything."""
         assert self._record is not None
         had = report.history, report.run, report.length
-        self._record.tell(Told(*had, duty.data_epoch, duty.begins_at))
+        taken = OWN if duty.task is Task.PROMOTE else ""
+        self._record.tell(Told(*had, duty.data_epoch, duty.begins_at, taken))
 
     @property
     def _histories(self) -> Histories:

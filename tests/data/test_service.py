@@ -376,14 +376,24 @@ class DataServiceTests(SynchronousTestCase):
         self.election.want(FREEZE)
         self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
 
-    def test_so_it_does_for_the_next_life_of_the_node(self) -> None:
+    def test_so_it_does_for_the_next_life_of_the_node_if_it_was_seen_by_that_name(self) -> None:
+        self.start(follow(5))
+        self.server.change(history="theirs", length=9, in_sync=False)
+        self.look()
+        self.live_again()
+        self.heard()
+        self.start()
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+
+    def test_what_nobody_saw_may_be_of_a_later_reign(self) -> None:
         self.start(follow(5))
         self.live_again()
         self.server.change(history="theirs", length=9, in_sync=False)
         self.heard()
         self.start()
         self.election.want(FREEZE)
-        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+        self.assertIn(("frozen", join_offset(0, 9), UNKNOWN), self.heard())
 
     def test_the_end_of_an_older_history_is_not_of_the_new_one(self) -> None:
         """A server calls its data by the new name while the rest of the old is on its way."""

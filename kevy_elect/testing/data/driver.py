@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-import attrs
-
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError, ElectError
-from kevy_elect.local_server import FREEZE, STAY, Duty, Histories, Task, Told, join_offset
+from kevy_elect.local_server import (
+    FREEZE,
+    OWN,
+    STAY,
+    UNSEEN,
+    UNSEEN_AFTER,
+    Duty,
+    Histories,
+    Task,
+    Told,
+    join_offset,
+)
 from kevy_elect.testing.data.server import Frozen, Report, SimulatedServer, World
 from kevy_elect.testing.node import SimulatedNode
 
@@ -92,6 +102,7 @@ class SimulatedDriver:
         self._kept = STAY
         self._report: Report | None = None
         self._frozen: Report | None = None
+        self._looked_at = -math.inf
         self._asking = False
         self._held.clear()
 
@@ -193,6 +204,7 @@ class SimulatedDriver:
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise ServerError("was told to freeze, and did not")
+        self._doubt(frozen.after)
         self._learn_history(frozen.before)
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
@@ -297,6 +309,7 @@ class SimulatedDriver:
         return ""
 
     def _took(self, report: Report) -> None:
+        self._doubt(report)
         self._report = report
         self._learn_history(report)
         self.node.elector.set_repl_offset(self._offset(report))
@@ -319,10 +332,17 @@ class SimulatedDriver:
 
     def _tell(self, report: Report, duty: Duty) -> None:
         had = report.history, report.run, report.length
-        told = Told(*had, duty.data_epoch, duty.begins_at)
-        last = self.record.told
-        if last is None or attrs.evolve(last, taken="") != told:
+        taken = OWN if duty.task is Task.PROMOTE else ""
+        told = Told(*had, duty.data_epoch, duty.begins_at, taken)
+        if not self.record.repeats(told):
             self._save(self.record.tell(told))
+
+    def _doubt(self, report: Report) -> None:
+        """If nobody looked for a while, its source may have been promoted again meanwhile."""
+        now = self.node.clock()
+        since, self._looked_at = now - self._looked_at, now
+        if since > UNSEEN_AFTER * self.node.config.hb_interval and not self.node.disk.broken:
+            self._save(self.record.take(UNSEEN, report.run))
 
     def _take(self, report: Report) -> None:
         record = self.record.take(report.history, report.run)
