@@ -92,6 +92,15 @@ class DataStatus:
 
 
 @attrs.frozen(kw_only=True)
+class CheckStatus:
+    """What the health check of a node says."""
+
+    healthy: bool
+    problem: str
+    """What was wrong when it ran last; empty if nothing was."""
+
+
+@attrs.frozen(kw_only=True)
 class EventStatus:
     """Something that a node noted, and how many seconds ago."""
 
@@ -146,6 +155,8 @@ class Status:
     """What it noted lately, the oldest first."""
     data: DataStatus | None = None
     """The data server that it drives."""
+    check: CheckStatus | None = None
+    """What its health check says; None without one."""
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""

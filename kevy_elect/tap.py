@@ -18,6 +18,7 @@ from twisted.python import usage
 
 from kevy_elect import __version__
 from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
@@ -187,17 +188,26 @@ class Node(MultiService):
         self._data_dir = options["data-dir"]
         history = History(self.election)
         privileged = options["allow-new-privileges"]
-        on_change, asked = (
-            options.commands.get(name, ()) for name in ("on-change", "offset-command")
+        on_change, asked, checked = (
+            options.commands.get(name, ())
+            for name in ("on-change", "offset-command", "check-command")
         )
         hook = Hook(self.election, on_change, privileged=privileged)
         offset = OffsetCommand(self.election, asked, privileged=privileged)
+        check = HealthCheck(
+            self.election,
+            checked,
+            fall=options["check-fall"],
+            rise=options["check-rise"],
+            privileged=privileged,
+        )
         reload = Reload(
             options.configuration,
             options.reread,
             election=self.election,
             hook=hook,
             offset=offset,
+            check=check,
             log_lines=self.log_lines,
         )
         self._listening = [
@@ -208,6 +218,7 @@ class Node(MultiService):
         self._beside: list[IService] = [
             hook,
             offset,
+            check,
             *([reload] if options["config"] is not None else []),
             *_redis(options, self.election),
             *_primary_command(options, self.election),

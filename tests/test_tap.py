@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__
 from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.grace import OnExit, whole_grace
@@ -243,9 +244,10 @@ class PluginTests(SynchronousTestCase):
     def test_commands_become_services_beside_the_election(self) -> None:
         commands = [f"--{option}=job" for option in COMMANDS]
         node = makeService(parsed(*commands, "--stop-grace=0.4"))
-        hook, offset, only, election, *_ = node.services
+        hook, offset, check, only, election, *_ = node.services
         self.assertIsInstance(hook, Hook)
         self.assertIsInstance(offset, OffsetCommand)
+        self.assertIsInstance(check, HealthCheck)
         self.assertIsInstance(only, PrimaryOnly)
         self.assertIs(election, node.election)
         self.assertEqual(only.stop_grace, whole_grace(0.4))

@@ -319,6 +319,9 @@ def _remarks(status: Status) -> Iterator[str]:
         pid = f", process {child.pid}" if child.pid else ""
         restarts = f", started again {child.restarts} times" if child.restarts else ""
         yield f"child {child.name}: {child.state}{pid}{restarts}"
+    if status.check is not None:
+        problem = f": {status.check.problem}" if status.check.problem else ""
+        yield f"check: {'healthy' if status.check.healthy else 'unhealthy'}{problem}"
     if status.witness:
         yield "this node is a witness: it never stands for election"
     if status.last_will:

@@ -217,6 +217,13 @@ class Metrics:
             "Whether the others would be told at once if this primary's process died.",
             bool(election.last_will),
         )
+        check = GaugeMetricFamily(
+            "kevy_elect_healthy", "Whether the health check finds this node healthy."
+        )
+        found = None if election.health_check is None else election.health_check.status()
+        if found is not None:
+            check.add_metric([], found.healthy)
+        yield check
         yield _gauge(
             "kevy_elect_repl_offset", "How much data this node says it has.", election.repl_offset
         )

@@ -30,6 +30,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
         children=tuple(election.children()),
         events=_events(election) if events else (),
         data=None if election.data is None else election.data.status(),
+        check=None if election.health_check is None else election.health_check.status(),
     )
 
 

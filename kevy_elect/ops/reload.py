@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.children.change_hook import Hook
+from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.log import LogLines
@@ -30,13 +31,14 @@ MOST_MISTAKES: Final = 20
 class Reload(Service):
     """While it runs, SIGHUP rereads the configuration.
 
-    Timings, keys, the hook, the offset command and the log level change at once; what else
-    changed is named in the log, and takes a restart. If anything is wrong with it, or
+    Timings, keys, the hook, the offset command, the check and the log level change at once; what
+    else changed is named in the log, and takes a restart. If anything is wrong with it, or
     its timings take more than one step (`step_problem`), all stays as it was.
     """
 
     log = Logger()
     _KEYS: Final = frozenset({"noise-key", "peer-keys", "tls-cert", "tls-key", "tls-ca"})
+    _CHECK: Final = frozenset({"check-command", "check-fall", "check-rise"})
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Reload(Service):
         election: ElectionService,
         hook: Hook,
         offset: OffsetCommand,
+        check: HealthCheck,
         log_lines: LogLines,
     ) -> None:
         """`present` is what the node runs with; `read` reads anew, and raises MistakesError."""
@@ -54,6 +57,7 @@ class Reload(Service):
         self._election = election
         self._hook = hook
         self._offset = offset
+        self._check = check
         self._log_lines = log_lines
         self._reading = self._again = False
         self._before: Any = None
@@ -147,6 +151,9 @@ class Reload(Service):
             self._hook.use(new.commands.get("on-change", ()), WHY)
         if "offset-command" in changed:
             self._offset.use(new.commands.get("offset-command", ()))
+        if not self._CHECK.isdisjoint(changed):
+            command = new.commands.get("check-command", ())
+            self._check.use(command, new.values["check-fall"], new.values["check-rise"])
         if not self._KEYS.isdisjoint(changed):
             peers = [peer.node_id for peer in new.cluster.peers]
             self._election.use_security(security_of(new.links, peers))

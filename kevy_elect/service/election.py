@@ -39,7 +39,7 @@ from kevy_elect.service.observers import (
     Observers,
 )
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
-from kevy_elect.status import ChildStatus, DataStatus, PeerStatus
+from kevy_elect.status import CheckStatus, ChildStatus, DataStatus, PeerStatus
 from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.link import PeerLink
@@ -59,7 +59,15 @@ class DataDriver(Protocol):
         """How the server is."""
 
 
+class Check(Protocol):
+    """Says whether this node should be primary."""
+
+    def status(self) -> CheckStatus | None:
+        """What it says now; None if nothing is checked."""
+
+
 __all__ = [
+    "Check",
     "DataDriver",
     "ElectionService",
     "ElectorSnapshot",
@@ -140,6 +148,8 @@ class ElectionService(Service):
         self.heir = 0
         """The process id of what may live on for a moment when this process dies, since it
         has something to finish: the wrapper waits for it. 0 for nothing."""
+        self.health_check: Check | None = None
+        """Says for `own_status` how healthy this node is, if that is checked."""
         self.probes = Probes()
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
@@ -398,6 +408,14 @@ class ElectionService(Service):
         """Seconds for which this node still does not stand for election; 0 if it does."""
         now = self._clock()
         return 0.0 if self._elector is None else self._elector.aside_for(now)
+
+    def stand_back(self, seconds: float, why: str) -> None:
+        """Do not run for at least so many seconds from now, and end a candidacy; a primary stays.
+
+        It is for programs: `pause` and `resume` are an operator's, and neither ends this.
+        """
+        if self.state_snapshot().role is not Role.PRIMARY:
+            self._order(lambda elector, now: elector.step_down(now, seconds, why))
 
     def _stand_aside(self, seconds: float) -> None:
         self._order(lambda elector, now: elector.stand_aside(now, seconds))

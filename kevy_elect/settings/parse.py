@@ -18,6 +18,7 @@ from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 
 MAX_PORT: Final = 65535
 MAX_NAME: Final = 64
+MAX_COUNT: Final = 1000
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
 _HOST_NAME: Final = re.compile("[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_-])?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -199,6 +200,14 @@ def _seconds(setting: Setting, value: Any) -> float:
         return math.inf  # whose bounds are checked, in words that fit
 
 
+def _count(setting: Setting, value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_COUNT:
+        raise ConfigError(f"write a whole number from 1 to {MAX_COUNT}")
+    return value
+
+
 def _choice(setting: Setting, value: Any) -> str:
     if value not in setting.choices:
         raise ConfigError(f"choose one of {', '.join(setting.choices)}{_close(setting, value)}")
@@ -285,6 +294,7 @@ _PARSERS: Final[dict[Kind, Callable[[Setting, Any], Any]]] = {
     Kind.FILE: _path,
     Kind.COMMAND: _command,
     Kind.SECONDS: _seconds,
+    Kind.COUNT: _count,
     Kind.CHOICE: _choice,
     Kind.FLAG: _flag,
 }

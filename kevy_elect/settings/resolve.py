@@ -29,6 +29,8 @@ from kevy_elect.settings.links import (
 )
 from kevy_elect.settings.table import (
     COMMANDS,
+    DEFAULT_CHECK_FALL,
+    DEFAULT_CHECK_RISE,
     DEFAULT_SENTINEL_NAME,
     DEFAULT_STOP_GRACE,
     NAMED,
@@ -56,6 +58,13 @@ _NOT_WITH_REDIS: Final = {
     "witness": "a witness has no data",
     "offset-command": "the Redis says itself how much data there is",
 }
+_ABOUT: Final = {
+    "stop-grace": "run-primary",
+    "on-exit": "run-primary",
+    "check-fall": "check-command",
+    "check-rise": "check-command",
+}
+"""Settings that say more of a command."""
 _HINTED: Final = 20
 """Mistakes before which it is guessed what a name was to be, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
@@ -509,11 +518,11 @@ class _Reading:
             for name in texts:
                 if name in self.values:
                     self.values[name] = values.split_command(self.given[name].value, True)
-        for name in ("stop-grace", "on-exit"):
-            if name in self.given and "run-primary" not in self.given:
+        for name, command in _ABOUT.items():
+            if name in self.given and command not in self.given:
                 self._add(
                     name,
-                    f"{self._quoted(NAMED[name])}: there is no --run-primary that it could be "
+                    f"{self._quoted(NAMED[name])}: there is no --{command} that it could be "
                     "about; give that too, or leave this out",
                 )
 
@@ -523,14 +532,15 @@ class _Reading:
         return name in self.given and isinstance(self.given[name].value, str)
 
     def _check_primary_settings(self, timings: ElectConfig | None) -> None:
+        for name in ("run-primary", "check-command"):
+            if name in self.given and self.values.get("witness"):
+                self._add(
+                    name,
+                    f"{self._quoted(NAMED[name])}: a --witness is never primary; "
+                    "leave one of them out",
+                )
         if "run-primary" not in self.given:
             return
-        if self.values.get("witness"):
-            self._add(
-                "run-primary",
-                f"{self._quoted(NAMED['run-primary'])}: a --witness is never primary; "
-                "leave one of them out",
-            )
         if timings is None or not self._fine("stop-grace"):
             return
         grace = self.values.get("stop-grace", DEFAULT_STOP_GRACE)
@@ -562,6 +572,8 @@ class _Reading:
         result |= {each.name: getattr(timings, each.field) for each in TIMINGS}
         result["stop-grace"] = DEFAULT_STOP_GRACE
         result["sentinel-name"] = DEFAULT_SENTINEL_NAME
+        result["check-fall"] = DEFAULT_CHECK_FALL
+        result["check-rise"] = DEFAULT_CHECK_RISE
         result["data-dir"] = f"kevy-elect-{cluster.node_id}"
         result |= self.values
         result["on-exit"] = OnExit(result["on-exit"])

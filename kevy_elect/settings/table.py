@@ -17,6 +17,8 @@ PREFIX: Final = "KEVY_ELECT_"
 """What the names of environment variables begin with."""
 DEFAULT_STOP_GRACE: Final = 1.0
 DEFAULT_SENTINEL_NAME: Final = "mymaster"
+DEFAULT_CHECK_FALL: Final = 3
+DEFAULT_CHECK_RISE: Final = 1
 LINKS: Final = ("plain", "noise", "tls")
 LOG_FORMATS: Final = ("text", "json")
 LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
@@ -38,6 +40,7 @@ class Kind(Enum):
     FILE = "file"
     COMMAND = "command"
     SECONDS = "seconds"
+    COUNT = "count"
     CHOICE = "choice"
     FLAG = "flag"
 
@@ -316,6 +319,33 @@ SETTINGS: Final = (
         "Command that prints how much data this copy has, run each second",
         "CMD",
         "none",
+        reloadable=True,
+    ),
+    Setting(
+        "check-command",
+        Kind.COMMAND,
+        Group.COMMANDS,
+        "Command that fails when this node should not be primary, run each second",
+        "CMD",
+        "none",
+        reloadable=True,
+    ),
+    Setting(
+        "check-fall",
+        Kind.COUNT,
+        Group.COMMANDS,
+        "Failures in a row that make the node unhealthy",
+        "N",
+        str(DEFAULT_CHECK_FALL),
+        reloadable=True,
+    ),
+    Setting(
+        "check-rise",
+        Kind.COUNT,
+        Group.COMMANDS,
+        "Successes in a row that make it healthy again",
+        "N",
+        str(DEFAULT_CHECK_RISE),
         reloadable=True,
     ),
     Setting(

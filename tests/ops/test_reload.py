@@ -82,12 +82,21 @@ class Offset:
         self.command = tuple(command)
 
 
+class Check:
+    def __init__(self) -> None:
+        self.used: list[tuple[tuple[str, ...], int, int]] = []
+
+    def use(self, command: Sequence[str], fall: int, rise: int) -> None:
+        self.used.append((tuple(command), fall, rise))
+
+
 class ReloadCase(SynchronousTestCase):
     """A service with fakes around it, and a file to reread."""
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
         self.election, self.hook, self.offset = Election(), Hook(), Offset()
+        self.check = Check()
         self.lines = LogLines("info", "text", "a")
         self.logged: list[tuple[Any, str]] = []
         globalLogPublisher.addObserver(self.log)
@@ -102,14 +111,15 @@ class ReloadCase(SynchronousTestCase):
 
     def start(self, text: str = "") -> Reload:
         self.path.write_text(FILE + text)
-        anything: Any = (self.election, self.hook, self.offset)
-        election, hook, offset = anything
+        anything: Any = (self.election, self.hook, self.offset, self.check)
+        election, hook, offset, check = anything
         service = Reload(
             self.read(),
             self.read,
             election=election,
             hook=hook,
             offset=offset,
+            check=check,
             log_lines=self.lines,
         )
         service.startService()
@@ -124,10 +134,18 @@ class ReloadCase(SynchronousTestCase):
 
     def applied(self) -> tuple[object, ...]:
         """All that may have been changed."""
-        return self.election.used, self.hook.used, self.offset.command, self.lines.level
+        used = self.election.used, self.hook.used, self.check.used
+        return *used, self.offset.command, self.lines.level
 
 
 class ReloadTests(ReloadCase):
+    def test_another_check_is_taken_or_another_judgement_of_it(self) -> None:
+        service = self.start()
+        self.reread(service, 'check-command = "check"')
+        self.reread(service, 'check-command = "check"\ncheck-fall = 5')
+        self.reread(service, "")
+        self.assertEqual(self.check.used, [(("check",), 3, 1), (("check",), 5, 1), ((), 3, 1)])
+
     def test_new_timings_hooks_and_level_are_taken(self) -> None:
         service = self.start()
         self.reread(
