@@ -121,6 +121,7 @@ class WatchTests(SynchronousTestCase):
             role="replica",
             can_write=False,
             witness=True,
+            check={"healthy": False, "problem": "exited with status 1"},
             peers=[peer(node_id="a", role="primary", offset=9)],
             events=[event(ago=9.0, text="first"), event(ago=1.0, text="last")],
         )
@@ -135,6 +136,7 @@ class WatchTests(SynchronousTestCase):
         self.assertIn("a     c     replica  3      7  ", shown)
         self.assertIn("b     a     primary  3      9  ", shown)
         self.assertIn("\na: child counter: running, process 7\n", shown)
+        self.assertIn("\nb: check: unhealthy: exited with status 1\n", shown)
         self.assertIn("\nb: this node is a witness", shown)
         self.assertRegex(
             shown,

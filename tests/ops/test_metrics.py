@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import __version__, elector, errors, status
 from kevy_elect.ballot import Ballot, MemoryBallot
+from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.data.service import State
 from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.local_server import join_offset
@@ -187,6 +188,14 @@ class PageTests(NodeTests):
         self.assertEqual(self.value("link_security", peer="b", kind="plain"), 1)
         self.assertEqual(self.value("link_key_info", peer="b", key=""), 1)
         self.assertNotIn("\nkevy_elect_certificate_end_timestamp_seconds ", self.get()[1])
+
+    def test_what_a_health_check_says(self) -> None:
+        self.assertNotIn("\nkevy_elect_healthy ", self.get()[1])
+        check = HealthCheck(self.election, ["check"])
+        self.assertEqual(self.value("healthy"), 1)
+        check.healthy = False
+        self.live(1)
+        self.assertEqual(self.value("healthy"), 0)
 
     def test_the_end_of_the_certificate(self) -> None:
         directory = Path(self.mktemp())

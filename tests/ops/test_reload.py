@@ -193,7 +193,7 @@ class ReloadTests(ReloadCase):
     def test_only_what_changed_is_touched(self) -> None:
         service = self.start('down-after = 6\non-change = "hook"')
         self.reread(service, 'down-after = 6\non-change = "hook"\n# nothing else')
-        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.applied(), ([], [], [], (), "info"))
         self.assertEqual(self.logged[0][1], "the configuration was reread: nothing has changed")
 
     def test_what_is_no_longer_there_is_no_longer_used(self) -> None:
@@ -248,12 +248,12 @@ class ReloadTests(ReloadCase):
                     )
                 ],
             )
-        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.applied(), ([], [], [], (), "info"))
 
     def test_mistakes_leave_all_as_it_was_and_are_critical(self) -> None:
         service = self.start()
         self.reread(service, 'down-after = 6\nlog-level = "warn"\nlisten = 1\nhook = "x"')
-        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.applied(), ([], [], [], (), "info"))
         self.assertEqual([level for level, _ in self.logged], [LogLevel.critical] * 2)
         self.assertIn(f"nothing of it is used: {self.path}:6: --listen 1", self.logged[0][1])
         self.assertIn(f"{self.path}:7: hook: there is no such setting", self.logged[1][1])
@@ -271,7 +271,7 @@ class ReloadTests(ReloadCase):
     def test_timings_that_the_command_that_runs_has_no_time_for(self) -> None:
         service = self.start('run-primary = "job"\nstop-grace = 1')
         self.reread(service, "down-after = 4")
-        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.applied(), ([], [], [], (), "info"))
         self.assertIn("--stop-grace 1 (until a restart): must be between 0", self.logged[0][1])
 
     def test_a_failure_is_logged_and_the_next_signal_is_heard(self) -> None:
@@ -311,7 +311,7 @@ class ReadingTests(ReloadCase):
         service.reread()
         service.stopService()
         self.election.reactor.run()
-        self.assertEqual(self.applied(), ([], [], (), "info"))
+        self.assertEqual(self.applied(), ([], [], [], (), "info"))
 
     def test_of_many_mistakes_the_first_are_told(self) -> None:
         service = self.start()

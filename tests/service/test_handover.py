@@ -506,6 +506,22 @@ class SwitchoverTests(RealClusters):
         other.resume()
         self.assertEqual(other.paused_for(), 0)
 
+    async def test_who_stands_back_does_not_run_and_a_primary_does_not_stand_back(self) -> None:
+        primary = await self.settle()
+        back, other = self.others(primary)
+        self.nodes[primary].stand_back(60, "for this test")
+        self.assertTrue(self.nodes[primary].can_write())
+        self.nodes[back].set_repl_offset(7)
+        self.nodes[back].stand_back(60, "for this test")
+        self.nodes[back].resume()
+        self.assertEqual(self.nodes[back].paused_for(), 0)
+        await self.nodes[primary].step_down(60, "for this test")
+        await self.poll(lambda: self.nodes[other].can_write())
+        self.assertNotIn(EventKind.CANDIDACY, self.kinds(back))
+
+    def kinds(self, node_id: str) -> list[EventKind]:
+        return [event.kind for _, event in self.nodes[node_id].recent_events()]
+
 
 class StoppingTests(RealClusters):
     """A primary that is stopped hands over on its way out."""

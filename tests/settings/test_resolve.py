@@ -226,6 +226,20 @@ class CommandsTests(ConfigurationTests):
         for shell in ("true", "false"):
             self.mistake("FILE:4: --on-change", file=f'{FILE}shell = {shell}\non-change = "a \'b"')
 
+    def test_how_a_check_is_judged_is_said_beside_its_command(self) -> None:
+        found = self.read(FILE + 'check-command = "c"\ncheck-fall = 5')
+        self.assertEqual([found.values[f"check-{each}"] for each in ("fall", "rise")], [5, 1])
+        self.mistake(
+            "FILE:3: --check-fall 5: there is no --check-command", file=FILE + "check-fall = 5"
+        )
+        for wrong in ("0", "1001", "1.5", "true", '"x"', '"-1"'):
+            file = f'{FILE}check-command = "c"\ncheck-rise = {wrong}'
+            self.mistake("FILE:4: --check-rise", "a whole number from 1 to 1000", file=file)
+
+    def test_a_witness_is_not_checked(self) -> None:
+        file = FILE + 'witness = true\ncheck-command = "c"'
+        self.mistake("FILE:4: --check-command: a --witness is never primary", file=file)
+
     def test_the_grace_and_the_timings_may_stand_in_different_places(self) -> None:
         found = self.mistakes(
             FILE + 'run-primary = "job"\nstop-grace = 2', {"KEVY_ELECT_DOWN_AFTER": "4"}

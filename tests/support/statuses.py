@@ -27,6 +27,7 @@ def document(**changes: object) -> dict[str, Any]:
         "events": [event()],
         "last_will": None,
         "data": None,
+        "check": None,
     } | changes
 
 
