@@ -23,6 +23,7 @@ from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import Cluster, ElectConfig, parse_host
+from kevy_elect.data.commands import Commands
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
@@ -193,7 +194,8 @@ class Node(MultiService):
             for name in ("on-change", "offset-command", "check-command")
         )
         hook = Hook(self.election, on_change, privileged=privileged)
-        offset = OffsetCommand(self.election, asked, privileged=privileged)
+        store = _store(options, self.election)
+        offset = OffsetCommand(self.election, () if store else asked, privileged=privileged)
         check = HealthCheck(
             self.election,
             checked,
@@ -206,7 +208,7 @@ class Node(MultiService):
             options.reread,
             election=self.election,
             hook=hook,
-            offset=offset,
+            offset=store or offset,
             check=check,
             log_lines=self.log_lines,
         )
@@ -220,7 +222,7 @@ class Node(MultiService):
             offset,
             check,
             *([reload] if options["config"] is not None else []),
-            *_redis(options, self.election),
+            *_data(options, self.election, store),
             *_primary_command(options, self.election),
             *notifiers(self.election, os.environ),
         ]
@@ -313,9 +315,25 @@ def _admin(
         yield f"--admin {options['admin']}", admin
 
 
-def _redis(options: Options, election: ElectionService) -> Iterator[IService]:
-    if options["redis"] is None:
-        return
+def _store(options: Options, election: ElectionService) -> Commands | None:
+    if "promote" not in options.commands:
+        return None
+    privileged = options["allow-new-privileges"]
+    return Commands(election, options.commands, privileged=privileged)
+
+
+def _data(
+    options: Options, election: ElectionService, store: Commands | None
+) -> Iterator[IService]:
+    if store is not None:
+        from kevy_elect.data.service import DataService
+
+        yield DataService(election, store)
+    elif options["redis"] is not None:
+        yield _redis(options, election)
+
+
+def _redis(options: Options, election: ElectionService) -> IService:
     from kevy_elect.data.guarded import GuardProcess
     from kevy_elect.data.redis import Redis
     from kevy_elect.data.service import DataService
@@ -330,7 +348,8 @@ def _redis(options: Options, election: ElectionService) -> Iterator[IService]:
     redis = Redis(
         options["redis"], reactor=election.reactor, deadline=deadline, credentials=credentials
     )
-    yield DataService(election, redis, GuardProcess(redis, reactor=election.reactor))
+    service: IService = DataService(election, redis, GuardProcess(redis, reactor=election.reactor))
+    return service
 
 
 def _primary_command(options: Options, election: ElectionService) -> Iterator[IService]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.threads import deferToThreadPool
@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.health_check import HealthCheck
-from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.log import LogLines
 from kevy_elect.service.election import ElectionService
@@ -26,6 +25,13 @@ from kevy_elect.transport.security import security_of
 WHY: Final = "the configuration was reread"
 MOST_MISTAKES: Final = 20
 """Lines in the log of what is wrong with one reading."""
+
+
+class Offset(Protocol):
+    """Has a command say how much data there is."""
+
+    def use(self, command: Sequence[str]) -> None:
+        """Ask another one from now on."""
 
 
 class Reload(Service):
@@ -47,7 +53,7 @@ class Reload(Service):
         *,
         election: ElectionService,
         hook: Hook,
-        offset: OffsetCommand,
+        offset: Offset,
         check: HealthCheck,
         log_lines: LogLines,
     ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from kevy_elect.service.observers import enlist
 from kevy_elect.status import ChildStatus
+
+T = TypeVar("T")
 
 
 class Writer(Protocol):
@@ -63,12 +65,12 @@ class Fence:
             await after(writer.when_stopped())
 
 
-def after(theirs: Deferred[None]) -> Deferred[None]:
+def after(theirs: Deferred[T]) -> Deferred[T]:
     """A Deferred of its own that fires as `theirs` does: whoever cancels it, or lets it time
     out, leaves theirs to all others who wait for that."""
-    waiting: Deferred[None] = Deferred()
+    waiting: Deferred[T] = Deferred()
 
-    def tell(result: None) -> None:
+    def tell(result: T) -> T:
         if not waiting.called:
             waiting.callback(result)
         return result

@@ -54,6 +54,7 @@ _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
 _REDIS: Final = ("redis-user", "redis-password-file")
+_STORE: Final = ("freeze", "promote", "follow", "demote")
 _NOT_WITH_REDIS: Final = {
     "witness": "a witness has no data",
     "offset-command": "the Redis says itself how much data there is",
@@ -197,6 +198,7 @@ class _Reading:
         self._http_hosts()
         self._check_sentinel(cluster)
         self._check_redis(cluster)
+        self._check_store(cluster)
         self._check_commands()
         self._check_primary_settings(timings)
         self._check_admin()
@@ -382,6 +384,26 @@ class _Reading:
         if importlib.util.find_spec("hiredis") is None:
             self._add("redis", f"{quoted}: needs hiredis: pip install 'kevy-elect[redis]'")
         self._expect_client_port(cluster, "redis", "clients and replicas would be sent")
+
+    def _check_store(self, cluster: Cluster | None) -> None:
+        """A store is driven by commands: by enough of them, and by nothing else."""
+        given = [name for name in _STORE if name in self.given]
+        if not given:
+            return
+        needed = [
+            name for name in ("promote", "follow", "offset-command") if name not in self.given
+        ]
+        missing = [f"--{name} CMD" for name in needed]
+        if "freeze" not in given and "demote" not in given:
+            missing.append("--freeze CMD or --demote CMD")
+        option = f"--{given[0]}"
+        if missing:
+            self._add(given[0], f"{option}: a store needs {', '.join(missing)} too")
+        if "redis" in self.given:
+            self._add(given[0], f"{option}: --redis drives a Redis; leave one of them out")
+        if self.values.get("witness"):
+            self._add(given[0], f"{option}: a witness has no data; leave {option} or --witness out")
+        self._expect_client_port(cluster, given[0], "clients and replicas would be sent")
 
     def _expect_client_port(self, cluster: Cluster | None, name: str, what: str) -> None:
         """Blame the setting unless this node announces a port of its own for clients."""

@@ -374,6 +374,15 @@ SETTINGS: Final = (
         "FILE",
         "none",
     ),
+    *(
+        Setting(name, Kind.COMMAND, Group.DATA, meaning, "CMD", "none")
+        for name, meaning in (
+            ("freeze", "Instead of --redis: command that ends the store's replication"),
+            ("promote", "Command that has the store take the clients' writes"),
+            ("follow", "Command that has it replicate from $KEVY_PRIMARY_ADDR"),
+            ("demote", "Command that has it take no more writes; --freeze does if there is none"),
+        )
+    ),
     _timing("hb-interval", "Seconds between two heartbeats to each peer"),
     _timing("down-after", "Seconds of silence after which a peer is down"),
     _timing("election-timeout", "Seconds after which a candidate without a quorum gives up"),

@@ -1,0 +1,228 @@
+"""Any store as a data server, driven by commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kevy_elect.children.offset_command import parse_offset
+from kevy_elect.children.output_log import OutputLog
+from kevy_elect.children.processes import now
+from kevy_elect.children.supervised import (
+    STDOUT,
+    Run,
+    describe_status,
+    election_environment,
+    program,
+)
+from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.errors import ConfigError
+from kevy_elect.service.election import ElectionService
+from kevy_elect.service.fence import after
+from kevy_elect.service.timers import timers
+
+FREEZE, DEMOTE, PROMOTE, FOLLOW = "freeze", "demote", "promote", "follow"
+OFFSET: Final = "offset-command"
+INTERVAL: Final = 1.0
+"""Seconds from one question for the offset to the next, unless an answer takes longer."""
+DEADLINES: Final = {FREEZE: 5.0, DEMOTE: 5.0, OFFSET: 5.0, PROMOTE: 30.0, FOLLOW: 30.0}
+"""Seconds after which each is killed, and has failed."""
+RETRY: Final = 1.0
+"""Seconds from a failure of a command to its next start."""
+KEPT_LINES: Final = 2
+"""Lines of an answer that are looked at: one is right, two are wrong already."""
+ALWAYS: Final = "commands"
+"""The name of the store's history and of its run. No command tells another one: that two stores
+have the same history is known from the primaries that they followed, and that one has lost data
+is not known at all."""
+
+
+class Commands:
+    """The store beside the node of `election`, by the commands of these settings: `promote`,
+    `follow`, `offset-command`, and `freeze` or `demote` or both.
+
+    Exit status 0 is success. Without `freeze` a replica goes on replicating while it is frozen,
+    and its length counts as it was. Without `demote` an old primary is frozen too.
+    """
+
+    log = Logger()
+    name = "the store"
+
+    def __init__(
+        self,
+        election: ElectionService,
+        commands: Mapping[str, Sequence[str]],
+        *,
+        privileged: bool = False,
+    ) -> None:
+        self.lost: Callable[[], object] = lambda: None
+        """Never called: that the store is gone is known when its offset is asked."""
+        self._election = election
+        self._commands = {name: tuple(commands[name]) for name in DEADLINES if name in commands}
+        self._privileged = privileged
+        self._timers = timers(election.reactor)
+        self._output = OutputLog(self.log)
+        self._runs: set[Run] = set()
+        self._failed_at: dict[str, float] = {}
+        self._takes_writes: bool | None = None  # None where nobody knows
+        self._source = ""
+        self._length: int | None = None
+        self._problem = ""
+        self._holds = False  # whether the length counts as it was
+        self._asked = self._answered = 0  # so that a late answer does not replace a newer one
+        self._loop = LoopingCall(self._poll)
+        self._loop.clock = self._timers
+
+    def use(self, command: Sequence[str]) -> None:
+        """Have another command say the offset from now on."""
+        self._commands[OFFSET] = tuple(command)
+
+    # As a data server
+
+    def start(self) -> None:
+        self._loop.start(INTERVAL).addErrback(self._broken)
+
+    def stop(self) -> Deferred[None]:
+        """Kill what still runs; fires when nothing does."""
+        if self._loop.running:
+            self._loop.stop()
+        for run in self._runs:
+            run.stop_at(now())
+        ends = DeferredList([after(run.gone) for run in self._runs])
+        return ends.addCallback(lambda _: None)
+
+    def report(self) -> Deferred[Report]:
+        """By the last answer of the offset command; waits for the first one."""
+        return Deferred.fromCoroutine(self._report())
+
+    def freeze(self) -> Deferred[Frozen]:
+        return Deferred.fromCoroutine(self._freeze())
+
+    def promote(self) -> Deferred[Report]:
+        return Deferred.fromCoroutine(self._promote())
+
+    def follow(self, address: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._follow(address))
+
+    async def _report(self) -> Report:
+        if self._length is None:
+            await self._ask()
+        elif self._problem:
+            raise DataServerError(self._problem)
+        return self._known()
+
+    def _known(self) -> Report:
+        return Report(
+            run=ALWAYS,
+            takes_writes=bool(self._takes_writes),
+            source=self._source,
+            in_sync=bool(self._source),
+            history=ALWAYS,
+            length=self._length or 0,
+        )
+
+    async def _freeze(self) -> Frozen:
+        before, self._source = self._known(), ""
+        for what in self._freezing():
+            await self._do(what)
+        self._takes_writes = self._holds = False
+        await self._ask()
+        self._holds = FREEZE not in self._commands
+        return Frozen(before, self._known())
+
+    def _freezing(self) -> list[str]:
+        """The commands that freeze it, as it is now."""
+        given = [what for what in (DEMOTE, FREEZE) if what in self._commands]
+        if self._takes_writes is None:
+            return given
+        return given[:1] if self._takes_writes else [what for what in given if what == FREEZE]
+
+    async def _promote(self) -> Report:
+        self._takes_writes, self._source = None, ""
+        await self._do(PROMOTE)
+        self._takes_writes, self._holds = True, False
+        return self._known()
+
+    async def _follow(self, address: str) -> None:
+        await self._do(FOLLOW, KEVY_PRIMARY_ADDR=address)
+        self._source, self._holds = address, False
+
+    # The commands
+
+    def _poll(self) -> Deferred[None]:
+        async def poll() -> None:
+            with suppress(DataServerError):  # the next report tells it
+                await self._ask()
+
+        return Deferred.fromCoroutine(poll())
+
+    async def _ask(self) -> None:
+        """Take in how much data there is, unless a newer answer is there already."""
+        self._asked += 1
+        turn = self._asked
+        problem, length = "", self._length
+        try:
+            length = parse_offset(await self._do(OFFSET))
+        except DataServerError as error:
+            problem = str(error)
+        except ConfigError as error:
+            problem = f"does not say how much data it has: {error}"
+        if turn > self._answered:
+            self._answered, self._problem = turn, problem
+            if not self._holds:
+                self._length = length
+        if problem:
+            raise DataServerError(problem)
+
+    async def _do(self, what: str, **told: str) -> list[bytes]:
+        """Run the command to its end; what it printed. Raises DataServerError if it fails."""
+        wait = self._failed_at.get(what, -RETRY) + RETRY - self._election.now()
+        if wait > 0:
+            await deferLater(self._timers, wait)
+        command, printed = self._commands[what], list[bytes]()
+
+        def take(descriptor: int, line: bytes) -> None:
+            if what != OFFSET or descriptor != STDOUT:
+                self._output.line(program(command), descriptor, line)
+            elif len(printed) < KEPT_LINES:
+                printed.append(line)
+
+        problem = await self._run(what, take, told)
+        if problem:
+            self._failed_at[what] = self._election.now()
+            raise DataServerError(f"did not take --{what}: {program(command)!r} {problem}")
+        return printed
+
+    async def _run(
+        self, what: str, take: Callable[[int, bytes], object], told: dict[str, str]
+    ) -> str:
+        """Why the command failed; empty if it did not."""
+        election, began = self._election, now()
+        run = Run(
+            self._commands[what],
+            election_environment(election.cluster.node_id, election.state_snapshot()) | told,
+            take,
+            reactor=election.reactor,
+            stop_at=began + DEADLINES[what],
+            grace=0.0,
+            privileged=self._privileged,
+        )
+        self._runs.add(run)
+        problems: list[str] = []
+        run.started.addErrback(lambda failure: problems.append(str(failure.value)))
+        status = await after(run.gone)
+        self._runs.discard(run)
+        if now() - began >= DEADLINES[what]:
+            problems.append(f"did not end within {DEADLINES[what]:g} s")
+        elif status:
+            problems.append(describe_status(status))
+        return problems[0] if problems else ""
+
+    def _broken(self, failure: Failure) -> None:
+        self._election.failed(failure)
