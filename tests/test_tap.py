@@ -14,8 +14,9 @@ from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.primary_only import PrimaryOnly
+from kevy_elect.data.commands import Commands
 from kevy_elect.grace import OnExit, whole_grace
-from kevy_elect.settings.table import COMMANDS
+from kevy_elect.settings.table import COMMANDS, NAMED, Group
 from kevy_elect.tap import Node, Options, makeService
 
 PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"
@@ -242,7 +243,9 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual(node.election.listen, "tcp:7101:interface=127.0.0.1")
 
     def test_commands_become_services_beside_the_election(self) -> None:
-        commands = [f"--{option}=job" for option in COMMANDS]
+        commands = [
+            f"--{option}=job" for option in COMMANDS if NAMED[option].group is Group.COMMANDS
+        ]
         node = makeService(parsed(*commands, "--stop-grace=0.4"))
         hook, offset, check, only, election, *_ = node.services
         self.assertIsInstance(hook, Hook)
@@ -251,6 +254,14 @@ class PluginTests(SynchronousTestCase):
         self.assertIsInstance(only, PrimaryOnly)
         self.assertIs(election, node.election)
         self.assertEqual(only.stop_grace, whole_grace(0.4))
+
+    def test_a_store_is_driven_by_its_commands_and_says_itself_what_it_has(self) -> None:
+        commands = [f"--{option}=job" for option in COMMANDS]
+        node = makeService(parsed(*commands, "--advertise=a.example:1"))
+        _, offset, _, driver, *_ = node.services
+        self.assertEqual(offset.command, ())
+        self.assertIs(node.election.data, driver)
+        self.assertIsInstance(driver.server, Commands)
 
     def services(self, *more: str) -> list[str]:
         return [type(service).__name__ for service in makeService(parsed(*more)).services]

@@ -92,9 +92,10 @@ class Commands:
         """Kill what still runs; fires when nothing does."""
         if self._loop.running:
             self._loop.stop()
-        for run in self._runs:
+        runs = list(self._runs)
+        ends = DeferredList([after(run.gone) for run in runs])
+        for run in runs:
             run.stop_at(now())
-        ends = DeferredList([after(run.gone) for run in self._runs])
         return ends.addCallback(lambda _: None)
 
     def report(self) -> Deferred[Report]:
@@ -185,6 +186,8 @@ class Commands:
         wait = self._failed_at.get(what, -RETRY) + RETRY - self._election.now()
         if wait > 0:
             await deferLater(self._timers, wait)
+            if not self._loop.running:
+                raise DataServerError("is told nothing any more")
         command, printed = self._commands[what], list[bytes]()
 
         def take(descriptor: int, line: bytes) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -246,6 +247,36 @@ class CommandsTests(ConfigurationTests):
         )
         self.assertEqual(len(found), 1)
         self.assertIn("FILE:4: --stop-grace 2: must be between 0 and", found[0])
+
+
+class StoreTests(ConfigurationTests):
+    """A store that is driven by commands."""
+
+    WHOLE = (
+        'advertise = "a.example:1"\npromote = "p"\nfollow = "f"\noffset-command = "o"\n'
+        'demote = "d"\n'
+    )
+
+    def test_enough_commands_are_needed(self) -> None:
+        found = self.read(FILE + self.WHOLE)
+        self.assertEqual(set(found.commands), {"promote", "follow", "offset-command", "demote"})
+        self.read(FILE + self.WHOLE.replace("demote", "freeze"))
+        for left_out, needed in (
+            ("demote", "--freeze CMD or --demote CMD"),
+            ("follow", "--follow CMD"),
+            ("offset-command", "--offset-command CMD"),
+        ):
+            file = FILE + re.sub(rf"(?m)^{left_out}.*\n", "", self.WHOLE)
+            self.mistake("FILE:4: --promote", f"a store needs {needed} too", file=file)
+
+    def test_there_is_one_store_or_none(self) -> None:
+        self.mistake("FILE:5: --promote", "a witness", file=FILE + "witness = true\n" + self.WHOLE)
+        found = self.mistakes(FILE + 'redis = "h:1"\n' + self.WHOLE)
+        self.assertTrue(any("--redis drives a Redis" in mistake for mistake in found))
+
+    def test_its_address_is_needed(self) -> None:
+        file = FILE + self.WHOLE.partition("\n")[2]
+        self.mistake("FILE:3: --promote", "clients and replicas would be sent", file=file)
 
 
 class SocketTests(ConfigurationTests):
