@@ -359,6 +359,7 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
     said = page("b", current_primary=markup, primary_addr=markup)
     said["children"] = [child(name=markup, state=markup)]
     said["data"] = data(state=markup, problem=markup, server=markup, source=markup)
+    said["check"] = {"healthy": False, "problem": markup}
     said["events"] = [event(kind="refused", text=markup, label=markup)]
     election = ElectionService(
         nowhere(), ballot=MemoryBallot(), config=QUICK, listen="tcp:0:interface=127.0.0.1"
@@ -374,6 +375,7 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
         await chromium.shows("#nodes", re.escape(f"{markup}: {markup}"))
         has = "; data epoch 3, length 1000: "
         await chromium.shows("#nodes", re.escape(f"Server {markup}{has}{markup}"))
+        await chromium.shows("#nodes", re.escape(f"Check unhealthy: {markup}"))
         assert "Alarm" in await chromium.do("execute_script", "return document.title")
         assert await chromium.complaints() == []
 
