@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,10 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual(offset.command, ())
         self.assertIs(node.election.data, driver)
         self.assertIsInstance(driver.server, Commands)
+
+    def test_such_a_store_needs_no_client_of_redis(self) -> None:
+        script = "import sys; sys.modules['hiredis'] = None; import kevy_elect.data.service"
+        subprocess.run([sys.executable, "-c", script + ", kevy_elect.tap"], check=True)
 
     def services(self, *more: str) -> list[str]:
         return [type(service).__name__ for service in makeService(parsed(*more)).services]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProcessTransport
@@ -13,8 +13,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.data import guard
-from kevy_elect.data.redis import Redis
 from kevy_elect.service.timers import timers
+
+if TYPE_CHECKING:  # it needs hiredis, which a store that commands drive does not
+    from kevy_elect.data.redis import Redis
 
 AGAIN: Final = 1.0
 """Seconds after which a guard that ended is started again."""
