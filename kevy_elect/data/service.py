@@ -35,7 +35,7 @@ from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus, DataStatus
 
-MARGIN: Final = 10
+MARGIN: Final = 5
 """The guard freezes the server at this part of a lease before its end."""
 
 
