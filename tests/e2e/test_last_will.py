@@ -6,14 +6,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.interfaces import IListeningPort
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
+from twisted.python.failure import Failure
 
 from tests.support.processes import TWISTD, Cluster, Node, child, poll
+from tests.support.transports import free_ports
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 DOWN_AFTER = 2.0
@@ -70,6 +75,49 @@ async def settled(cluster: Cluster) -> str:
     await poll(old_enough)
     found = await cluster.settled()
     return str(found["node_id"])
+
+
+def listen(port: int, detour: Detour) -> IListeningPort:
+    found: IListeningPort = reactor.listenTCP(port, detour, interface="127.0.0.1")
+    return found
+
+
+class LateEnds(ProxyServer):
+    """Passes the end of a connection on once a newer one to the same node has brought something,
+    as where packets overtake each other."""
+
+    factory: Detour
+
+    def connectionMade(self) -> None:
+        self.factory.number += 1
+        self.number = self.factory.number
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.factory.spoke(self.number)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.factory.ended.append((self.number, super().connectionLost, reason))
+
+
+class Detour(ProxyFactory):
+    """The way of all connections to one node."""
+
+    protocol = LateEnds
+
+    def __init__(self, port: int) -> None:
+        super().__init__("127.0.0.1", port)
+        self.number = 0
+        self.ended: list[tuple[int, Callable[[Failure], None], Failure]] = []
+        self.late = 0
+        """How many ends were passed on after what a newer connection brought."""
+
+    def spoke(self, number: int) -> None:
+        for end in [each for each in self.ended if each[0] < number]:
+            self.ended.remove(end)
+            self.late += 1
+            reactor.callLater(0.01, *end[1:])
 
 
 def node_below(node: Node) -> int:
@@ -155,6 +203,64 @@ async def test_a_stopped_node_is_not_taken_for_dead(cluster: Cluster) -> None:
     assert process is not None
     process.wait(5)
     await cluster.settled("abc".replace(primary, ""), other_than=primary)
+
+
+@ensureDeferred
+async def test_a_will_that_is_told_late_is_old_news(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    wrapper = cluster[primary].process
+    assert wrapper is not None
+    node = node_below(cluster[primary])
+    wrapper.send_signal(signal.SIGSTOP)
+    os.kill(node, signal.SIGKILL)
+    assert await replaced(cluster, primary) > DOWN_AFTER / 2
+    others = "abc".replace(primary, "")
+    before = await cluster.settled(others)
+    wrapper.send_signal(signal.SIGCONT)
+    assert wrapper.wait(5) == -signal.SIGKILL
+    after = await cluster.settled(others)
+    assert (after["node_id"], after["epoch"]) == (before["node_id"], before["epoch"])
+
+
+@ensureDeferred
+async def test_a_will_is_heard_that_arrives_before_the_end_of_the_old_connection(
+    cluster: Cluster,
+) -> None:
+    ports = dict(zip("abc", free_ports(3), strict=True))
+    detours, listening = [], []
+    for (name, node), entry in zip(
+        cluster.nodes.items(), cluster["a"].peers.split(","), strict=True
+    ):
+        detour = Detour(ports[name])
+        detours.append(detour)
+        listening.append(listen(int(entry.rpartition(":")[2]), detour))
+        own = f"--listen=tcp:{ports[name]}:interface=127.0.0.1"
+        node.start(supervised(*node.command(*TIMINGS, own)))
+    try:
+        primary = await settled(cluster)
+        for detour in detours:
+            detour.late = 0
+        os.kill(node_below(cluster[primary]), signal.SIGKILL)
+        assert await replaced(cluster, primary) < AT_ONCE
+        assert sum(detour.late for detour in detours) >= 2
+    finally:
+        for port in listening:
+            port.stopListening()
+
+
+@ensureDeferred
+async def test_who_is_started_again_at_once_follows_the_new_primary(cluster: Cluster) -> None:
+    primary = await start(cluster)
+    told = await cluster[primary].status()
+    assert told is not None
+    node = cluster[primary]
+    assert node.process is not None
+    os.kill(node_below(node), signal.SIGKILL)
+    node.process.wait(5)
+    node.start(supervised(*node.command(*TIMINGS)))
+    assert await replaced(cluster, primary) < AT_ONCE
+    found = await cluster.settled(other_than=primary)
+    assert found["epoch"] == told["epoch"] + 1  # one election, in which nobody was disturbed
 
 
 @ensureDeferred

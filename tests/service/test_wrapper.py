@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
 from kevy_elect.service.last_will import LastWill
 from kevy_elect.service.wrapper import Will
+from tests.support import ROOT
 from tests.support.waiting import DEADLINE, wait_for
 
 ON_LINUX = sys.platform == "linux"
@@ -90,6 +93,81 @@ class WrapperTests(SynchronousTestCase):
         command = [sys.executable, "-c", start, *WRAPPER, "sh", "-c", script]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         self.assertEqual(said, [said[0], said[0], "1"])
+
+
+@skipUnless(ON_LINUX, "the wrapper needs Linux")
+class TellingTests(SynchronousTestCase):
+    """What a member hears once a process is dead that has left a will."""
+
+    DYING = (
+        "import os, signal, sys, time\n"
+        "from kevy_elect.service.wrapper import VARIABLE, Will\n"
+        "record = int(os.environ[VARIABLE].split()[0])\n"
+        "lock, member, heir = *sys.argv[1:3], 0\n"
+        "if 'heir' in sys.argv and (heir := os.fork()) == 0:\n"
+        "    time.sleep(0.05)\n"
+        "    os.write(1, b'finished')\n"
+        "    os._exit(0)\n"
+        "Will(os.getpid(), lock, b'frame', (member,), heir).write(record)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    def setUp(self) -> None:
+        self.member = socket.create_server(("127.0.0.1", 0))
+        self.member.settimeout(DEADLINE)
+        self.addCleanup(self.member.close)
+        self.lock = Path(self.mktemp())
+        self.lock.touch()
+
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
+        """A wrapper around a process that leaves a will and kills itself."""
+        host, port = self.member.getsockname()
+        member = f"{host} {port}"
+        process = subprocess.Popen(
+            [*WRAPPER, sys.executable, "-c", self.DYING, str(self.lock), member, *more],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        return process
+
+    def call(self) -> socket.socket:
+        call, _ = self.member.accept()
+        self.addCleanup(call.close)
+        call.settimeout(DEADLINE)
+        return call
+
+    def test_the_message_comes_several_times_and_then_a_reset(self) -> None:
+        process, call, heard = self.start(), self.call(), b""
+        with self.assertRaises(ConnectionResetError):
+            while heard := heard + call.recv(1000):
+                last = heard
+        self.assertEqual(last, wrapper.GREETING + wrapper.TIMES * b"frame")
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL)
+
+    def test_no_next_life_can_begin_before_all_is_said(self) -> None:
+        self.start()
+        call = self.call()
+        call.recv(1000)
+        with open(self.lock) as lock, self.assertRaises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def test_nobody_is_told_while_a_next_life_runs(self) -> None:
+        with open(self.lock) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = self.start()
+            self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL)
+        self.member.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            self.member.accept()
+
+    def test_who_has_something_to_finish_does_so_before_anybody_is_told(self) -> None:
+        process = self.start("heir")
+        self.call()
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        self.assertEqual(process.stdout.read(), b"finished")
 
 
 @skipUnless(ON_LINUX, "the wrapper needs Linux")
