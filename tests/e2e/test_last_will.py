@@ -92,6 +92,7 @@ class LateEnds(ProxyServer):
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
+        self.transport.unregisterProducer()  # which would end with this connection
         super().dataReceived(data)
         if self.factory.old is not None and self.number > self.factory.old:
             self.factory.pass_ends_on()
