@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace, directory: Path) -> Report:
     begun = time.monotonic()
     # The network's own source: how many packets pass must not change the schedule.
-    cluster = Cluster(directory, options.kind, random.Random(options.seed))
+    source = random.Random(options.seed)
+    cluster = Cluster(directory, options.kind, source, last_will=options.last_will)
     campaign = Campaign(cluster, random.Random(options.seed))
     print(f"{options.kind.value}, seed {options.seed}, logs in {directory}", flush=True)
     try:
@@ -95,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_const",
         const=Kind.UNCHECKED,
         help="the same without a check of late writes, to see some",
+    )
+    parser.add_argument(
+        "--last-will",
+        action="store_true",
+        help="nodes below `kevy-elect supervise`; faults hit the node, not its wrapper",
     )
     parser.add_argument(
         "--only",

@@ -27,6 +27,7 @@ from tests.soak.counter.member import STOP_GRACE, TIMINGS, Settings
 from tests.support import ROOT
 
 NAMES: Final = ("n1", "n2", "n3")
+SUPERVISE: Final = (sys.executable, "-m", "kevy_elect", "supervise", "--")
 TAC: Final = Path(__file__).with_name("node.tac")
 SWITCHED_WITHIN: Final = 15.0
 """Seconds in which `switchover` must have ended, one way or the other."""
@@ -49,13 +50,18 @@ class Kind(Enum):
 
 
 class Member(Process):
-    """A node, with the supervisor and the command below it, if it has them."""
+    """A node, with the supervisor and the command below it, if it has them.
 
-    def __init__(self, settings: Settings, kind: Kind, log: Path) -> None:
+    With a last will it runs below a wrapper, which is `pid` then and ends as the node does.
+    Harm is done to the node, and the wrapper is only told to end in good order.
+    """
+
+    def __init__(self, settings: Settings, kind: Kind, log: Path, last_will: bool) -> None:
         command = _command(settings) if kind is Kind.COMMAND else ("-y", str(TAC))
+        self._wrapped = last_will
         super().__init__(
             settings.node,
-            (*TWISTD, "-n", "--pidfile=", *command),
+            (*(SUPERVISE if last_will else ()), *TWISTD, "-n", "--pidfile=", *command),
             environment=settings.to_environment(),
             status=settings.data.with_name("status"),
             log=log,
@@ -79,7 +85,11 @@ class Member(Process):
     def _below(self) -> list[int]:
         """All that the node has started and they have, parents first."""
         found: list[int] = []
-        below = [] if self.pid is None else _children(self.pid)
+        pid = self.pid
+        below = [] if pid is None else _children(pid)
+        if self._wrapped and below:
+            node, *orphans = below
+            below = _children(node) + orphans
         while below:
             found += below
             below = [pid for each in below for pid in _children(each)]
@@ -89,7 +99,18 @@ class Member(Process):
         """Have it end in good order; `wake` starts it again."""
         if self.runs():
             self.endings += 1
-            self.signal(signal.SIGTERM)
+            super().signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self._wrapped:
+            super().signal(number)
+        elif self.pid is not None and (below := _children(self.pid)):
+            _send(below[0], number)
+
+    def kill(self) -> None:
+        while self._wrapped and self.pid is not None and not _children(self.pid):
+            time.sleep(0.002)  # it begins, or is about to end
+        super().kill()
 
     def stop(self, pids: Sequence[int]) -> None:
         """Have these processes stand still, until the healing."""
@@ -111,10 +132,13 @@ def kill(pids: Sequence[int]) -> None:
 
 
 class Cluster(Group[Member]):
-    def __init__(self, directory: Path, kind: Kind, rng: random.Random) -> None:
+    def __init__(
+        self, directory: Path, kind: Kind, rng: random.Random, last_will: bool = False
+    ) -> None:
         network = Network(NAMES, rng)
         peers = [f"{name}@{network.addresses[name]}:{PORT}" for name in NAMES]
         self.kind = kind
+        self.last_will = last_will
         self.switchovers: list[int] = []
         """Exit statuses."""
         self._asking: list[subprocess.Popen[bytes]] = []
@@ -132,6 +156,7 @@ class Cluster(Group[Member]):
                 ),
                 kind,
                 directory / f"{name}.log",
+                last_will,
             )
             for name in NAMES
         ]

@@ -13,6 +13,7 @@ from tests.soak.chaos.outages import Spread, longest_gap, spread
 from tests.soak.counter.campaign import Campaign, Round, overran
 from tests.soak.counter.judge import Verdict
 
+PRIMARY_KILLED: Final = "node killed, the primary"
 NO_QUORUM: Final = "two nodes lost at once"
 
 
@@ -90,11 +91,14 @@ def make_report(campaign: Campaign, verdict: Verdict, *, seed: int, minutes: flo
         kind: [each for each in quorate if each.kind == kind]
         for kind in sorted({each.kind for each in quorate})
     }
+    killed = [each for each in quorate if each.description == f"node killed at {each.primary}"]
+    if killed:
+        kinds[PRIMARY_KILLED] = killed
     without = [each for each in campaign.rounds if not each.quorum]
     if without:
         kinds[NO_QUORUM] = without
     return Report(
-        kind=cluster.kind.value,
+        kind=cluster.kind.value + (", last will" if cluster.last_will else ""),
         seed=seed,
         faults=campaign.faults,
         minutes=minutes,
