@@ -69,7 +69,8 @@ class Cause(StrEnum):
     PRIMARY_DOWN = "primary-down"
     """`member`, its primary, was silent for down_after."""
     PRIMARY_GONE = "primary-gone"
-    """`member`, its primary, said that it no longer is: it stepped down or was restarted."""
+    """`member`, its primary, said that it no longer is, or its last will did: it stepped down, was
+    restarted or is dead."""
     NO_PRIMARY = "no-primary"
     OTHERS_AHEAD = "others-ahead"
     """Others are in a higher epoch."""

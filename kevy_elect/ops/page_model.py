@@ -477,6 +477,8 @@ def epochs(events: Iterable[Happening]) -> list[Epoch]:
     resigned: dict[str, Happening] = {}  # by node, in the epochs so far
     for epoch in sorted(found.values(), key=lambda epoch: int(epoch.number or 0)):
         _find_primary(epoch, resigned)
+        if epoch.primary is not None:
+            resigned.pop(epoch.primary, None)  # of an earlier term
         resigned |= {event.node_id: event for event in epoch.events if _is_resignation(event)}
     return sorted(found.values(), key=lambda epoch: int(epoch.number or 0), reverse=True)
 
@@ -513,7 +515,7 @@ def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
         return "there was no primary"
     end = resigned.get(run.member or "")
     if end is None:
-        return f"{run.member} gave up the role or was restarted"
+        return f"{run.member} gave up the role or its process ended"
     why = f": {end.reason}" if end.reason else ""
     if end.cause == Cause.HANDED_OVER:
         return f"{run.member} handed the role over to {end.member}{why}"

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.elector import Elector
 from kevy_elect.errors import StatusError
+from kevy_elect.events import Cause, EventKind
 from kevy_elect.local_server import join_offset
 from kevy_elect.messages import Accept, Announce, Offer, Role
 from kevy_elect.ops.page_model import (
@@ -464,6 +465,27 @@ class HistoryTests(SynchronousTestCase):
             happened = [attrs.evolve(each, text=reword(each.text)) for each in happened]
             why = "b ran: a stepped down: the operator asked for it"
             self.assertEqual(epochs(happened)[0].why, why)
+
+    def test_a_dead_primary_has_not_said_why(self) -> None:
+        b = self.elector("b")
+        b.on_message("a", Announce(2, "a", "127.0.0.1:1"), 0.02)
+        self.hear_of_it(b)
+        why = "b ran: a gave up the role or its process ended"
+        self.assertEqual(epochs(self.note(b))[0].why, why)
+
+    def test_a_resignation_of_an_earlier_term_is_not_the_reason(self) -> None:
+        told = [
+            self.happened("a", 1.0, EventKind.ROLE, "2", Cause.RESIGNED),
+            self.happened("a", 2.0, EventKind.ROLE, "3", Cause.ELECTED),
+            self.happened("b", 3.0, EventKind.CANDIDACY, "4", Cause.PRIMARY_GONE, "a"),
+            self.happened("b", 3.1, EventKind.ROLE, "4", Cause.ELECTED),
+        ]
+        self.assertEqual(epochs(told)[0].why, "a gave up the role or its process ended")
+
+    def happened(
+        self, node_id: str, at: float, kind: str, epoch: str, cause: str, member: str | None = None
+    ) -> Happening:
+        return Happening(node_id, at, kind, "", epoch=epoch, cause=cause, member=member)
 
     def test_a_follower_knows_who_won_but_not_why(self) -> None:
         c = self.elector("c")
