@@ -1,7 +1,7 @@
 """How long from SIGKILL of the primary to a writable successor, and until all agree on it.
 
 Beside it the same of others, as far as they are installed, with the timings
-nearest to ours: pysyncobj, Redis Sentinel and etcd. Three nodes each.
+nearest to ours: pysyncobj, Redis Sentinel and etcd. Three nodes each, unless told otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from bench.clusters import CLUSTERS, Contender, Timings, start
+from bench.clusters import CLUSTERS, THREE, Contender, Timings, obstacle, start
 from bench.process import DeadlineError
 from bench.report import Row, Table, parser, publish
 
@@ -52,13 +52,13 @@ def take_turns(contenders: list[Contender], runs: int, table: Table) -> dict[str
     return taken
 
 
-def measure_one(timings: Timings, runs: int, names: list[str]) -> Table:
-    table = Table(f"failover: heartbeat / down after {timings.name}, {runs} runs, 3 nodes")
+def measure_one(timings: Timings, runs: int, names: list[str], nodes: int) -> Table:
+    table = Table(f"failover: heartbeat / down after {timings.name}, {runs} runs, {nodes} nodes")
     for name in names:
-        why = CLUSTERS[name].missing()
+        why = obstacle(name, nodes)
         table.note(f"{name}: {f'not measured, {why}' if why else CLUSTERS[name].explanation}")
     with ExitStack() as ends:
-        fill(table, take_turns(start(names, timings, ends), runs, table))
+        fill(table, take_turns(start(names, timings, ends, nodes=nodes), runs, table))
     return table
 
 
@@ -88,9 +88,13 @@ def main() -> None:
     made.add_argument("--runs", type=int, default=20, help="with the fast timings")
     made.add_argument("--default-runs", type=int, default=5, help="with the default timings")
     made.add_argument("--only", nargs="+", choices=CLUSTERS, default=list(CLUSTERS))
+    made.add_argument("--nodes", type=int, default=THREE, help="of those who can [%(default)s]")
     options = made.parse_args()
     plans = [(FAST, options.runs), (DEFAULT, options.default_runs)]
-    publish(options, lambda: [measure_one(timings, n, options.only) for timings, n in plans if n])
+    publish(
+        options,
+        lambda: [measure_one(timings, n, options.only, options.nodes) for timings, n in plans if n],
+    )
 
 
 if __name__ == "__main__":

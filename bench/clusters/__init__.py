@@ -1,4 +1,4 @@
-"""Clusters of three that elect a primary: ours, and others to compare with."""
+"""Clusters, of three mostly, that elect a primary: ours, and others to compare with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Final
 
-from bench.clusters.contender import Contender, Timings
+from bench.clusters.contender import THREE, Contender, Timings
 from bench.clusters.etcd import Etcd
 from bench.clusters.kevy import KevyElect, KevyElectLastWill
 from bench.clusters.sentinel import Sentinel
@@ -19,11 +19,24 @@ CLUSTERS: Final[dict[str, type[Contender]]] = {
 
 
 def start(
-    names: Iterable[str], timings: Timings, ends: ExitStack, *, writing: bool = False
+    names: Iterable[str],
+    timings: Timings,
+    ends: ExitStack,
+    *,
+    writing: bool = False,
+    nodes: int = THREE,
 ) -> list[Contender]:
-    """Start those that are installed; `ends` will end them."""
-    installed = [CLUSTERS[name] for name in names if not CLUSTERS[name].missing()]
-    return [ends.enter_context(closing(one(timings, writing=writing))) for one in installed]
+    """Start those that are installed and can have so many nodes; `ends` will end them."""
+    able = [CLUSTERS[name] for name in names if not obstacle(name, nodes)]
+    return [ends.enter_context(closing(one(timings, writing=writing, size=nodes))) for one in able]
 
 
-__all__ = ["CLUSTERS", "Contender", "Timings", "start"]
+def obstacle(name: str, nodes: int = THREE) -> str:
+    """Why that one cannot be measured with so many nodes; nothing if it can."""
+    one = CLUSTERS[name]
+    if nodes != THREE and not one.any_size:
+        return "it has three nodes here"
+    return one.missing()
+
+
+__all__ = ["CLUSTERS", "THREE", "Contender", "Timings", "obstacle", "start"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import attrs
 
 from bench.process import Fleet
+
+THREE: Final = 3
 
 
 @attrs.frozen
@@ -20,7 +22,7 @@ class Timings:
 
 
 class Contender(ABC):
-    """Three processes or pairs of processes, one of them primary. Close it to end them all.
+    """Some processes or pairs of processes, one of them primary. Close it to end them all.
 
     Times are nanoseconds of the monotonic clock. With `writing`, whoever may write
     does so every few milliseconds.
@@ -31,10 +33,13 @@ class Contender(ABC):
     """What its times of a failover stand for, in one line."""
     pausing: ClassVar[str]
     """What a write is, in one line."""
+    any_size: ClassVar[bool] = False
+    """Whether it can have more or fewer than three nodes."""
 
-    def __init__(self, timings: Timings, *, writing: bool = False) -> None:
+    def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         self.timings = timings
         self.writing = writing
+        self.size = size
         self.fleet = Fleet()
         self.fleet.__enter__()
         try:

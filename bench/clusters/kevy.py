@@ -1,11 +1,11 @@
-"""Three processes of this package."""
+"""Processes of this package."""
 
 from __future__ import annotations
 
 import sys
 from typing import ClassVar
 
-from bench.clusters.contender import Timings
+from bench.clusters.contender import THREE, Timings
 from bench.clusters.stamped import StampedCluster
 from bench.process import Child, Wrapped
 
@@ -21,10 +21,10 @@ class KevyElect(StampedCluster):
     pausing = "a process asks `can_write()` every 2 ms and stamps each yes"
     process: ClassVar[type[Child]] = Child
 
-    def __init__(self, timings: Timings, *, writing: bool = False) -> None:
+    def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         # One that has just started votes for nobody yet (R4.3).
         self.rejoining = timings.down_after + REDIALLED
-        super().__init__(timings, writing=writing)
+        super().__init__(timings, writing=writing, size=size)
 
     def start(self, name: str) -> Child:
         heartbeat, down_after = self.timings.heartbeat, self.timings.down_after

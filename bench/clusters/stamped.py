@@ -5,26 +5,26 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Final
+from string import ascii_lowercase
 
 from bench import stamps
 from bench.clusters.contender import Contender
 from bench.process import HOST, Child, free_ports, wait_for
 from bench.stamps import Stamp
 
-NAMES: Final = ("a", "b", "c")
-
 
 class StampedCluster(Contender):
     """Each process stamps a `state` when that changes, and a `write` whenever it may."""
 
+    any_size = True
     rejoining: float
     """Seconds after which a process that came back counts as a full member."""
 
     def begin(self) -> None:
-        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        self.names = ascii_lowercase[: self.size]
+        self.ports = dict(zip(self.names, free_ports(self.size), strict=True))
         self.children: dict[str, Child] = {}
-        for name in NAMES:
+        for name in self.names:
             self.revive(name)
 
     def addresses(self) -> dict[str, str]:
@@ -62,7 +62,7 @@ class StampedCluster(Contender):
         return [stamp.at for stamp in self._stamps(name, since) if stamp.kind == "write"]
 
     def _succession(self, old: str, since: int) -> tuple[int, int] | None:
-        seen = {name: self._states(name, since) for name in NAMES if name != old}
+        seen = {name: self._states(name, since) for name in self.names if name != old}
         for name, states in seen.items():
             writable = _first(states, lambda stamp: bool(stamp.told["writable"]))
             if writable:
@@ -71,7 +71,7 @@ class StampedCluster(Contender):
         return None
 
     def _leader(self) -> str | None:
-        last = [self._states(name, self.children[name].started)[-1:] for name in NAMES]
+        last = [self._states(name, self.children[name].started)[-1:] for name in self.names]
         if not all(last):
             return None
         leaders = {states[0].told["primary"] for states in last}

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 
-from bench.clusters.contender import Timings
+from bench.clusters.contender import THREE, Timings
 from bench.clusters.stamped import StampedCluster
 from bench.process import ROOT, Child
 
@@ -20,9 +20,9 @@ class PySyncObj(StampedCluster):
     )
     pausing = "a process asks `_isLeader()` every 2 ms and stamps each yes"
 
-    def __init__(self, timings: Timings, *, writing: bool = False) -> None:
+    def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         self.rejoining = timings.down_after
-        super().__init__(timings, writing=writing)
+        super().__init__(timings, writing=writing, size=size)
 
     @classmethod
     def missing(cls) -> str:
