@@ -17,7 +17,9 @@ SEED = 111
 FAULTS = {
     "run-primary": ("node killed", "switchover", "child and node stopped"),
     "tac": ("node killed", "switchover", "node stopped before its write"),
+    "last-will": ("node killed", "node restarted", "node stopped", "supervisor killed"),
 }
+OPTIONS = {"tac": ["--tac"], "last-will": ["--last-will"]}
 
 
 @attrs.frozen
@@ -28,7 +30,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Running]]:
-    """Both kinds at once: most of the time they wait."""
+    """All at once: most of the time they wait."""
     obstacle = sandbox.obstacle()
     if obstacle is not None:
         pytest.skip(obstacle)
@@ -45,7 +47,7 @@ def _start(kind: str, directory: Path) -> Running:
         f"--seed={SEED}",
         f"--directory={directory}",
         *(f"--only={fault}" for fault in FAULTS[kind]),
-        *(["--tac"] if kind == "tac" else []),
+        *OPTIONS.get(kind, []),
     ]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.soak.counter", *options],
