@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from kevy_elect.cli.demo.child import why_ended
 from kevy_elect.cli.demo.course import Failover, summary
-from kevy_elect.cli.demo.nodes import Node, why_ended
+from kevy_elect.cli.demo.nodes import Node
 from kevy_elect.cli.demo.screen import Lines, state
 from kevy_elect.cli.responses import Response
 from tests.cli.test_main import SILENT, answer, replica
@@ -31,7 +32,7 @@ class DemoTests(SynchronousTestCase):
     """The parts of the demo that need no processes."""
 
     def node(self, process: Any = None, heard: Response | None = None) -> Node:
-        node = Node("a", "http://h:1/status", Path(self.mktemp()), ["true"], process)
+        node = Node("a", Path(self.mktemp()), ["true"], process=process, url="http://h:1/status")
         if heard is not None:
             node.hear(heard)
         return node

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 
 from kevy_elect.cli.demo.nodes import Node
-from kevy_elect.cli.responses import HEADER, STARTING, Changes, State, cells, state_of
+from kevy_elect.cli.responses import (
+    HEADER,
+    SERVER_HEADER,
+    STARTING,
+    Changes,
+    State,
+    cells,
+    server_cells,
+    state_of,
+)
 from kevy_elect.cli.tables import Grid, can_draw, drawn
 
 if TYPE_CHECKING:
@@ -19,8 +28,9 @@ if TYPE_CHECKING:
 class Screen(Protocol):
     """Where the demo is watched."""
 
-    def show(self, nodes: Sequence[Node]) -> None:
-        """Show the state of all nodes, as far as it is news."""
+    def show(self, nodes: Sequence[Node], footer: Sequence[str] = ()) -> None:
+        """Show the state of all nodes, as far as it is news, and lines that change all the time if
+        they can be redrawn."""
 
     def step(self, text: str) -> None:
         """Say what the demo does or found, and when."""
@@ -58,7 +68,7 @@ class Lines:
         self._started = time.monotonic()
         self._changes = Changes()
 
-    def show(self, nodes: Sequence[Node]) -> None:
+    def show(self, nodes: Sequence[Node], footer: Sequence[str] = ()) -> None:
         for node in nodes:
             now = state(node)
             news = self._changes.note(node.node_id, now)
@@ -82,8 +92,8 @@ class LiveTable:
         self._live = live
         self._started = time.monotonic()
 
-    def show(self, nodes: Sequence[Node]) -> None:
-        self._live.update(drawn([_grid(nodes)]), refresh=True)
+    def show(self, nodes: Sequence[Node], footer: Sequence[str] = ()) -> None:
+        self._live.update(drawn([*_grids(nodes), *footer]), refresh=True)
 
     def step(self, text: str) -> None:
         self.say(f"{time.monotonic() - self._started:7.2f} s  {text}")
@@ -92,12 +102,23 @@ class LiveTable:
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _grid(nodes: Sequence[Node]) -> Grid:
-    rows = []
-    for node in nodes:
-        word, _ = state(node)
-        row: tuple[str, ...] = (node.node_id, word, *["-"] * (len(HEADER) - 2))
-        if node.response is not None and node.status is not None and word != "dead":
-            row = cells(node.response)
-        rows.append((*row, str(node.pid or "-")))
-    return Grid((*HEADER, "PROCESS"), rows)
+def _grids(nodes: Sequence[Node]) -> list[Grid]:
+    """What they are, and how the servers are that they drive, if they do."""
+    grids = [Grid((*HEADER, "PROCESS"), [_row(node) for node in nodes])]
+    if any(node.status and node.status.data for node in nodes):
+        grids.append(Grid(SERVER_HEADER, [_server_row(node) for node in nodes]))
+    return grids
+
+
+def _row(node: Node) -> tuple[str, ...]:
+    word, _ = state(node)
+    row: tuple[str, ...] = (node.node_id, word, *["-"] * (len(HEADER) - 2))
+    if node.response is not None and node.status is not None and word != "dead":
+        row = cells(node.response)
+    return (*row, str(node.pid or "-"))
+
+
+def _server_row(node: Node) -> tuple[str, ...]:
+    if state(node)[0] == "dead" or node.status is None or node.status.data is None:
+        return (node.node_id, *["-"] * (len(SERVER_HEADER) - 1))
+    return server_cells(node.status, node.status.data)

@@ -1,0 +1,109 @@
+"""A process that the demo starts, kills and ends with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from kevy_elect.cli.printable import printable
+
+HOST: Final = "127.0.0.1"
+CHILDREN: Final = "/proc/{0}/task/{0}/children"
+"""Where Linux says which processes another has started."""
+
+
+@attrs.define
+class Child:
+    """How a process is started, and the process while there is one.
+
+    If it is wrapped, `process` is one around it, and what is meant is the child of that.
+    """
+
+    name: str
+    """For people."""
+    directory: Path
+    command: Sequence[str]
+    wrapped: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    ended_at: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process itself, not of one around it."""
+        if self.process is None:
+            return None
+        outer = self.process.pid
+        if self.wrapped:
+            with contextlib.suppress(OSError, ValueError):
+                (inner,) = Path(CHILDREN.format(outer)).read_text().split()
+                return int(inner)
+        return outer
+
+    def start(self) -> None:
+        """Start the process. Its command has it end at the end of its stdin, of which only this
+        process holds the other end: so it ends with this one, however that comes about.
+
+        In a group of its own a Ctrl-C does not reach it.
+        """
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    def has_ended(self) -> bool:
+        """Whether the process ended without having been killed from here."""
+        return self.process is not None and self.process.poll() is not None
+
+    def kill(self) -> None:
+        """End all of it at once, as the death of its machine would."""
+        if self.process is not None:
+            self.strike()
+            self.process.communicate()  # reaps it and closes its stdin
+            self._forget()
+
+    def strike(self) -> None:
+        """Send the signal that ends all of it, and do not wait."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _forget(self) -> None:
+        self.process = None
+        self.ended_at = time.monotonic()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def why_ended(child: Child) -> str:
+    """What to say of a process that ended by itself, by its exit status and log."""
+    code = child.process.returncode if child.process else 0
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    log = child.log.read_text("utf-8", "replace")
+    if "Address already in use" in log:
+        how += ", because a port that was free has been taken meanwhile; try again"
+    elif code >= 0:
+        how += f"; its log ends: {printable(log.strip().rpartition(chr(10))[2])}"
+    return f"the process of {child.name} {how}"
