@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import shutil
 from typing import Final
 
 from kevy_elect.config import ElectConfig
+from kevy_elect.errors import ConfigError
 
 NAMES: Final = "abcdefghi"
 """Ids of the nodes, so at most nine of them."""
@@ -27,7 +30,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="start a cluster on this machine, kill its primary, watch the failover",
         description="Start nodes on this machine, kill the primary with SIGKILL, measure how long "
         "it takes until another can write, and restart the killed one; on Linux once without and "
-        "once with a last will. Exit 0 if all went well.",
+        "once with a last will. With --redis each node drives a Redis, a client writes all the "
+        "time, and no write that WAIT has confirmed may be lost. Exit 0 if all went well.",
+    )
+    parser.add_argument(
+        "--redis",
+        action="store_true",
+        help="with a Redis beside each node, writes that WAIT confirms, and a switchover in each "
+        "round; needs redis-server and hiredis",
     )
     parser.add_argument(
         "--nodes", type=int, default=3, choices=range(3, len(NAMES) + 1), help="default: 3"
@@ -54,11 +64,26 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit."""
-    from kevy_elect.cli.demo.course import play
-
+    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit, and
+    if something has to be installed first."""
     given = {name: getattr(args, name) for name in TIMINGS}
     config = ElectConfig(**{name: value for name, value in given.items() if value is not None})
     timings = {name.replace("_", "-"): getattr(config, name) for name in TIMINGS}
+    if args.redis:
+        check_redis()
+        from kevy_elect.cli.demo.redis.course import play
+    else:
+        from kevy_elect.cli.demo.course import play
     names = NAMES[: args.nodes]
     return play(names, config, timings, rounds=args.rounds, keep_running=args.keep_running)
+
+
+def check_redis() -> None:
+    """Raises ConfigError, which says what to install, unless all is there that --redis needs."""
+    if shutil.which("redis-server") is None:
+        raise ConfigError(
+            "demo --redis starts Redis servers, and there is no redis-server on the PATH: "
+            "install Redis, for instance by apt install redis-server"
+        )
+    if importlib.util.find_spec("hiredis") is None:
+        raise ConfigError("demo --redis needs the library hiredis: pip install 'kevy-elect[redis]'")

@@ -1,0 +1,1 @@
+"""`kevy-elect demo --redis`: real servers and the nodes that drive them, while somebody writes."""

@@ -1,0 +1,276 @@
+"""The course of the demo with Redis: while somebody writes, the primary's host is killed and comes
+back empty, and the primary hands over."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from kevy_elect.cli.admin_client import UnreachableError, answer
+from kevy_elect.cli.demo.cluster import REVIVE_AFTER, Cluster
+from kevy_elect.cli.demo.nodes import stop
+from kevy_elect.cli.demo.redis.account import Takeover, sentence, watched
+from kevy_elect.cli.demo.redis.hosts import Host, plan_hosts
+from kevy_elect.cli.demo.redis.numbers import Numbers, Tally
+from kevy_elect.cli.demo.redis.writer import KEY, Turn, Writer
+from kevy_elect.cli.demo.screen import Screen
+from kevy_elect.cli.demo.stage import CourseError, Interrupted, perform
+from kevy_elect.config import ElectConfig
+from kevy_elect.replication import is_in_sync
+
+WRITES: Final = 200
+"""So many are confirmed before the next thing happens."""
+SWITCHED_WITHIN: Final = 15.0
+"""Seconds that the nodes may take for a switchover."""
+
+
+def play(
+    names: Sequence[str],
+    config: ElectConfig,
+    timings: Mapping[str, float],
+    *,
+    rounds: int,
+    keep_running: bool,
+) -> int:
+    """Play the demo with hosts of these names; returns the exit status.
+
+    `timings` are those of `config` that are shown, and given to the nodes.
+    """
+    options = [f"--{name}={seconds}" for name, seconds in timings.items()]
+
+    def prepare(directory: Path, screen: Screen, caught: Sequence[int]) -> RedisDemo:
+        hosts = plan_hosts(names, directory, options)
+        quorum = len(names) // 2 + 1
+        writer = Writer({host.name: host.server.port for host in hosts}, len(names) - quorum)
+        cluster = Cluster(
+            [host.node for host in hosts],
+            config,
+            screen,
+            caught,
+            others=[host.server for host in hosts],
+            footer=lambda: [state_of_writes(writer)],
+        )
+        return RedisDemo(hosts, cluster, writer, screen, rounds, keep_running=keep_running)
+
+    opening = f"{len(names)} nodes on this machine, each with a Redis that it drives"
+    return perform(opening, timings, prepare)
+
+
+def state_of_writes(writer: Writer) -> str:
+    """How many there were, and where the last was taken."""
+    tally = writer.ledger.tally()
+    where = f" (last on {writer.turns[-1].server})" if writer.turns else ""
+    return (
+        f"writes: {len(tally.acknowledged):,} acknowledged{where}, {len(tally.confirmed):,} "
+        f"confirmed by WAIT, {tally.unconfirmed:,} unconfirmed"
+    )
+
+
+class RedisDemo:
+    """Plays the rounds. Anything but the expected course raises CourseError."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        cluster: Cluster,
+        writer: Writer,
+        screen: Screen,
+        rounds: int,
+        *,
+        keep_running: bool,
+    ) -> None:
+        self._hosts = {host.name: host for host in hosts}
+        self._cluster = cluster
+        self._writer = writer
+        self._screen = screen
+        self._rounds = rounds
+        self._keep_running = keep_running
+
+    def play(self) -> None:
+        """Start all, fail over and switch over in each round, and go on until interrupted if
+        wanted."""
+        self._start()
+        for number in range(1, self._rounds + 1):
+            crash = self._crash(number)
+            self._refill(self._hosts[crash.old])
+            switchover = self._switch_over()
+            self._screen.say(f"\n{sentence(number, crash, switchover)}\n")
+            if crash.lost or switchover.lost:
+                raise CourseError("writes were lost that must survive")
+        if self._keep_running:
+            self._screen.say(self._things_to_try())
+            with contextlib.suppress(Interrupted):
+                self._watch()
+
+    def stop(self) -> None:
+        try:
+            self._writer.stop()
+            stop(self._cluster.nodes)
+        finally:
+            for host in self._hosts.values():
+                host.kill()
+
+    # The parts of a round
+
+    def _start(self) -> None:
+        self._screen.step(f"start a Redis and a node each: {', '.join(self._hosts)}")
+        for host in self._hosts.values():
+            host.server.start()
+            host.node.start()
+        primary = self._cluster.until(self._settled, "electing the first primary")
+        self._writer.start()
+        self._screen.step(
+            f"the Redis of {primary.name} takes writes, and the others replicate from it; "
+            "a client begins to write numbers"
+        )
+
+    def _crash(self, number: int) -> Takeover:
+        """Kill the host of the primary."""
+        host, before = self._await_writes()
+        self._screen.step(f"round {number}: kill -9 the node and the Redis of {host.name}")
+        killed_at = time.monotonic()
+        host.kill()
+        turn = self._await_turn(killed_at, host)
+        after, stored = self._await_copies(turn)
+        return Takeover(
+            host.name,
+            turn.server,
+            turn.first_at - killed_at,
+            written=len(after.confirmed),
+            lost=len(after.confirmed - stored),
+            unconfirmed=after.unconfirmed - before.unconfirmed,
+        )
+
+    def _refill(self, host: Host) -> None:
+        """Start a killed host again: its Redis is empty and gets all of the data."""
+        until = self._cluster.until
+        host.server.start()
+        until(lambda: host.server.answers() or None, f"the start of the {host.server.name}")
+        if len(host.server.stored()):
+            raise CourseError(f"the {host.server.name} kept what it should have forgotten")
+        self._screen.step(f"restart {host.name}: its Redis is empty")
+        host.node.start()
+        primary = until(self._settled, f"the return of {host.name}")
+        confirmed = self._writer.ledger.tally().confirmed
+        until(
+            lambda: not len(confirmed - host.server.stored()) or None,
+            f"filling the {host.server.name}",
+        )
+        self._screen.step(
+            f"{host.name} is back: its Redis replicates from {primary.name}'s, and has all "
+            f"{len(confirmed):,} confirmed writes"
+        )
+
+    def _switch_over(self) -> Takeover:
+        """Have the primary hand over."""
+        host, before = self._await_writes()
+        self._screen.step(f"switchover, away from {host.name}")
+        began_at = time.monotonic()
+        order = Order(host.node.admin)
+        reply = self._cluster.until(lambda: order.reply, "the switchover")
+        if not reply.get("ok"):
+            raise CourseError(f"the switchover failed: {reply.get('error')}")
+        turn = self._await_turn(began_at, host)
+        after, stored = self._await_copies(turn)
+        written = after.confirmed | (after.acknowledged - before.acknowledged)
+        return Takeover(
+            host.name,
+            turn.server,
+            turn.first_at - self._turn_before(turn).last_at,
+            written=len(written),
+            lost=len(written - stored),
+            unconfirmed=after.unconfirmed - before.unconfirmed,
+        )
+
+    # Watching
+
+    def _settled(self) -> Host | None:
+        """The host whose Redis takes the writes, if those of all that run replicate from it."""
+        node = self._cluster.followed()
+        if node is None:
+            return None
+        states = {each.node_id: each.status.data for each in self._cluster.running() if each.status}
+        lead = states.pop(node.node_id)
+        settled = lead and lead.state == "primary"
+        settled = settled and all(data and is_in_sync(data) for data in states.values())
+        return self._hosts[node.node_id] if settled else None
+
+    def _await_writes(self) -> tuple[Host, Tally]:
+        """The host whose Redis takes the writes, once it has taken some and could be replaced."""
+        ledger, turns = self._writer.ledger, self._writer.turns
+        enough = len(ledger.tally().confirmed) + WRITES
+
+        def ready() -> Host | None:
+            host = self._settled()
+            written = len(ledger.tally().confirmed) >= enough
+            if host and written and turns[-1].server == host.name and self._cluster.may_vote():
+                return host
+            return None
+
+        return self._cluster.until(ready, "that writes are confirmed"), ledger.tally()
+
+    def _await_turn(self, moment: float, old: Host) -> Turn:
+        turn = self._cluster.until(
+            lambda: self._writer.turn_after(moment, old.name), "the first write on another Redis"
+        )
+        self._screen.step(f"the Redis of {turn.server} takes the writes")
+        return turn
+
+    def _await_copies(self, turn: Turn) -> tuple[Tally, Numbers]:
+        """The tally, and after that what the new server has, once others replicate from it."""
+        self._cluster.until(self._settled, f"replicating from {turn.server}")
+        tally = self._writer.ledger.tally()
+        return tally, self._hosts[turn.server].server.stored()
+
+    def _turn_before(self, turn: Turn) -> Turn:
+        return self._writer.turns[self._writer.turns.index(turn) - 1]
+
+    def _watch(self) -> None:
+        """Show what happens, and say what became of the writes at each takeover."""
+        seen = len(self._writer.turns)
+        for _ in self._cluster.keep_running():
+            if len(self._writer.turns) > seen and self._settled():
+                with contextlib.suppress(OSError):  # it may be killed right now
+                    self._screen.step(watched(self._last_takeover()))
+                    seen = len(self._writer.turns)
+
+    def _last_takeover(self) -> Takeover:
+        """Raises OSError if the new server cannot be asked."""
+        old, new = self._writer.turns[-2:]
+        tally = self._writer.ledger.tally()
+        stored = self._hosts[new.server].server.stored()
+        gap, confirmed = new.first_at - old.last_at, tally.confirmed
+        lost = len(confirmed - stored)
+        return Takeover(old.server, new.server, gap, len(confirmed), lost, tally.unconfirmed)
+
+    def _things_to_try(self) -> str:
+        primary = self._cluster.until(self._settled, "that all replicate")
+        return (
+            "The cluster runs until Ctrl-C. Try, in another terminal:\n"
+            f"  kevy-elect status --data-dir {primary.node.directory}\n"
+            f"  kevy-elect switchover --data-dir {primary.node.directory}\n"
+            f"  redis-cli -p {primary.server.port} bitcount {KEY}    # how many were written\n"
+            f"  kill -9 {primary.node.pid} {primary.server.pid}    # node and Redis of "
+            f"{primary.name}, the primary; they are started again after {REVIVE_AFTER:g} s\n"
+        )
+
+
+class Order:
+    """A switchover that is asked for in a thread of its own, so that the demo goes on watching."""
+
+    def __init__(self, admin: str) -> None:
+        self.reply: dict[str, Any] | None = None
+        """The last object of the node's answer, once it is there."""
+        self._admin = admin
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self) -> None:
+        request = {"command": "switchover", "timeout": SWITCHED_WITHIN}
+        try:
+            self.reply = answer(self._admin, request)
+        except UnreachableError as error:
+            self.reply = {"ok": False, "error": str(error)}

@@ -1,0 +1,90 @@
+"""The hosts of the demo: on each a Redis and the node that drives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import hiredis
+
+from kevy_elect.cli.demo.child import HOST, Child
+from kevy_elect.cli.demo.nodes import Node, plan
+from kevy_elect.cli.demo.redis import keeper
+from kevy_elect.cli.demo.redis.client import Client, Word
+from kevy_elect.cli.demo.redis.numbers import Numbers
+from kevy_elect.cli.demo.redis.writer import KEY
+
+
+@attrs.define
+class Server(Child):
+    """One Redis, in memory only, below a keeper."""
+
+    port: int = 0
+
+    def ask(self, *words: Word) -> Any:
+        """The reply to one command. Raises OSError."""
+        with closing(Client(HOST, self.port)) as client:
+            return client.ask(*words)
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return not isinstance(self.ask("PING"), hiredis.ReplyError)
+        return False
+
+    def stored(self) -> Numbers:
+        """The numbers that it has. Raises OSError, also if it cannot be asked now."""
+        found = self.ask("GET", KEY)
+        if isinstance(found, hiredis.ReplyError):
+            raise ConnectionError(f"the {self.name} answers {str(found)!r}")
+        return Numbers(found or b"")
+
+    def strike(self) -> None:
+        if self.process is not None:
+            # A keeper that has ended may have left the server behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@attrs.frozen
+class Host:
+    """What dies together when a machine dies."""
+
+    node: Node
+    server: Server
+
+    @property
+    def name(self) -> str:
+        return self.node.node_id
+
+    def kill(self) -> None:
+        for child in (self.node, self.server):
+            child.strike()
+        for child in (self.node, self.server):
+            child.kill()
+
+
+def plan_hosts(names: Sequence[str], directory: Path, options: Sequence[str]) -> list[Host]:
+    """Hosts of these names, each with directories below `directory`; `options` are the nodes'."""
+    return [_host(node, directory) for node in plan(names, directory, options)]
+
+
+def _host(node: Node, top: Path) -> Host:
+    node.command = [*node.command, "--redis", node.address]
+    port = int(node.address.rpartition(":")[2])
+    directory = top / f"redis-{node.node_id}"
+    directory.mkdir()
+    command = [
+        *(sys.executable, "-I", "-S", keeper.__file__),
+        *("redis-server", "--port", str(port), "--bind", HOST, "--dir", str(directory)),
+        *("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"),
+        *("--replicaof", f"{HOST} 1"),  # takes no writes until its node says so
+    ]
+    server = Server(f"Redis of {node.node_id}", directory, command, wrapped=True, port=port)
+    return Host(node, server)
