@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.redis_servers import REDIS_SERVER
 from tests.support.waiting import DEADLINE, wait_for
 
 COMMAND = (sys.executable, "-m", "kevy_elect")
 Start = Callable[..., "subprocess.Popen[str]"]
+needs_redis = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")
 
 
 @pytest.fixture
@@ -292,3 +294,89 @@ def read_terminal(fd: int) -> bytes:
         return os.read(fd, 65536)
     except OSError:  # how Linux says that the other side is closed
         return b""
+
+
+@needs_redis
+def test_redis_loses_no_confirmed_write(start: Start, tmp_path: Path) -> None:
+    demo = start("--redis")
+    out, err = demo.communicate()
+    assert (demo.returncode, err) == (0, "")
+    (restarted,) = re.findall(r"== restart (\w): its Redis is empty", out)
+    (found,) = re.findall(rf"== {restarted} is back: .* has all ([\d,]+) confirmed writes", out)
+    assert int(found.replace(",", "")) > 200
+    assert re.search(
+        rf"^Round 1: after kill -9 of {restarted} the first write on \w took \d+\.\d\d s, 0 of "
+        r"[\d,]+ confirmed writes were lost, and \d+ stayed unconfirmed; the switchover to \w "
+        r"left \d+\.\d\d s without a write and lost 0 of [\d,]+ writes\.$",
+        out,
+        re.MULTILINE,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_redis
+@pytest.mark.parametrize("moment", ["== start", "== round 1: kill"])
+def test_redis_interrupted(start: Start, tmp_path: Path, moment: str) -> None:
+    demo = start("--redis")
+    read_until(demo, moment)
+    processes = descendants(demo.pid)
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate()
+    assert (demo.returncode, err) == (130, "")
+    assert out.endswith("all nodes are stopped\n")
+    wait_until_gone(processes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_redis
+def test_redis_killed_hard(start: Start) -> None:
+    demo = start("--redis")
+    read_until(demo, "begins to write")
+    processes = descendants(demo.pid)
+    demo.kill()
+    assert sum("redis-server 127.0.0.1:" in command for command in processes.values()) == 3
+    wait_until_gone(processes)
+
+
+@needs_redis
+def test_redis_keeps_running(start: Start) -> None:
+    """A host that is killed from outside comes back, and what became of the writes is said."""
+    demo = start("--redis", "--rounds", "0", "--keep-running")
+    kill = re.search(r"kill -9 (\d+) (\d+) .* (\w), the primary", read_until(demo, "kill -9"))
+    assert kill is not None
+    for pid in kill.groups()[:2]:
+        os.kill(int(pid), signal.SIGKILL)
+    said = read_until(demo, "took its first write")
+    assert f"last one of {kill[3]}; 0 of " in said
+    for _ in range(2):
+        read_until(demo, "== restart")
+    demo.send_signal(signal.SIGINT)
+    _, err = demo.communicate()
+    assert (demo.returncode, err) == (0, "")
+
+
+@needs_redis
+def test_redis_on_a_terminal() -> None:
+    pytest.importorskip("rich")
+    terminal = Terminal("demo", "--redis")
+    try:
+        terminal.read_until("begins to write")
+        terminal.read_until("DATA EPOCH")
+        terminal.read_until("confirmed by WAIT")
+        assert terminal.end(signal.SIGINT) == 130
+        assert "Traceback" not in terminal.shown
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+
+
+def test_without_a_redis(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "demo", "--redis"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PATH": str(tmp_path)},
+        timeout=DEADLINE,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "install redis-server" in done.stderr

@@ -93,7 +93,7 @@ class LiveTable:
         self._started = time.monotonic()
 
     def show(self, nodes: Sequence[Node], footer: Sequence[str] = ()) -> None:
-        self._live.update(drawn([*_grids(nodes), *footer]), refresh=True)
+        self._live.update(drawn([*grids(nodes), *footer]), refresh=True)
 
     def step(self, text: str) -> None:
         self.say(f"{time.monotonic() - self._started:7.2f} s  {text}")
@@ -102,7 +102,7 @@ class LiveTable:
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _grids(nodes: Sequence[Node]) -> list[Grid]:
+def grids(nodes: Sequence[Node]) -> list[Grid]:
     """What they are, and how the servers are that they drive, if they do."""
     grids = [Grid((*HEADER, "PROCESS"), [_row(node) for node in nodes])]
     if any(node.status and node.status.data for node in nodes):

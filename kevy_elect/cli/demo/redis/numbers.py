@@ -10,7 +10,7 @@ import attrs
 class Numbers:
     """A set of numbers from 0, made of the bits that a Redis keeps them in by SETBIT."""
 
-    def __init__(self, bits: bytes = b"") -> None:
+    def __init__(self, bits: bytes | bytearray = b"") -> None:
         self._bits = bytearray(bits)
 
     def add(self, number: int) -> None:
