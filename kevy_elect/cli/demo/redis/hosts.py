@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import hiredis
@@ -21,12 +21,20 @@ from kevy_elect.cli.demo.redis.client import Client, Word
 from kevy_elect.cli.demo.redis.numbers import Numbers
 from kevy_elect.cli.demo.redis.writer import KEY
 
+FILE: Final = "dump.rdb"
+"""Where a Redis has its data on disk, below its directory."""
+
 
 @attrs.define
 class Server(Child):
     """One Redis, in memory only, below a keeper."""
 
     port: int = 0
+
+    def start(self) -> None:
+        # A replica keeps the file by which it was filled, and would begin with that.
+        (self.directory / FILE).unlink(missing_ok=True)
+        super().start()
 
     def ask(self, *words: Word) -> Any:
         """The reply to one command. Raises OSError."""
@@ -82,7 +90,8 @@ def _host(node: Node, top: Path) -> Host:
     directory.mkdir()
     command = [
         *(sys.executable, "-I", "-S", keeper.__file__),
-        *("redis-server", "--port", str(port), "--bind", HOST, "--dir", str(directory)),
+        *("redis-server", "--port", str(port), "--bind", HOST),
+        *("--dir", str(directory), "--dbfilename", FILE),
         *("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"),
         *("--replicaof", f"{HOST} 1"),  # takes no writes until its node says so
     ]
