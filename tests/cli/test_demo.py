@@ -18,6 +18,7 @@ from kevy_elect.cli.demo.child import why_ended
 from kevy_elect.cli.demo.course import Failover, summary
 from kevy_elect.cli.demo.nodes import Node
 from kevy_elect.cli.demo.redis.account import Takeover, sentence, watched
+from kevy_elect.cli.demo.redis.hosts import Server
 from kevy_elect.cli.demo.redis.numbers import Ledger, Numbers
 from kevy_elect.cli.demo.screen import Lines, grids, state
 from kevy_elect.cli.responses import Response
@@ -200,6 +201,15 @@ class RedisDemoTests(SynchronousTestCase):
             "b took its first write 0.61 s after the last one of a; "
             "0 of 1,204 confirmed writes were lost",
         )
+
+    def test_a_server_begins_empty(self) -> None:
+        """Also one that was filled as a replica, which leaves a file."""
+        server = Server("Redis of a", Path(self.mktemp()), ["true"])
+        server.directory.mkdir()
+        (server.directory / "dump.rdb").touch()
+        server.start()
+        server.kill()
+        self.assertEqual([each.name for each in server.directory.iterdir()], ["log"])
 
     def test_what_is_missing_is_named(self) -> None:
         self.patch(shutil, "which", lambda name: None)

@@ -27,7 +27,7 @@ FILE: Final = "dump.rdb"
 
 @attrs.define
 class Server(Child):
-    """One Redis, in memory only, below a keeper."""
+    """One Redis below a keeper. It begins empty at each start."""
 
     port: int = 0
 
