@@ -19,11 +19,14 @@ from kevy_elect.cli.demo.redis.numbers import Numbers, Tally
 from kevy_elect.cli.demo.redis.writer import KEY, Turn, Writer
 from kevy_elect.cli.demo.screen import Screen
 from kevy_elect.cli.demo.stage import CourseError, Interrupted, perform
+from kevy_elect.cli.printable import printable
 from kevy_elect.config import ElectConfig
 from kevy_elect.replication import is_in_sync
 
 WRITES: Final = 200
 """So many are confirmed before the next thing happens."""
+ATTEMPTS: Final = 5
+"""So often a switchover is tried."""
 SWITCHED_WITHIN: Final = 15.0
 """Seconds that the nodes may take for a switchover."""
 
@@ -135,7 +138,7 @@ class RedisDemo:
         killed_at = time.monotonic()
         host.kill()
         turn = self._await_turn(killed_at, host)
-        after, stored = self._await_copies(turn)
+        after, stored = self._await_copies()
         return Takeover(
             host.name,
             turn.server,
@@ -166,16 +169,26 @@ class RedisDemo:
         )
 
     def _switch_over(self) -> Takeover:
-        """Have the primary hand over."""
-        host, before = self._await_writes()
-        self._screen.step(f"switchover, away from {host.name}")
-        began_at = time.monotonic()
+        """Have the primary hand over. On a machine that stands still it may have to keep the role,
+        and is asked again."""
+        for _ in range(ATTEMPTS):
+            host, before = self._await_writes()
+            self._screen.step(f"switchover, away from {host.name}")
+            began_at = time.monotonic()
+            reply = self._order(host)
+            if reply.get("ok"):
+                return self._switched(host, before, began_at)
+            self._screen.step(f"the switchover failed: {printable(str(reply.get('error')))}")
+        raise CourseError(f"the switchover failed {ATTEMPTS} times")
+
+    def _order(self, host: Host) -> dict[str, Any]:
+        """What the node says at the end of the switchover."""
         order = Order(host.node.admin)
-        reply = self._cluster.until(lambda: order.reply, "the switchover")
-        if not reply.get("ok"):
-            raise CourseError(f"the switchover failed: {reply.get('error')}")
+        return self._cluster.until(lambda: order.reply, "the switchover")
+
+    def _switched(self, host: Host, before: Tally, began_at: float) -> Takeover:
         turn = self._await_turn(began_at, host)
-        after, stored = self._await_copies(turn)
+        after, stored = self._await_copies()
         written = after.confirmed | (after.acknowledged - before.acknowledged)
         return Takeover(
             host.name,
@@ -220,11 +233,11 @@ class RedisDemo:
         self._screen.step(f"the Redis of {turn.server} takes the writes")
         return turn
 
-    def _await_copies(self, turn: Turn) -> tuple[Tally, Numbers]:
-        """The tally, and after that what the new server has, once others replicate from it."""
-        self._cluster.until(self._settled, f"replicating from {turn.server}")
+    def _await_copies(self) -> tuple[Tally, Numbers]:
+        """The tally, and after that what the primary's server has, once others copy it."""
+        host = self._cluster.until(self._settled, "replicating from the new primary")
         tally = self._writer.ledger.tally()
-        return tally, self._hosts[turn.server].server.stored()
+        return tally, host.server.stored()
 
     def _turn_before(self, turn: Turn) -> Turn:
         return self._writer.turns[self._writer.turns.index(turn) - 1]
@@ -233,19 +246,25 @@ class RedisDemo:
         """Show what happens, and say what became of the writes at each takeover."""
         seen = len(self._writer.turns)
         for _ in self._cluster.keep_running():
-            if len(self._writer.turns) > seen and self._settled():
+            host = self._settled()
+            if host is not None and len(self._writer.turns) > seen:
                 with contextlib.suppress(OSError):  # it may be killed right now
-                    self._screen.step(watched(self._last_takeover()))
+                    self._screen.step(watched(self._last_takeover(host)))
                     seen = len(self._writer.turns)
 
-    def _last_takeover(self) -> Takeover:
-        """Raises OSError if the new server cannot be asked."""
+    def _last_takeover(self, primary: Host) -> Takeover:
+        """Raises OSError if its server cannot be asked."""
         old, new = self._writer.turns[-2:]
         tally = self._writer.ledger.tally()
-        stored = self._hosts[new.server].server.stored()
-        gap, confirmed = new.first_at - old.last_at, tally.confirmed
-        lost = len(confirmed - stored)
-        return Takeover(old.server, new.server, gap, len(confirmed), lost, tally.unconfirmed)
+        lost = len(tally.confirmed - primary.server.stored())
+        return Takeover(
+            old.server,
+            new.server,
+            new.first_at - old.last_at,
+            written=len(tally.confirmed),
+            lost=lost,
+            unconfirmed=tally.unconfirmed,
+        )
 
     def _things_to_try(self) -> str:
         primary = self._cluster.until(self._settled, "that all replicate")
