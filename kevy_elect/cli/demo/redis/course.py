@@ -159,10 +159,7 @@ class RedisDemo:
         host.node.start()
         primary = until(self._settled, f"the return of {host.name}")
         confirmed = self._writer.ledger.tally().confirmed
-        until(
-            lambda: not len(confirmed - host.server.stored()) or None,
-            f"filling the {host.server.name}",
-        )
+        until(lambda: host.server.has(confirmed) or None, f"filling the {host.server.name}")
         self._screen.step(
             f"{host.name} is back: its Redis replicates from {primary.name}'s, and has all "
             f"{len(confirmed):,} confirmed writes"

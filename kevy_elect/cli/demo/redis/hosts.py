@@ -53,6 +53,12 @@ class Server(Child):
             raise ConnectionError(f"the {self.name} answers {str(found)!r}")
         return Numbers(found or b"")
 
+    def has(self, numbers: Numbers) -> bool:
+        """Whether it is known to have all of these."""
+        with contextlib.suppress(OSError):
+            return not len(numbers - self.stored())
+        return False
+
     def strike(self) -> None:
         if self.process is not None:
             # A keeper that has ended may have left the server behind.
