@@ -193,8 +193,8 @@ class RedisDemoTests(SynchronousTestCase):
         self.assertEqual(
             sentence(3, crash, switchover),
             "Round 3: after kill -9 of a the first write on b took 0.61 s, 0 of 1,204 confirmed "
-            "writes were lost, and 1 stayed unconfirmed; the switchover to c left 0.05 s without "
-            "a write and lost 0 of 1,500 writes.",
+            "writes were lost, and 1 stayed unconfirmed; the switchover from b to c left 0.05 s "
+            "without a write and lost 0 of 1,500 writes.",
         )
         self.assertEqual(
             watched(crash),

@@ -306,8 +306,8 @@ def test_redis_loses_no_confirmed_write(start: Start, tmp_path: Path) -> None:
     assert int(found.replace(",", "")) > 200
     assert re.search(
         rf"^Round 1: after kill -9 of {restarted} the first write on \w took \d+\.\d\d s, 0 of "
-        r"[\d,]+ confirmed writes were lost, and \d+ stayed unconfirmed; the switchover to \w "
-        r"left \d+\.\d\d s without a write and lost 0 of [\d,]+ writes\.$",
+        r"[\d,]+ confirmed writes were lost, and \d+ stayed unconfirmed; the switchover from \w to "
+        r"\w left \d+\.\d\d s without a write and lost 0 of [\d,]+ writes\.$",
         out,
         re.MULTILINE,
     )

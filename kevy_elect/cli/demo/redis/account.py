@@ -27,8 +27,8 @@ def sentence(number: int, crash: Takeover, switchover: Takeover) -> str:
     return (
         f"Round {number}: after kill -9 of {crash.old} the first write on {crash.new} took "
         f"{crash.gap:.2f} s, {_of(crash.lost, crash.written)} confirmed writes were lost, and "
-        f"{crash.unconfirmed:,} stayed unconfirmed; the switchover to {switchover.new} left "
-        f"{switchover.gap:.2f} s without a write and lost "
+        f"{crash.unconfirmed:,} stayed unconfirmed; the switchover from {switchover.old} "
+        f"to {switchover.new} left {switchover.gap:.2f} s without a write and lost "
         f"{_of(switchover.lost, switchover.written)} writes."
     )
 
