@@ -72,10 +72,11 @@ class Node:
 
     async def status(self) -> dict[str, Any] | None:
         """What the node tells over HTTP, None if it does not answer."""
-        told: dict[str, Any] | None = await deferToThread(self._ask)
+        told: dict[str, Any] | None = await deferToThread(self.ask)
         return told
 
-    def _ask(self) -> Any:
+    def ask(self) -> Any:
+        """The same, for callers without a reactor."""
         try:
             with urlopen(f"http://127.0.0.1:{self.http}/status", timeout=1) as answer:
                 return json.load(answer)

@@ -1,0 +1,59 @@
+"""The clients, and how the program of each is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+PROGRAMS: Final = Path(__file__).with_name("programs")
+RUNNERS: Final = {
+    ".go": ("go", "run"),
+    ".js": ("node",),
+    ".php": ("php",),
+    ".pl": ("perl",),
+    ".rb": ("ruby",),
+}
+CLIENTS: Final = {
+    "redis-py": "redis_py.py",
+    "redis-py, asyncio": "redis_py_asyncio.py",
+    "valkey-py": "valkey_py.py",
+    "coredis": "coredis_py.py",
+    "txredisapi": "txredisapi_py.py",
+    "ioredis": "ioredis_plain.js",
+    "ioredis, failoverDetector": "ioredis.js",
+    "iovalkey, failoverDetector": "iovalkey.js",
+    "node-redis": "node_redis.js",
+    "phpredis": "phpredis.php",
+    "predis": "predis.php",
+    "redis-rb": "redis_rb.rb",
+    "Perl Redis": "redis_perl.pl",
+    "Perl Redis::Fast": "redis_fast.pl",
+    "go-redis": "go_redis.go",
+}
+"""The program of each, by the client's name."""
+
+
+@attrs.frozen
+class Places:
+    """Where libraries are that are not installed for the whole machine."""
+
+    python: str = sys.executable
+    node_modules: Path | None = None
+    gopath: Path | None = None
+
+    def command(self, client: str) -> tuple[str, ...]:
+        program = PROGRAMS / CLIENTS[client]
+        return (*RUNNERS.get(program.suffix, (self.python,)), str(program))
+
+    def environment(self) -> Mapping[str, str]:
+        more = {}
+        if self.node_modules is not None:
+            more["NODE_PATH"] = str(self.node_modules.resolve())
+        if self.gopath is not None:
+            more |= {"GOPATH": str(self.gopath.resolve()), "GO111MODULE": "off"}
+        return os.environ | more

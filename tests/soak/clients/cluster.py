@@ -1,0 +1,98 @@
+"""Three nodes on loopback, each with a Redis that it drives and a port for Sentinel's clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from tests.support import ROOT
+from tests.support.processes import Cluster as Nodes
+from tests.support.processes import free_ports
+from tests.support.redis_servers import FROZEN, RedisServer
+
+IDS: Final = "abc"
+KEY: Final = "numbers"
+"""Of the list to which every program appends."""
+
+
+class Cluster:
+    def __init__(self, directory: Path, more: Sequence[str] = ()) -> None:
+        """`more` are options of every node."""
+        ports = free_ports(2 * len(IDS))
+        self.servers = {
+            n: RedisServer(p, directory, *FROZEN) for n, p in zip(IDS, ports, strict=False)
+        }
+        faces = dict(zip(IDS, ports[len(IDS) :], strict=True))
+        self.sentinels = [f"127.0.0.1:{port}" for port in faces.values()]
+        self.directory = directory
+        self._nodes = Nodes(directory)
+        self._faces = faces
+        self._more = more
+
+    def start(self, node_id: str) -> None:
+        """The server, then its node."""
+        server, node = self.servers[node_id], self._nodes[node_id]
+        server.start()
+        node.start(
+            node.command(
+                f"--redis={server.address}",
+                f"--advertise={server.address}",
+                f"--sentinel=tcp:{self._faces[node_id]}:interface=127.0.0.1",
+                "--sentinel-name=mymaster",
+                "--sentinel-peers="
+                + ",".join(f"{n}@127.0.0.1:{port}" for n, port in self._faces.items()),
+                *self._more,
+            )
+        )
+
+    def kill(self, node_id: str) -> None:
+        """The node and its server, at once."""
+        node = self._nodes[node_id]
+        if node.process is not None and node.process.poll() is None:
+            node.process.kill()
+        self.servers[node_id].kill()
+        if node.process is not None:
+            node.process.wait()
+
+    def primary(self) -> str | None:
+        """The primary that all follow, if all the others' servers have all of its data."""
+        told = [self._nodes[node_id].ask() for node_id in IDS]
+        known: list[dict[str, Any]] = [each for each in told if each]
+        writers = [each["node_id"] for each in known if each["can_write"]]
+        followed = {each["current_primary"] for each in known}
+        synced = sum(bool(each["data"]["in_sync"]) for each in known)
+        whole = len(known) == len(IDS) and synced == len(IDS) - 1
+        return writers[0] if whole and len(writers) == 1 and followed == {writers[0]} else None
+
+    def switch_over(self, node_id: str) -> None:
+        """Have this node, the primary, hand its role over. Raises CalledProcessError."""
+        data = self._nodes[node_id].data
+        subprocess.run(
+            (sys.executable, "-m", "kevy_elect", "switchover", f"--data-dir={data}"),
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+
+    def writer(self, other_than: str) -> str | None:
+        """The node of another server that takes writes."""
+        for node_id in IDS.replace(other_than, ""):
+            try:
+                if self.servers[node_id].takes_writes():
+                    return node_id
+            except RedisError:
+                continue
+        return None
+
+    def numbers(self, node_id: str) -> set[int]:
+        """What was written, by this node's server."""
+        return {int(each) for each in self.servers[node_id].client.lrange(KEY, 0, -1)}
+
+    def forget(self, node_id: str) -> None:
+        """Begin the list anew, at the primary."""
+        self.servers[node_id].client.delete(KEY)

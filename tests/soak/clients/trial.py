@@ -1,0 +1,101 @@
+"""One client, through failovers and switchovers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import attrs
+
+from tests.soak.chaos.outages import longest_gap
+from tests.soak.clients.cluster import Cluster
+from tests.soak.clients.program import Program
+from tests.support.waiting import PERIOD, wait_for
+
+
+@attrs.frozen
+class Outage:
+    """What a client had of one kill of the primary, or of one switchover."""
+
+    led: float
+    """Seconds until another server was seen to take writes, or until the switchover's end."""
+    gap: float | None
+    """Seconds between two writes, the longest. None if it wrote no more."""
+    lost: int
+    """Writes that went well, and that the new primary does not have."""
+
+
+@attrs.define
+class Trial:
+    client: str
+    version: str = ""
+    problem: str = ""
+    """Why it was not run."""
+    kills: list[Outage] = attrs.Factory(list)
+    switchovers: list[Outage] = attrs.Factory(list)
+    errors: list[str] = attrs.Factory(list)
+    """What the program was told when a write went wrong, each once."""
+
+    @property
+    def works(self) -> bool:
+        """Whether it always wrote again, and lost nothing in a switchover."""
+        every = [*self.kills, *self.switchovers]
+        return (
+            bool(every)
+            and all(each.gap is not None for each in every)
+            and not any(each.lost for each in self.switchovers)
+        )
+
+
+def follow(program: Program, cluster: Cluster, rounds: int, patience: float, into: Trial) -> None:
+    """Kill the primary and switch over so many times, or until the client is left behind.
+
+    It has `patience` seconds to write each time.
+    """
+    lost: set[int] = set()
+    for _ in range(rounds):
+        first = wait_for(cluster.primary)
+        killed = _outage(program, cluster, first, cluster.kill, patience, lost)
+        into.kills.append(killed)
+        cluster.start(first)
+        second = wait_for(cluster.primary)
+        if killed.gap is None:
+            return
+        switched = _outage(program, cluster, second, cluster.switch_over, patience, lost)
+        into.switchovers.append(switched)
+        if switched.gap is None:
+            return
+
+
+def _outage(
+    program: Program,
+    cluster: Cluster,
+    old: str,
+    begin: Callable[[str], None],
+    patience: float,
+    lost: set[int],
+) -> Outage:
+    """Adds to `lost` what is lost now."""
+    begun = time.monotonic()
+    begin(old)
+    new = wait_for(lambda: cluster.writer(other_than=old))
+    led = time.monotonic()
+    found = _arrived(program, cluster, new, led, patience)
+    writes = list(program.writes)
+    missing = {each.number for each in writes} - cluster.numbers(new) - lost
+    lost |= missing
+    times = [each.at for each in writes]
+    return Outage(
+        led - begun, longest_gap(times, begun, times[-1]) if found else None, len(missing)
+    )
+
+
+def _arrived(program: Program, cluster: Cluster, new: str, led: float, patience: float) -> bool:
+    """Whether a write that went well after `led` is on the new primary, in time."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and program.runs():
+        late = {each.number for each in program.writes if each.at > led}
+        if late and late & cluster.numbers(new):
+            return True
+        time.sleep(PERIOD)
+    return False
