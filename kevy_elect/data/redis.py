@@ -80,6 +80,7 @@ class Redis:
         self._credentials = credentials
         self.lost: Callable[[], object] = lambda: None
         self._open: int | None = None  # connections, None before the first
+        self._has_writers = True  # clients that came because it was the primary's, for all we know
         self._main = self._connection(host, port)
         self._spare = self._connection(host, port)
 
@@ -180,23 +181,32 @@ class Redis:
         )
         frozen = Frozen(_parse(b"".join(before)), _parse(server + replication))
         if frozen.before.takes_writes:
-            # This also ends our other connection, which is dialled again.
-            for kind in ("normal", "pubsub"):
-                await client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            await _end_clients(client)
         return frozen
 
     async def _promote(self) -> Report:
         client = await self._on(self._main)
+        self._has_writers = True
         *_, server, replication = await _at_once(client, ("REPLICAOF", "NO", "ONE"), *_ASK)
         return _parse(server + replication)
 
     async def _follow(self, address: str) -> None:
         host, port = split_address(address)
         client = await self._on(self._main)
-        await client.command("REPLICAOF", host, str(port))
+        told = await client.command("REPLICAOF", host, str(port))
+        if self._has_writers and not told.startswith(b"OK Already"):
+            # Some came back before they could hear of the next primary, and would stay for good.
+            await _end_clients(client)
+        self._has_writers = False
 
 
 _ASK: Final = (("INFO", "server"), ("INFO", "replication"))
+
+
+async def _end_clients(client: RespClient) -> None:
+    """All but this one: our other connection and the guard's, too, which are dialled again."""
+    for kind in ("normal", "pubsub"):
+        await client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
 async def _gather(asked: Sequence[Deferred[Any]]) -> list[Any]:

@@ -99,6 +99,36 @@ async def test_a_frozen_one_ends_the_connections_of_those_who_could_write(tmp_pa
 
 
 @ensureDeferred
+async def test_who_came_back_before_there_was_a_next_primary_is_sent_away_then(
+    tmp_path: Path,
+) -> None:
+    """Some clients never leave a server that only answers READONLY."""
+    with running(tmp_path, *FROZEN, count=2) as (one, two):
+        async with driven(one) as redis, driven(two) as other:
+            await other.promote()
+            await redis.promote()
+            await redis.freeze()
+            came_back = one.client.client_id()
+            await redis.follow(two.address)
+            reader = one.client.client_id()
+            assert reader != came_back
+            await redis.freeze()
+            await redis.follow(two.address)
+            assert one.client.client_id() == reader
+
+
+@ensureDeferred
+async def test_the_readers_of_a_replica_do_not_notice_that_its_node_begins(tmp_path: Path) -> None:
+    with running(tmp_path, *FROZEN, count=2) as (one, two):
+        async with driven(one) as redis:
+            await redis.follow(two.address)
+        reader = one.client.client_id()
+        async with driven(one) as redis:
+            await redis.follow(two.address)
+            assert one.client.client_id() == reader
+
+
+@ensureDeferred
 async def test_a_reader_of_a_frozen_replica_stays_connected(tmp_path: Path) -> None:
     with running(tmp_path, *FROZEN) as (server,):
         async with driven(server) as redis:
