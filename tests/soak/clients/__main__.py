@@ -50,15 +50,17 @@ def _try(client: str, cluster: Cluster, places: Places, options: argparse.Namesp
 
 
 def run(client: str, cluster: Cluster, places: Places, rounds: int, patience: float) -> Trial:
-    """Try one client; the cluster is whole afterwards."""
+    """Try one client.
+
+    It knows the primary's sentinel first, which is the worst there is: that is gone, too, after
+    the kill.
+    """
     trial = Trial(client)
-    cluster.forget(wait_for(cluster.primary))
+    primary = wait_for(cluster.primary)
+    cluster.forget(primary)
+    command = [*places.command(client), *cluster.sentinels(primary)]
     log = cluster.directory / f"{re.sub(r'[^a-z0-9]+', '-', client.lower())}.log"
-    try:
-        program = Program([*places.command(client), *cluster.sentinels], places.environment(), log)
-    except NotInstalledError as error:
-        trial.problem = str(error)
-        return trial
+    program = Program(command, places.environment(), log)
     try:
         wait_for(program.begun)
         follow(program, cluster, rounds, patience, trial)

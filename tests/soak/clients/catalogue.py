@@ -20,6 +20,7 @@ RUNNERS: Final = {
 }
 CLIENTS: Final = {
     "redis-py": "redis_py.py",
+    "redis-py, sentinels asked once": "redis_py_once.py",
     "redis-py, asyncio": "redis_py_asyncio.py",
     "valkey-py": "valkey_py.py",
     "coredis": "coredis_py.py",

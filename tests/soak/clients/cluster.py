@@ -28,11 +28,15 @@ class Cluster:
             n: RedisServer(p, directory, *FROZEN) for n, p in zip(IDS, ports, strict=False)
         }
         faces = dict(zip(IDS, ports[len(IDS) :], strict=True))
-        self.sentinels = [f"127.0.0.1:{port}" for port in faces.values()]
         self.directory = directory
         self._nodes = Nodes(directory)
         self._faces = faces
         self._more = more
+
+    def sentinels(self, first: str) -> list[str]:
+        """The addresses that a client is given, that of this node first."""
+        ids = (first, *IDS.replace(first, ""))
+        return [f"127.0.0.1:{self._faces[node_id]}" for node_id in ids]
 
     def start(self, node_id: str) -> None:
         """The server, then its node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -32,24 +33,20 @@ class Program:
     """Its lines are read, and given their times, in a thread."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Raises NotInstalledError for want of the language."""
         self.version = ""
         self.writes: list[Write] = []
         self.errors: list[str] = []
         self._log = log
-        try:
-            with open(log, "wb") as errors:
-                self._process = subprocess.Popen(
-                    ("timeout", str(LIFE), *command),
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    errors="replace",
-                )
-        except FileNotFoundError as error:
-            raise NotInstalledError(str(error)) from error
+        with open(log, "wb") as errors:
+            self._process = subprocess.Popen(
+                ("timeout", str(LIFE), *command),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -77,7 +74,8 @@ class Program:
 
     def _last_words(self) -> str:
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line]
-        return next((line.strip() for line in lines if "rror" in line or "annot" in line), "")
+        telling = [line for line in lines if re.search("rror|annot|can't|ailed", line)]
+        return next(iter([*telling, *lines[-1:]]), "it said nothing").strip()
 
     def end(self) -> None:
         """With all that it started: `timeout` passes the signal on."""

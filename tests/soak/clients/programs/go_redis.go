@@ -1,4 +1,4 @@
-// go-redis, as old as Debian has it.
+// go-redis 5, of 2017: Debian has no other.
 package main
 
 import (
