@@ -29,6 +29,9 @@ class Cluster:
         }
         faces = dict(zip(IDS, ports[len(IDS) :], strict=True))
         self.directory = directory
+        self.restarts = 0
+        """Of servers that their guards have killed, since they were too slow."""
+        self._wanted: set[str] = set()
         self._nodes = Nodes(directory)
         self._faces = faces
         self._more = more
@@ -40,6 +43,7 @@ class Cluster:
 
     def start(self, node_id: str) -> None:
         """The server, then its node."""
+        self._wanted.add(node_id)
         server, node = self.servers[node_id], self._nodes[node_id]
         server.start()
         node.start(
@@ -56,6 +60,7 @@ class Cluster:
 
     def kill(self, node_id: str) -> None:
         """The node and its server, at once."""
+        self._wanted.discard(node_id)
         node = self._nodes[node_id]
         if node.process is not None and node.process.poll() is None:
             node.process.kill()
@@ -63,8 +68,17 @@ class Cluster:
         if node.process is not None:
             node.process.wait()
 
+    def _revive(self) -> None:
+        """Start servers again that have died, as systemd would."""
+        for node_id in self._wanted:
+            process = self.servers[node_id].process
+            if process is not None and process.poll() is not None:
+                self.restarts += 1
+                self.servers[node_id].start()
+
     def primary(self) -> str | None:
         """The primary that all follow, if all the others' servers have all of its data."""
+        self._revive()
         told = [self._nodes[node_id].ask() for node_id in IDS]
         known: list[dict[str, Any]] = [each for each in told if each]
         writers = [each["node_id"] for each in known if each["can_write"]]
@@ -85,6 +99,7 @@ class Cluster:
 
     def writer(self, other_than: str) -> str | None:
         """The node of another server that takes writes."""
+        self._revive()
         for node_id in IDS.replace(other_than, ""):
             try:
                 if self.servers[node_id].takes_writes():
