@@ -59,7 +59,7 @@ def test_the_table_says_which_client_was_left_behind() -> None:
         ]
     )
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
-    assert "| yes | 0.50, 0.50 | 0.61, 0.61 | 0.20, 0.20 | 2 lost in kills" in lines["one"]
+    assert "| yes | 0.50, 0.50 | 0.61, 0.61 | 0.10, 0.10 | 0.20, 0.20 | 2 lost" in lines["one"]
     assert "| no | 0.50, 0.50 | 0.61, 0.61, then never |" in lines["two"]
     assert "| no |" in lines["three"]
     assert "not run: four (no such library)" in text

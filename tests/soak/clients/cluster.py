@@ -32,6 +32,7 @@ class Cluster:
         self.restarts = 0
         """Of servers that their guards have killed, since they were too slow."""
         self._wanted: set[str] = set()
+        self._operator: subprocess.Popen[bytes] | None = None
         self._nodes = Nodes(directory)
         self._faces = faces
         self._more = more
@@ -88,25 +89,29 @@ class Cluster:
         return writers[0] if whole and len(writers) == 1 and followed == {writers[0]} else None
 
     def switch_over(self, node_id: str) -> None:
-        """Have this node, the primary, hand its role over. Raises CalledProcessError."""
+        """Ask this node, the primary, to hand its role over. Does not wait for it."""
+        if self._operator is not None:
+            self._operator.wait()
         data = self._nodes[node_id].data
-        subprocess.run(
-            (sys.executable, "-m", "kevy_elect", "switchover", f"--data-dir={data}"),
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-        )
+        with open(self.directory / "switchovers.log", "ab") as log:
+            self._operator = subprocess.Popen(
+                (sys.executable, "-m", "kevy_elect", "switchover", f"--data-dir={data}"),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
-    def writer(self, other_than: str) -> str | None:
-        """The node of another server that takes writes."""
+    def writer(self) -> str | None:
+        """The node of the server that takes writes, if there is one."""
         self._revive()
-        for node_id in IDS.replace(other_than, ""):
-            try:
-                if self.servers[node_id].takes_writes():
-                    return node_id
-            except RedisError:
-                continue
-        return None
+        return next(filter(self._takes_writes, self._wanted), None)
+
+    def _takes_writes(self, node_id: str) -> bool:
+        try:
+            return self.servers[node_id].takes_writes()
+        except RedisError:
+            return False
 
     def numbers(self, node_id: str) -> set[int]:
         """What was written, by this node's server."""

@@ -12,9 +12,10 @@ HEADINGS: Final = (
     "client",
     "version",
     "follows",
-    "kill: new primary",
-    "kill: next write",
-    "switchover: gap",
+    "kill: no primary",
+    "kill: no write",
+    "switchover: no primary",
+    "switchover: no write",
     "remarks",
 )
 
@@ -38,6 +39,7 @@ def _row(trial: Trial) -> tuple[str, ...]:
         "yes" if trial.works else "no",
         _seconds([each.led for each in trial.kills]),
         _gaps(trial.kills),
+        _seconds([each.led for each in trial.switchovers]),
         _gaps(trial.switchovers),
         "; ".join(remarks).replace("|", "/"),
     )

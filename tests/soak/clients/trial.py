@@ -18,7 +18,7 @@ class Outage:
     """What a client had of one kill of the primary, or of one switchover."""
 
     led: float
-    """Seconds until another server was seen to take writes, or until the switchover's end."""
+    """Seconds in which no server was seen to take writes."""
     gap: float | None
     """Seconds between two writes, the longest. None if it wrote no more."""
     lost: int
@@ -78,16 +78,28 @@ def _outage(
     """Adds to `lost` what is lost now."""
     begun = time.monotonic()
     begin(old)
-    new = wait_for(lambda: cluster.writer(other_than=old))
-    led = time.monotonic()
+    left, led, new = _next_writer(cluster, old)
     found = _arrived(program, cluster, new, led, patience)
     writes = list(program.writes)
     missing = {each.number for each in writes} - cluster.numbers(new) - lost
     lost |= missing
     times = [each.at for each in writes]
-    return Outage(
-        led - begun, longest_gap(times, begun, times[-1]) if found else None, len(missing)
-    )
+    return Outage(led - left, longest_gap(times, begun, times[-1]) if found else None, len(missing))
+
+
+def _next_writer(cluster: Cluster, old: str) -> tuple[float, float, str]:
+    """When the old one was seen last to take writes, when the next one first, and which it is."""
+    left = time.monotonic()
+
+    def look() -> str | None:
+        nonlocal left
+        at, found = time.monotonic(), cluster.writer()
+        if found == old:
+            left = at
+        return None if found == old else found
+
+    new = wait_for(look)
+    return left, time.monotonic(), new
 
 
 def _arrived(program: Program, cluster: Cluster, new: str, led: float, patience: float) -> bool:
