@@ -25,8 +25,7 @@ def driven(tmp_path: Path) -> Iterator[Cluster]:
             cluster.start(node_id)
         yield cluster
     finally:
-        for node_id in IDS:
-            cluster.kill(node_id)
+        cluster.end()
 
 
 @pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")

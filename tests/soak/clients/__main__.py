@@ -38,8 +38,7 @@ def main(arguments: list[str]) -> int:
         for client in options.only or CLIENTS:
             trials.append(_try(client, cluster, places, options))
     finally:
-        for node_id in IDS:
-            cluster.kill(node_id)
+        cluster.end()
         print(f"\n{table(trials)}", flush=True)
         if cluster.restarts:
             print(f"{cluster.restarts} servers were too slow, and killed by their guards")

@@ -69,6 +69,13 @@ class Cluster:
         if node.process is not None:
             node.process.wait()
 
+    def end(self) -> None:
+        """All of it."""
+        for node_id in IDS:
+            self.kill(node_id)
+        if self._operator is not None:
+            self._operator.wait()
+
     def _revive(self) -> None:
         """Start servers again that have died, as systemd would."""
         for node_id in self._wanted:
