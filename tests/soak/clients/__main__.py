@@ -72,7 +72,7 @@ def run(client: str, cluster: Cluster, places: Places, rounds: int, patience: fl
     finally:
         program.end()
         trial.version = program.version
-        trial.errors = list(dict.fromkeys(program.errors))
+        trial.errors = list(dict.fromkeys(reversed(program.errors)))[::-1]
     return trial
 
 

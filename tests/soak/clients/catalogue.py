@@ -27,6 +27,7 @@ CLIENTS: Final = {
     "txredisapi": "txredisapi_py.py",
     "ioredis": "ioredis_plain.js",
     "ioredis, failoverDetector": "ioredis.js",
+    "iovalkey": "iovalkey_plain.js",
     "iovalkey, failoverDetector": "iovalkey.js",
     "node-redis": "node_redis.js",
     "phpredis": "phpredis.php",

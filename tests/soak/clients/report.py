@@ -32,7 +32,7 @@ def table(trials: Iterable[Trial]) -> str:
 
 def _row(trial: Trial) -> tuple[str, ...]:
     lost = sum(each.lost for each in trial.kills), sum(each.lost for each in trial.switchovers)
-    remarks = [f"{lost[0]} lost in kills, {lost[1]} in switchovers", *trial.errors[:3]]
+    remarks = [f"{lost[0]} lost in kills, {lost[1]} in switchovers", *trial.errors[-3:]]
     return (
         trial.client,
         trial.version,

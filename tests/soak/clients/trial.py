@@ -34,7 +34,7 @@ class Trial:
     kills: list[Outage] = attrs.Factory(list)
     switchovers: list[Outage] = attrs.Factory(list)
     errors: list[str] = attrs.Factory(list)
-    """What the program was told when a write went wrong, each once."""
+    """What the program was told when a write went wrong, each once; the latest is the last."""
 
     @property
     def works(self) -> bool:
