@@ -9,7 +9,7 @@ import pytest
 
 from tests.soak.clients.__main__ import run
 from tests.soak.clients.catalogue import CLIENTS, PROGRAMS, Places
-from tests.soak.clients.cluster import IDS, Cluster
+from tests.soak.clients.cluster import CALM, IDS, Cluster
 from tests.soak.clients.report import table
 from tests.soak.clients.trial import Outage, Trial
 from tests.support.redis_servers import REDIS_SERVER
@@ -19,7 +19,7 @@ from tests.support.waiting import DEADLINE
 @pytest.fixture
 def driven(tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes and their servers, started."""
-    cluster = Cluster(tmp_path)
+    cluster = Cluster(tmp_path, CALM)
     try:
         for node_id in IDS:
             cluster.start(node_id)

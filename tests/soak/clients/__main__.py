@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.soak.clients.catalogue import CLIENTS, Places
-from tests.soak.clients.cluster import IDS, Cluster
+from tests.soak.clients.cluster import CALM, IDS, Cluster
 from tests.soak.clients.program import NotInstalledError, Program
 from tests.soak.clients.report import table
 from tests.soak.clients.trial import Trial, follow
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--node-option",
         action="append",
-        default=["--hb-interval=0.2", "--down-after=2"],
+        default=[*CALM],
         help="for twistd kevy-elect, one more; may be repeated",
     )
     return parser

@@ -78,17 +78,17 @@ def _outage(
     """Adds to `lost` what is lost now."""
     begun = time.monotonic()
     begin(old)
-    left, led, new = _next_writer(cluster, old)
-    found = _arrived(program, cluster, new, led, patience)
+    left, led = _next_writer(cluster, old)
+    found = _arrived(program, cluster, led, patience)
     writes = list(program.writes)
-    missing = {each.number for each in writes} - cluster.numbers(new) - lost
+    missing = {each.number for each in writes} - wait_for(cluster.numbers) - lost
     lost |= missing
     times = [each.at for each in writes]
     return Outage(led - left, longest_gap(times, begun, times[-1]) if found else None, len(missing))
 
 
-def _next_writer(cluster: Cluster, old: str) -> tuple[float, float, str]:
-    """When the old one was seen last to take writes, when the next one first, and which it is."""
+def _next_writer(cluster: Cluster, old: str) -> tuple[float, float]:
+    """When the old one was seen last to take writes, and when the next one first."""
     left = time.monotonic()
 
     def look() -> str | None:
@@ -98,16 +98,16 @@ def _next_writer(cluster: Cluster, old: str) -> tuple[float, float, str]:
             left = at
         return None if found == old else found
 
-    new = wait_for(look)
-    return left, time.monotonic(), new
+    wait_for(look)
+    return left, time.monotonic()
 
 
-def _arrived(program: Program, cluster: Cluster, new: str, led: float, patience: float) -> bool:
+def _arrived(program: Program, cluster: Cluster, led: float, patience: float) -> bool:
     """Whether a write that went well after `led` is on the new primary, in time."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and program.runs():
         late = {each.number for each in program.writes if each.at > led}
-        if late and late & cluster.numbers(new):
+        if late and late & cluster.numbers():
             return True
         time.sleep(PERIOD)
     return False
