@@ -57,6 +57,14 @@ async def replicating(cluster: Cluster, servers: dict[str, RedisServer], ids: st
     return await poll(whole)
 
 
+async def begun(cluster: Cluster, servers: dict[str, RedisServer]) -> str:
+    """Start all nodes; who is primary, once the others' servers have all data."""
+    for node_id in "abc":
+        start(cluster, servers, node_id)
+    found: str = (await replicating(cluster, servers))["node_id"]
+    return found
+
+
 def write(server: RedisServer, number: int) -> list[int]:
     """Which of so many values were confirmed by a replica, until the server refuses."""
     confirmed = []
@@ -74,9 +82,7 @@ def write(server: RedisServer, number: int) -> list[int]:
 async def test_confirmed_writes_survive_the_death_of_the_primary_and_its_server(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     assert {n for n, server in servers.items() if server.takes_writes()} == {first}
     confirmed = await deferToThread(write, servers[first], WRITES)
     assert len(confirmed) == WRITES
@@ -95,9 +101,7 @@ async def test_confirmed_writes_survive_the_death_of_the_primary_and_its_server(
 async def test_an_old_primary_that_nobody_fences_confirms_nothing(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     cluster[first].kill()  # its server takes writes on
     writing = deferToThread(write, servers[first], 100_000)
     rest = "abc".replace(first, "")
@@ -114,9 +118,7 @@ async def test_a_server_whose_node_stands_still_or_dies_takes_no_writes(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
     """Before the next one takes any."""
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     process = cluster[first].process
     assert process is not None
     process.send_signal(signal.SIGSTOP)
@@ -144,9 +146,7 @@ def takes_over_from(servers: dict[str, RedisServer], old: str) -> Any:
 async def test_a_switchover_loses_nothing(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     writing = deferToThread(write, servers[first], 100_000)
     command = [sys.executable, "-m", "kevy_elect", "switchover"]
     await deferToThread(
@@ -164,9 +164,7 @@ async def test_a_switchover_loses_nothing(
 async def test_a_server_that_was_changed_by_hand_is_put_right(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     other = "abc".replace(first, "")[0]
     servers[other].client.execute_command("REPLICAOF", "NO", "ONE")
 
@@ -181,9 +179,7 @@ async def test_a_server_that_was_changed_by_hand_is_put_right(
 async def test_a_primary_whose_server_dies_gives_up_the_role(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     servers[first].kill()
     assert (await cluster.settled(other_than=first))["node_id"] != first
     told = await cluster[first].status()
@@ -210,9 +206,7 @@ def seen(cluster: Cluster, node_id: str) -> tuple[str, dict[str, float], int]:
 async def test_whoever_looks_sees_how_a_server_is(
     cluster: Cluster, servers: dict[str, RedisServer]
 ) -> None:
-    for node_id in "abc":
-        start(cluster, servers, node_id)
-    first = (await replicating(cluster, servers))["node_id"]
+    first = await begun(cluster, servers)
     other = "abc".replace(first, "")[0]
 
     async def all_is_well() -> bool:

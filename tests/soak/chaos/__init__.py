@@ -1,5 +1,6 @@
 """Real nodes, each in a network of its own, under faults; `python -m tests.soak.chaos --help`.
 
+command    what the command of a campaign does around it
 sandbox    namespaces for a whole run, which the kernel removes with its last process
 network    what carries packets between the nodes, or loses, delays and drops them
 process    one node's process, seen from outside

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from tests.soak.chaos import sandbox
+from tests.soak.chaos.command import play
 from tests.soak.counter.campaign import Campaign
 from tests.soak.counter.cluster import Cluster, Kind
 from tests.soak.counter.faults import FAULTS, possible
@@ -25,30 +22,7 @@ from tests.soak.counter.report import Report, make_report
 
 
 def main(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
-    if not options.inside:
-        obstacle = sandbox.obstacle()
-        if obstacle is not None:
-            print(obstacle, file=sys.stderr)
-            return 2
-        sandbox.enter(arguments, module="tests.soak.counter")
-    sandbox.collect_orphans()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    sandbox.furnish()
-    given = options.directory
-    directory = Path(given or tempfile.mkdtemp(prefix="kevy-elect-counter-")).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        print(f"{directory}: not empty; name a directory for this run alone", file=sys.stderr)
-        return 2
-    report = _run(options, directory)
-    (directory / "report.json").write_text(report.to_json() + "\n")
-    print(report.to_text(), flush=True)
-    if report.violations or given:
-        print(f"\nlogs, journal and report.json are in {directory}", flush=True)
-    else:
-        shutil.rmtree(directory)
-    return 1 if report.violations else 0
+    return play("counter", arguments, _parser().parse_args(arguments), _run)
 
 
 def _run(options: argparse.Namespace, directory: Path) -> Report:
