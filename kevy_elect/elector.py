@@ -451,7 +451,7 @@ class Elector:
             return False  # what they said before may be older than what they have
         newest = server.newest
         if newest == UNKNOWN:  # then it may be what the best of them has
-            newest = max(1, *(split_offset(view.offset)[0] for view in self.peers))
+            newest = max([1, *(split_offset(view.offset)[0] for view in self.peers)])
         return all(
             not self.peers.is_down(view.node_id, now)
             and (view.node_id == candidate or split_offset(view.offset)[0] < newest)

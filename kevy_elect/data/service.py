@@ -52,10 +52,9 @@ class DataService(Service):
     """Drives `server` as the duty of `election` says, and reports to it (D1 to D6).
 
     One thing is done at a time, but that a freeze waits for nothing, and is repeated once what
-    it overtook has ended. The server is asked what
-    it is and has each hb_interval, and put right if somebody else changed it. Whatever it is
-    found as, it is frozen first, unless it already follows the primary. A stop freezes a server
-    that takes writes, and leaves any other as it is.
+    it overtook has ended. The server is asked what it is and has each hb_interval, and put right
+    if somebody else changed it. Whatever it is found as, it is frozen first, unless it already
+    follows the primary. A stop freezes a server that takes writes, and leaves any other as it is.
     """
 
     log = Logger()

@@ -328,6 +328,12 @@ class D5Tests(SynchronousTestCase):
         node.hear(offer("c", 5, join_offset(3, 9)))
         self.assertEqual(accepts(node.lost(3)), [])
 
+    def test_the_only_member_goes_on_with_whatever_it_has(self) -> None:
+        node = Driving(members="b")
+        node.lost(UNKNOWN)
+        node.live(2 * CONFIG.down_after)
+        self.assertEqual(node.role, Role.PRIMARY)
+
     def test_if_all_lost_it_they_go_on_with_what_they_have(self) -> None:
         node = orphaned()
         node.lost(3)
