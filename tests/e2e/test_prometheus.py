@@ -125,8 +125,8 @@ async def test_a_real_node_has_all_that_is_documented_shown_and_watched(cluster:
     there = series(families)
     assert named("\n".join(panels())) <= there
     watched = {name for name in named(ALERTS.read_text()) if "_data_" not in name}
-    only_with_tls = {"kevy_elect_certificate_end_timestamp_seconds"}
-    assert watched <= there | only_with_tls
+    not_asked_for = {"kevy_elect_certificate_end_timestamp_seconds", "kevy_elect_healthy"}
+    assert watched <= there | not_asked_for
 
     values = {
         (each.name, *each.labels.values()): each.value for f in families for each in f.samples
