@@ -13,6 +13,7 @@ NAMES: Final = (
     "links",
     "idle",
     "failover",
+    "redis_failover",
     "haproxy",
     "pause",
     "scale",

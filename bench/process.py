@@ -103,11 +103,20 @@ class Child:
 
     def kill(self) -> int:
         """End it the hard way; the moment before it, in nanoseconds of the monotonic clock."""
+        at = self.strike()
+        self.wait()
+        return at
+
+    def strike(self) -> int:
+        """The same without waiting for the end."""
         target = self._target()
         at = time.monotonic_ns()
         os.kill(target, signal.SIGKILL)
-        self._process.wait()
         return at
+
+    def wait(self) -> None:
+        """Wait for the end."""
+        self._process.wait()
 
     def _target(self) -> int:
         """The process that signals are for."""

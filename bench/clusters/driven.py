@@ -51,9 +51,9 @@ class DrivenRedis(Contender):
         return primary
 
     def kill(self, name: str) -> int:
-        killed = self.children[name].kill()
+        killed = self.children[name].strike()
         if self.kills_node:
-            self.nodes[name].kill()
+            self.nodes[name].strike()  # a wrapper ends later, when it has told the others
         return killed
 
     def stop(self, name: str) -> None:
@@ -75,6 +75,10 @@ class DrivenRedis(Contender):
         return writable, time.monotonic_ns()
 
     def revive(self, name: str) -> None:
+        if name in self.children:
+            self.children[name].wait()
+        if name in self.nodes and self.kills_node:
+            self.nodes[name].wait()
         if name not in self.children or not self.children[name].running:
             self.children[name] = self.fleet.start(
                 f"redis-{name}",
