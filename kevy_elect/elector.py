@@ -801,11 +801,17 @@ class Elector:
         pledge = self._pledge(epoch, candidate, now)
         if pledge is not None:
             return pledge
-        if self._offset > offer.repl_offset and candidate != self._primary:
+        if self._offset > offer.repl_offset and not self._has_all(candidate):
             return _Refusal(
                 Cause.R3_5, f"its offset {offer.repl_offset} is behind this node's, {self._offset}"
             )
         return self._waits_for_server(offer, now) or self._vote_for(epoch, candidate, now)
+
+    def _has_all(self, candidate: str) -> bool:
+        """Whether this is our primary, which has all that we have whatever it offers (R3.5). One
+        that our data server may not follow (D3) need not have it."""
+        may_follow = self._server is None or self._primary_epoch >= self._ballot_epoch
+        return candidate == self._primary and may_follow
 
     def _vote_for(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
         if not self._save(epoch, candidate, now):

@@ -216,6 +216,19 @@ class D3Tests(SynchronousTestCase):
         node.live(CONFIG.candidate_step, primary("a", 3, join_offset(3, 9)))
         self.assertEqual((node.role, node.primary, node.duty), (Role.REPLICA, "a", STAY))
 
+    def test_a_primary_of_an_older_epoch_gets_no_vote_for_less_data(self) -> None:
+        """It is followed for want of a better one (R7), and need not have what was confirmed
+        since."""
+        node = Driving(epoch=5)
+        claim = primary("a", 3, join_offset(3, 9))
+        node.hear(announce("a", 3))
+        node.live(CONFIG.down_after, claim)
+        node.freeze(4, 7)
+        self.assertEqual(node.primary, "a")
+        self.assertEqual(accepts(node.hear(offer("a", 6, join_offset(3, 9)))), [])
+        self.assertEqual(node.events("refused")[-1].cause, Cause.R3_5)
+        self.assertEqual(len(accepts(node.hear(offer("a", 6, join_offset(4, 7))))), 1)
+
     def test_a_restarted_member_remembers(self) -> None:
         node = Driving(epoch=5)
         node.hear(announce("a", 3), primary("a", 3, join_offset(3, 9)))
