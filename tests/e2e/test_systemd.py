@@ -302,6 +302,7 @@ def test_it_takes_a_port_that_its_manager_holds(alone: Node, more: tuple[str, ..
         peer.sendall(b"nonsense\r\n")
         assert read_to_the_end(peer) == b""  # whoever listens there has refused it
     wait_for(done.exists)
+    alone.kill(signal.SIGTERM)  # SIGKILL would leave the node below a wrapper alive
 
 
 def read_to_the_end(peer: socket.socket) -> bytes:
