@@ -45,6 +45,7 @@ MEANINGS: Final = {
     "status": "the status document",
     "directory": "a node's directory, locked",
     "events": "what an elector notes",
+    "driving": "what a driver of a data server decides",
     "local_server": "the duty of a data server, and its offset",
     "messages": "what members say to one another",
     "errors": "what can go wrong",

@@ -21,7 +21,8 @@ from kevy_elect.children.supervised import (
     election_environment,
     program,
 )
-from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.data.server import DataServerError
+from kevy_elect.driving import Frozen, Report
 from kevy_elect.errors import ConfigError
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.fence import after

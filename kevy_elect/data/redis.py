@@ -18,7 +18,8 @@ from zope.interface import provider
 
 from kevy_elect.config import join_host_port, split_address
 from kevy_elect.data.resp_client import RespClient, Word
-from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.data.server import DataServerError
+from kevy_elect.driving import Frozen, Report
 from kevy_elect.service.timers import timers
 
 NOBODY: Final = ("127.0.0.1", "1")

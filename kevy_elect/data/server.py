@@ -5,44 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
 from twisted.internet.defer import Deferred
 
+from kevy_elect.driving import Frozen, Report
 from kevy_elect.errors import ElectError
 
 
 class DataServerError(ElectError):
     """The data server did not answer in time, or not as it should."""
-
-
-@attrs.frozen(kw_only=True)
-class Report:
-    """What a data server says of itself."""
-
-    run: str
-    """Which run of the server this is: another one may have lost what the last one had."""
-    process: int = 0
-    """Its process id, where it runs; 0 if that is not known."""
-    takes_writes: bool
-    """Of clients."""
-    source: str = ""
-    """Where it replicates from, `host:port`; empty if it does not, or from nobody."""
-    in_sync: bool = False
-    """Whether it has all that the source sent, and hears from it now."""
-    is_copying: bool = False
-    """Whether it is taking over a whole data set, so that what it has is of no use yet."""
-    history: str
-    """Names the history that its data is part of: another one after each promotion."""
-    length: int
-    """How much of that history it has; more is newer."""
-
-
-@attrs.frozen
-class Frozen:
-    """What a data server was when it was frozen, and what it has been since."""
-
-    before: Report
-    after: Report
 
 
 class DataServer(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine
-from enum import StrEnum
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -15,18 +14,17 @@ from twisted.python.failure import Failure
 
 from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
-from kevy_elect.data.server import DataServer, DataServerError, Frozen, Report
+from kevy_elect.data.server import DataServer, DataServerError
+from kevy_elect.driving import Frozen, Report, State, deviation, is_of, needed, told
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,
-    OWN,
     STAY,
     UNSEEN,
     UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
-    Told,
     join_offset,
 )
 from kevy_elect.service.election import ElectionService
@@ -37,15 +35,6 @@ from kevy_elect.status import ChildStatus, DataStatus
 
 MARGIN: Final = 5
 """The guard freezes the server at this part of a lease before its end."""
-
-
-class State(StrEnum):
-    """What the server is, as far as this node knows."""
-
-    UNKNOWN = "unknown"
-    FROZEN = "frozen"
-    FOLLOWING = "following"
-    PRIMARY = "primary"
 
 
 class DataService(Service):
@@ -196,26 +185,12 @@ class DataService(Service):
         if not self.running or self._rests:
             return
         duty = self.election.duty()
-        task = self._needed(duty)
+        task = needed(duty, self.state, self._kept, self._doing)
         if task is None or task is self._doing:
             return
         if self._doing is not None and task is not Task.FREEZE:
             return
         self._begin(task, duty)
-
-    def _needed(self, duty: Duty) -> Task | None:
-        """What has to be done now so that the server does its duty."""
-        match duty.task:
-            case Task.FREEZE:
-                return None if self.state is State.FROZEN else Task.FREEZE
-            case Task.STAY:
-                rests = self.state in (State.FROZEN, State.FOLLOWING)
-                return None if rests and self._doing is not Task.PROMOTE else Task.FREEZE
-            case Task.PROMOTE:
-                return None if self.state is State.PRIMARY else Task.PROMOTE
-            case Task.FOLLOW:
-                follows = self.state is State.FOLLOWING and self._kept == duty
-                return None if follows else Task.FOLLOW
 
     def _begin(self, task: Task, duty: Duty) -> None:
         self._turn += 1
@@ -362,7 +337,7 @@ class DataService(Service):
             return  # it has been told something since
         if self.state is State.UNKNOWN:
             self._report = report
-        elif problem := self._deviation(report):
+        elif problem := deviation(report, self._report, self._frozen, self.state):
             self._lose(problem)
         else:
             self._took(report)
@@ -375,20 +350,6 @@ class DataService(Service):
             self._lose(str(failure.value))
             self._act()
 
-    def _deviation(self, report: Report) -> str:
-        """How the server is another one than this node left it; empty if it is not."""
-        last = self._report
-        if last is not None and report.run != last.run:
-            return "was restarted"
-        if report.takes_writes != (self.state is State.PRIMARY):
-            takes = "takes writes" if report.takes_writes else "takes no writes"
-            return f"{takes}, which nobody told it here"
-        if last is not None and report.source != last.source:
-            return f"replicates from {report.source or 'nobody'}, which nobody told it here"
-        if self.state is State.FROZEN and report != self._frozen:
-            return "was frozen, and is not what it was then"
-        return ""
-
     def _took(self, report: Report) -> None:
         self._doubt(report)
         self._report = report
@@ -398,18 +359,13 @@ class DataService(Service):
     def _learn_history(self, report: Report) -> None:
         """Remember which epoch the history is of that the server has, as a primary or from
         one. A primary's gets a new name, too, when its first replica comes, for instance."""
-        duty = self._kept
+        kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report.history, report.run)
-            # Else it may be of a later reign of the same member.
-            is_current = self.election.duty() == duty
-            knows = is_current and report.in_sync and report.source == duty.address
-        else:
-            knows = self.state is State.PRIMARY and report.takes_writes
-        knows = knows and report.length >= duty.begins_at
-        if knows and self._epoch_of(report) < duty.data_epoch:
+        knows = is_of(kept, report, self.state, self.election.duty())
+        if knows and self._epoch_of(report) < kept.data_epoch:
             try:
-                self._remember(report, duty.data_epoch)
+                self._remember(report, kept.data_epoch)
             except BallotError as error:
                 self._complain(str(error))
 
@@ -434,9 +390,7 @@ class DataService(Service):
     def _tell(self, report: Report, duty: Duty) -> None:
         """Note down what it is about to be told, before it can confirm anything."""
         assert self._record is not None
-        had = report.history, report.run, report.length
-        taken = OWN if duty.task is Task.PROMOTE else ""
-        self._record.tell(Told(*had, duty.data_epoch, duty.begins_at, taken))
+        self._record.tell(told(report, duty))
 
     @property
     def _histories(self) -> Histories:

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.data import commands
 from kevy_elect.data.commands import RETRY, Commands
-from kevy_elect.data.server import DataServerError, Frozen, Report
+from kevy_elect.data.server import DataServerError
+from kevy_elect.driving import Frozen, Report
 from kevy_elect.service.fake import FakeElection
 
 ALL = ("freeze", "demote", "promote", "follow", "offset-command")

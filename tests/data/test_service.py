@@ -11,9 +11,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.data.record import HistoryRecord
-from kevy_elect.data.server import DataServerError, Frozen, Report
-from kevy_elect.data.service import DataService, State
+from kevy_elect.data.server import DataServerError
+from kevy_elect.data.service import DataService
 from kevy_elect.directory import DirectoryLock
+from kevy_elect.driving import Frozen, Report, State
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,

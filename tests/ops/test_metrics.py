@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import __version__, elector, errors, status
 from kevy_elect.ballot import Ballot, MemoryBallot
 from kevy_elect.children.health_check import HealthCheck
-from kevy_elect.data.service import State
+from kevy_elect.driving import State
 from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.local_server import join_offset
 from kevy_elect.messages import Accept, Offer, Role

@@ -8,11 +8,12 @@ from typing import Any, Final
 import attrs
 
 from kevy_elect.config import ElectConfig, quorum
+from kevy_elect.driving import State
 from kevy_elect.elector import Elector
 from kevy_elect.messages import Role
 from kevy_elect.testing.cluster import SimulatedCluster
 from kevy_elect.testing.data.checkers import DataChecker
-from kevy_elect.testing.data.driver import SimulatedDriver, State
+from kevy_elect.testing.data.driver import SimulatedDriver
 from kevy_elect.testing.data.server import SimulatedServer
 from kevy_elect.testing.node import SimulatedNode
 

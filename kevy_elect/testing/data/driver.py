@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from kevy_elect.driving import Frozen, Report, State, deviation, is_of, needed, told
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.local_server import (
     FREEZE,
-    OWN,
     STAY,
     UNSEEN,
     UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
-    Told,
     join_offset,
 )
-from kevy_elect.testing.data.server import Frozen, Report, SimulatedServer, World
+from kevy_elect.testing.data.server import SimulatedServer, World
 from kevy_elect.testing.node import SimulatedNode
 
 DEADLINE: Final = 1.0
@@ -30,13 +28,6 @@ DEADLINE: Final = 1.0
 
 class ServerError(ElectError):
     """The server does not answer, or not as it should."""
-
-
-class State(StrEnum):
-    UNKNOWN = "unknown"
-    FROZEN = "frozen"
-    FOLLOWING = "following"
-    PRIMARY = "primary"
 
 
 class Host(World, Protocol):
@@ -132,24 +123,11 @@ class SimulatedDriver:
         if self._rests or not self.node.running or self.node.paused:
             return
         duty = self._duty
-        task = self._needed(duty)
+        task = needed(duty, self.state, self._kept, self.doing)
         if task is None or task is self.doing:
             return
         if self.doing is None or task is Task.FREEZE:
             self._begin(task, duty)
-
-    def _needed(self, duty: Duty) -> Task | None:
-        match duty.task:
-            case Task.FREEZE:
-                return None if self.state is State.FROZEN else Task.FREEZE
-            case Task.STAY:
-                rests = self.state in (State.FROZEN, State.FOLLOWING)
-                return None if rests and self.doing is not Task.PROMOTE else Task.FREEZE
-            case Task.PROMOTE:
-                return None if self.state is State.PRIMARY else Task.PROMOTE
-            case Task.FOLLOW:
-                follows = self.state is State.FOLLOWING and self._kept == duty
-                return None if follows else Task.FOLLOW
 
     def _begin(self, task: Task, duty: Duty) -> None:
         self._turn += 1
@@ -290,23 +268,11 @@ class SimulatedDriver:
             self._lose(str(report))
         elif self.state is State.UNKNOWN:
             self._report = report
-        elif problem := self._deviation(report):
+        elif problem := deviation(report, self._report, self._frozen, self.state):
             self._lose(problem)
         else:
             self._took(report)
         self._act()
-
-    def _deviation(self, report: Report) -> str:
-        last = self._report
-        if last is not None and report.run != last.run:
-            return "was restarted"
-        if report.takes_writes != (self.state is State.PRIMARY):
-            return "is not what it was told"
-        if last is not None and report.source != last.source:
-            return "replicates from another"
-        if self.state is State.FROZEN and report != self._frozen:
-            return "was frozen, and is not what it was then"
-        return ""
 
     def _took(self, report: Report) -> None:
         self._doubt(report)
@@ -315,27 +281,20 @@ class SimulatedDriver:
         self.node.elector.set_repl_offset(self._offset(report))
 
     def _learn_history(self, report: Report) -> None:
-        duty = self._kept
+        kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report)
-            # Else it may be of a later reign of the same member.
-            is_current = self._duty == duty
-            knows = is_current and report.in_sync and report.source == duty.address
-        else:
-            knows = self.state is State.PRIMARY and report.takes_writes
-        knows = knows and report.length >= duty.begins_at
-        if knows and self.epoch_of(report) < duty.data_epoch and not self.node.disk.broken:
-            self._remember(report, duty.data_epoch)
+        knows = is_of(kept, report, self.state, self._duty)
+        if knows and self.epoch_of(report) < kept.data_epoch and not self.node.disk.broken:
+            self._remember(report, kept.data_epoch)
 
     def _remember(self, report: Report, data_epoch: int) -> None:
         self._save(self.record.note(report.history, report.run, data_epoch))
 
     def _tell(self, report: Report, duty: Duty) -> None:
-        had = report.history, report.run, report.length
-        taken = OWN if duty.task is Task.PROMOTE else ""
-        told = Told(*had, duty.data_epoch, duty.begins_at, taken)
-        if not self.record.repeats(told):
-            self._save(self.record.tell(told))
+        note = told(report, duty)
+        if not self.record.repeats(note):
+            self._save(self.record.tell(note))
 
     def _doubt(self, report: Report) -> None:
         """If nobody looked for a while, its source may have been promoted again meanwhile."""

@@ -11,31 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-import attrs
+from kevy_elect.driving import Frozen, Report
 
 RETRY: Final = 0.25
 """Seconds from one attempt to reach a source, or to get through a cut, to the next."""
-
-
-@attrs.frozen(kw_only=True)
-class Report:
-    """What a server says of itself; see `kevy_elect.data.server.Report`."""
-
-    run: str
-    takes_writes: bool
-    source: str
-    in_sync: bool
-    is_copying: bool
-    history: str
-    length: int
-
-
-@attrs.frozen
-class Frozen:
-    """What a server was when it was frozen, and what it has been since."""
-
-    before: Report
-    after: Report
 
 
 class World(Protocol):
