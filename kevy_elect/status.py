@@ -157,6 +157,8 @@ class Status:
     """The data server that it drives."""
     check: CheckStatus | None = None
     """What its health check says; None without one."""
+    uptime: float | None = None
+    """For so long its election has been running; None if it does not say."""
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""

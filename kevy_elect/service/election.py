@@ -154,6 +154,7 @@ class ElectionService(Service):
         """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
 
         self._driver: Driver | None = None
+        self._started_at = 0.0
         self.directory: DirectoryLock | None = None
         """The data directory, locked, while the service runs; None if there is none."""
         self._links: dict[str, PeerLink] = {}
@@ -180,6 +181,10 @@ class ElectionService(Service):
     def now(self) -> float:
         """Seconds of the clock that this node goes by."""
         return self._clock()
+
+    def running_for(self) -> float:
+        """Seconds since this service was started; 0 while it does not run."""
+        return 0.0 if self._elector is None else max(0.0, self._clock() - self._started_at)
 
     def state_snapshot(self) -> ElectorSnapshot:
         """What this node knows now. A service that does not run knows no primary."""
@@ -472,6 +477,7 @@ class ElectionService(Service):
             self._last_will = LastWill.take(os.environ)
         self._stopped = None
         self._closing = False
+        self._started_at = self._clock()
         self._driver = Driver(
             elector, self, reactor=self.reactor, clock=self._clock, probes=self.probes
         )

@@ -88,6 +88,10 @@ class StatusTests(SynchronousTestCase):
         self.reactor.advance(0.01)
         self.assertAlmostEqual(own_status(self.service).paused_for, 59.99)
 
+    def test_status_tells_for_how_long_it_has_been_running(self) -> None:
+        self.reactor.advance(0.25)
+        self.assertAlmostEqual(own_status(self.service).uptime or 0, 0.25)
+
     def test_a_rule_that_refused_a_vote_is_named(self) -> None:
         self.service.message_received("c", Offer(2, "c", 0))
         (refused,) = (each for each in own_status(self.service).events if each.kind == "refused")

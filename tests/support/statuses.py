@@ -28,6 +28,7 @@ def document(**changes: object) -> dict[str, Any]:
         "last_will": None,
         "data": None,
         "check": None,
+        "uptime": 90.0,
     } | changes
 
 
