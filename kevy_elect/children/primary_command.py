@@ -157,8 +157,8 @@ class Command(Service):
         return run.started.addCallback(self._started)
 
     def _started(self, _: None) -> None:
-        if self._run is not None:
-            self.log.info("{command} runs as process {pid}", command=self, pid=self._run.pid)
+        if self.pid is not None:
+            self.log.info("{command} runs as process {pid}", command=self, pid=self.pid)
 
     def _gone(self, status: int, run: Run) -> None:
         self._run = None

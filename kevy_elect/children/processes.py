@@ -153,6 +153,16 @@ def parent_of(pid: int) -> int | None:
     return int(fields[1]) if fields else None
 
 
+def command_line(pid: int) -> list[str]:
+    """The words that a process was executed with; none if it is gone or the system does not
+    tell."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process, and no mere zombie of it."""
     fields = _stat(pid)

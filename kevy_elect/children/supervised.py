@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from kevy_elect.children import supervisor
 from kevy_elect.children.cgroup import Cgroup
-from kevy_elect.children.processes import has_living, parent_of
+from kevy_elect.children.processes import command_line, has_living
 from kevy_elect.errors import ElectError
 from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.service.timers import timers
@@ -77,9 +77,10 @@ def describe_status(status: int) -> str:
 class Run(ProcessProtocol):
     """A command in a session of its own, from its start to the death of all that it started.
 
-    `started` fires when it executes, or fails with CommandError. `gone` fires with its
-    status, 128 and the number of the signal that ended it, once none of its processes is
-    left; also if it never started. Neither needs to be waited for.
+    `started` fires when it executes, or fails with CommandError; also if it was too late, or its
+    supervisor was killed, before that. `gone` fires with its status, 128 and the number of the
+    signal that ended it, once none of its processes is left; also if it never started. Neither
+    needs to be waited for.
     """
 
     def __init__(
@@ -117,11 +118,12 @@ class Run(ProcessProtocol):
         words = {supervisor.LEASED: leased, supervisor.PRIVILEGED: privileged}
         how = ",".join(word for word, wanted in words.items() if wanted)
         arguments = [sys.executable, "-I", "-S", "-c", _START, _ROOT, str(grace), str(stop_at), how]
+        self._words = [*arguments, *command]
         try:
             reactor.spawnProcess(
                 self,
                 sys.executable,
-                [*arguments, *command],
+                self._words,
                 env={**os.environ, **environment},
                 childFDs={
                     supervisor.CONTROL: "w",
@@ -168,15 +170,21 @@ class Run(ProcessProtocol):
             problem = f"{self.command[0]}: {os.strerror(int(rest[0]))}"
             self.started.errback(CommandError(problem))
             return
+        if word == "supervisor":
+            self._take_supervisor(int(rest[0]), rest[1])
+            return
         if word == "started":
-            pid, by, cgroup = rest
-            self.pid = int(pid)
-            self._cgroup = Cgroup(cgroup) if cgroup != "-" else None
-            with suppress(OSError, AttributeError):  # Linux only
-                self._supervisor = os.pidfd_open(int(by))
-                if parent_of(int(by)) != self.transport.pid:  # it is dead, and its number reused
-                    self._forget_supervisor()
+            self.pid = int(rest[0])
+        else:  # late
+            self.out_of_time = True
         self.started.callback(None)
+
+    def _take_supervisor(self, pid: int, cgroup: str) -> None:
+        self._cgroup = Cgroup(cgroup) if cgroup != "-" else None
+        with suppress(OSError, AttributeError):  # Linux only
+            self._supervisor = os.pidfd_open(pid)
+            if command_line(pid) != self._words:  # it is dead, and its number reused
+                self._forget_supervisor()
 
     def processExited(self, reason: Failure) -> None:
         ended = reason.value
@@ -209,8 +217,11 @@ class Run(ProcessProtocol):
             return
         assert self._status is not None
         if not self.started.called:
-            problem = f"{self.command[0]}: its supervisor did not start it"
-            self.started.errback(CommandError(problem))
+            if self._orphaned:  # as if the command had been killed just after its start
+                self.started.callback(None)
+            else:
+                problem = f"{self.command[0]}: its supervisor did not start it"
+                self.started.errback(CommandError(problem))
         self.started.addErrback(lambda _: None)  # whoever cares has heard it
         self._forget_supervisor()
         if self._cgroup is not None:
@@ -230,12 +241,10 @@ class Run(ProcessProtocol):
 
     def _kill_all(self) -> bool:
         """Kill the command's processes as far as they are known from here; whether any runs."""
-        if self.pid is None:
-            return False
         if self._cgroup is not None:
             self._cgroup.kill()
         populated = self._cgroup is not None and self._cgroup.is_populated()
-        if not has_living(self.pid):
+        if self.pid is None or not has_living(self.pid):
             return populated
         try:
             os.killpg(self.pid, signal.SIGKILL)

@@ -16,11 +16,11 @@ control group where the node may make one, and at a lower priority than its supe
 acts the earlier the later it was given the processor lately. `privileged`: the command of a
 node that is not root may run others as root (sudo, setuid files). Those cannot be killed.
 
-On descriptor 3 it writes lines: `started PID SUPERVISOR CGROUP` (`-` for none), `failed ERRNO`,
-or `late` if STOP_AT was over before the start; and `stopping` when it ends a command because of
-its time. It ends when all that the command started is dead and collected, on Linux also what left
-the process group, with the command's status, or 128 and the signal's number. It says on stderr
-what it may not kill, and waits for that.
+On descriptor 3 it writes lines: first `supervisor PID CGROUP` (`-` for none); then `started PID`,
+`failed ERRNO`, or `late` if STOP_AT was over before the start; and `stopping` when it ends a
+command because of its time. It ends when all that the command started is dead and collected, on
+Linux also what left the process group, with the command's status, or 128 and the signal's number.
+It says on stderr what it may not kill, and waits for that.
 
 It is two processes, so that nothing escapes if one of them is killed or stands still: SUPERVISOR
 does all this; the other, its guard, kills a SUPERVISOR that is too late and what it leaves behind.
@@ -76,10 +76,12 @@ _NICER: Final = 5
 class Supervisor:
     """One command and its descendants. Times are seconds of `now()`."""
 
-    def __init__(self, grace: float, told: SharedTime, guard: int, cgroup: Cgroup | None) -> None:
+    def __init__(
+        self, grace: float, stop_at: float, told: SharedTime, guard: int, cgroup: Cgroup | None
+    ) -> None:
         """`told` is STOP_AT as the guard sees it, `guard` a pipe that ends with it."""
         self.grace = grace
-        self.stop_at = told.get()
+        self.stop_at = stop_at
         self._told = told
         self.kill_at = math.inf
         self.stopping = False
@@ -97,17 +99,19 @@ class Supervisor:
 
     def run(self, command: Sequence[str], how: Sequence[str]) -> int:
         """Run it to the end of all that it starts; the status to end with."""
-        if now() >= self.stop_at:
-            _report("late")
-            return LATE_STATUS
         self._poll.register(_wake_for_signals(), select.POLLIN)
         self._poll.register(CONTROL, select.POLLIN)
         self._poll.register(self._guard, select.POLLIN)
+        self._listen(0)  # on a busy machine there is news since it was started
+        self._told.set(self.stop_at)
+        if now() >= self.stop_at:
+            _report("late")
+            return LATE_STATUS
         self.pid, problem = _spawn(command, how, self._cgroup)
         if problem:
             _report(f"failed {problem}")
             return 127
-        _report(f"started {self.pid} {os.getpid()} {self._cgroup.path if self._cgroup else '-'}")
+        _report(f"started {self.pid}")
         while not (self._awake and self._collect()):
             self._act(now())
             self._wait(LEASED in how)
@@ -165,10 +169,14 @@ class Supervisor:
         if not self.stopping:
             longest = _BEAT * 1000 if leased else _LONGEST_WAIT
             wait = min(max(0.0, self._due - began) * 1000 + 1, longest)
-        ready = self._poll.poll(wait)
-        if leased:
-            self._lateness.note(now(), began + wait / 1000)
         self._awake = self.stopping
+        self._listen(wait, began + wait / 1000 if leased else None)
+
+    def _listen(self, wait: float, due: float | None = None) -> None:
+        """Wait for so many milliseconds, until `due`, or for what there is to hear."""
+        ready = self._poll.poll(wait)
+        if due is not None:
+            self._lateness.note(now(), due)
         for descriptor, _ in ready:
             if descriptor == CONTROL:
                 self._hear(os.read(CONTROL, 4096))
@@ -267,9 +275,11 @@ class Guard:
         return status
 
     def _left(self) -> float:
-        """Seconds until the supervisor is too late."""
-        stop_at = max(self._stop_at.get(), self._began)
-        return stop_at + self._grace + _PATIENCE - now()
+        """Seconds until the supervisor is too late, or is to be looked at again."""
+        stop_at = self._stop_at.get()
+        if math.isnan(stop_at):
+            return _BEAT  # nothing runs yet that could be too late
+        return max(stop_at, self._began) + self._grace + _PATIENCE - now()
 
     def _end_orphans(self, awake: int) -> None:
         """Kill and collect our children, which are what the supervisor has left."""
@@ -288,11 +298,11 @@ class Guard:
 
 
 class SharedTime:
-    """A time that a process and those that it forks have in common."""
+    """A time that a process and those that it forks have in common. NaN until it is set."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         self._memory = mmap.mmap(-1, struct.calcsize("d"))
-        self.set(seconds)
+        self.set(math.nan)
 
     def get(self) -> float:
         return float(struct.unpack("d", self._memory[:])[0])
@@ -381,7 +391,7 @@ def main(arguments: Sequence[str]) -> int:
     words = how.split(",")
     os.setsid()  # what kills the node's process group should not kill its supervisor
     os.set_inheritable(REPORT, False)
-    told = SharedTime(float(stop_at))
+    told = SharedTime()
     guarded, guarding = os.pipe()
     adopt_orphans()
     cgroup = Cgroup.make() if LEASED in words else None
@@ -392,7 +402,8 @@ def main(arguments: Sequence[str]) -> int:
         os.close(guarded)
         os.close(REPORT)
         return Guard(supervisor, float(grace), told, cgroup).run()
+    _report(f"supervisor {os.getpid()} {cgroup.path if cgroup else '-'}")
     os.close(guarding)
     os.setsid()
     adopt_orphans()
-    return Supervisor(float(grace), told, guarded, cgroup).run(command, words)
+    return Supervisor(float(grace), float(stop_at), told, guarded, cgroup).run(command, words)

@@ -82,7 +82,7 @@ def supervise(how: str, chains: int) -> str:
         shared.unlink()
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     left = [pid for pid in pids if pid != os.getpid() and is_running(pid)]
-    grouped = os.read(report, 200).split()[3] != b"-"
+    grouped = os.read(report, 200).split()[2] != b"-"
     return f"{processes} {last - stop_at - GRACE:.3f} {took:.3f} {len(left)} {grouped:d}"
 
 

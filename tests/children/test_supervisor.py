@@ -94,6 +94,50 @@ class RunTests(ProcessTests):
         await run.gone
         self.assertEqual(processes.has_living(run.pid), False)
 
+    def start_slowly(self, seconds: float, at: str) -> None:
+        """As on a machine that is busy when `at` is called: it takes so long to begin."""
+        begin = "from kevy_elect.children.supervisor import main\n"
+        late = (
+            "from kevy_elect.children import supervisor\n"
+            f"import time; late = supervisor.{at}\n"
+            f"supervisor.{at} = lambda *a: time.sleep({seconds}) or late(*a)\n"
+        )
+        self.assertIn(begin, supervised._START)
+        self.patch(supervised, "_START", supervised._START.replace(begin, begin + late))
+
+    async def test_a_late_start_goes_by_what_the_node_said_last(self) -> None:
+        """The lease was extended while the machine was busy."""
+        self.start_slowly(0.5, "adopt_orphans")  # in the guard, and again in the supervisor
+        run = self.run_command(*self.shell("exit 7"), stop_at=now() + 0.3)
+        run.stop_at(now() + 60)
+        await run.started
+        self.assertEqual(await run.gone, 7)
+        self.assertFalse(run.out_of_time)
+
+    async def test_one_that_comes_too_late_was_out_of_time(self) -> None:
+        run = self.run_command("true", stop_at=now() - 1)
+        await run.started
+        self.assertEqual(await run.gone, 128 + signal.SIGTERM)
+        self.assertTrue(run.out_of_time)
+
+    async def test_a_supervisor_killed_before_the_start_is_no_command_that_cannot_run(self) -> None:
+        run = self.run_command("sleep", "60")
+        run.transport.signalProcess("KILL")
+        await run.started
+        self.assertIsNone(run.pid)
+        self.assertEqual(await run.gone, 128 + signal.SIGKILL)
+
+    async def test_a_guard_killed_before_the_start_leaves_nothing_that_starts(self) -> None:
+        self.start_slowly(0.6, "_wake_for_signals")  # first of all in the supervisor
+        run = self.run_command(*self.shell("echo > out; exec sleep 60"))
+        await self.poll(lambda: processes.children(run.transport.pid))
+        (supervisor,) = processes.children(run.transport.pid)
+        run.transport.signalProcess("KILL")
+        await run.gone
+        self.assertFalse(is_running(supervisor))
+        self.assertEqual(self.read(), "")
+        self.assertFalse(any(self.directory.iterdir()))
+
     async def test_a_control_group_holds_even_who_left_the_session(self) -> None:
         cgroup = Cgroup.make()
         if cgroup is None:
