@@ -27,6 +27,8 @@ from kevy_elect.data.commands import Commands
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
+from kevy_elect.ops.admin_peers import AdminPeers
+from kevy_elect.ops.admin_port import AdminPort
 from kevy_elect.ops.agent_check import AgentCheckFactory
 from kevy_elect.ops.history import History
 from kevy_elect.ops.log import LogLines
@@ -119,9 +121,13 @@ class Options(usage.Options):
     def opt_sentinel_peers(self, faces: str) -> None:
         self._lists.setdefault("sentinel-peers", []).append(faces)
 
+    def opt_admin_peers(self, ports: str) -> None:
+        self._lists.setdefault("admin-peers", []).append(ports)
+
     opt_peers.__doc__ = NAMED["peers"].help
     opt_http_peers.__doc__ = NAMED["http-peers"].help
     opt_sentinel_peers.__doc__ = NAMED["sentinel-peers"].help
+    opt_admin_peers.__doc__ = NAMED["admin-peers"].help
     opt_http_host.__doc__ = NAMED["http-host"].help
     opt_peer_keys.__doc__ = NAMED["peer-keys"].help
 
@@ -311,8 +317,12 @@ def _admin(
     options: Options, election: ElectionService, history: History
 ) -> Iterator[tuple[str, IService]]:
     if options["admin"] is not None:
-        admin = Admin(election, options["admin"], options["http-peers"], history)
+        peers = AdminPeers(election, options["admin-peers"])
+        admin = Admin(election, options["admin"], options["http-peers"], history, peers)
         yield f"--admin {options['admin']}", admin
+        if options["admin-listen"] is not None:
+            port = AdminPort(admin, options["admin-listen"])
+            yield f"--admin-listen {options['admin-listen']}", port
 
 
 def _store(options: Options, election: ElectionService) -> Commands | None:

@@ -125,6 +125,13 @@ def _add(
         "refused or failed, 2 for wrong usage, 3 if the node does not answer.",
     )
     add_node_options(parser)
+    if name != "offset":
+        parser.add_argument(
+            "--on",
+            metavar="MEMBER",
+            help="have the node ask this other member instead, where its --admin-peers says that "
+            "it is" + ("; without it, the primary" if name in ("step-down", "switchover") else ""),
+        )
     parser.set_defaults(run=run)
     return parser
 
@@ -303,14 +310,15 @@ def _improper(where: str, problem: object) -> UnreachableError:
 # The commands
 
 
-def _request(command: str, **arguments: object) -> dict[str, Any]:
+def _request(args: argparse.Namespace, command: str, **arguments: object) -> dict[str, Any]:
     """A request with the arguments that are not None."""
+    arguments["on"] = args.on
     given = {name: value for name, value in arguments.items() if value is not None}
     return {"command": command} | given
 
 
-def _command(args: argparse.Namespace, request: dict[str, Any]) -> int:
-    return _print(args, answer(find_node(args), request))
+def _command(args: argparse.Namespace, command: str, **arguments: object) -> int:
+    return _print(args, answer(find_node(args), _request(args, command, **arguments)))
 
 
 def _print(args: argparse.Namespace, reply: Reply) -> int:
@@ -324,24 +332,26 @@ def _print(args: argparse.Namespace, reply: Reply) -> int:
 
 
 def _step_down(args: argparse.Namespace) -> int:
-    return _command(args, {"command": "step-down", "rest": args.rest})
+    return _command(args, "step-down", rest=args.rest)
 
 
 def _pause(args: argparse.Namespace) -> int:
-    return _command(args, {"command": "pause", "seconds": args.duration})
+    return _command(args, "pause", seconds=args.duration)
 
 
 def _resume(args: argparse.Namespace) -> int:
-    return _command(args, {"command": "resume"})
+    return _command(args, "resume")
 
 
 def _offset(args: argparse.Namespace) -> int:
-    return _command(args, {"command": "offset", "offset": args.offset})
+    return _print(args, answer(find_node(args), {"command": "offset", "offset": args.offset}))
 
 
 def _switchover(args: argparse.Namespace) -> int:
     where = find_node(args)
-    request = _request("switchover", timeout=args.timeout, target=args.target, reason=args.reason)
+    request = _request(
+        args, "switchover", timeout=args.timeout, target=args.target, reason=args.reason
+    )
     steps: list[Reply] = []
     reply: Reply = {}
     for reply in ask(where, request, args.timeout + SLACK):
@@ -368,7 +378,7 @@ def _seconds(where: str, value: object) -> float:
 def _events(args: argparse.Namespace) -> int:
     where = find_node(args)
     since = None if args.since is None else min(args.since, LONGEST)
-    events, reply = _told_events(where, _request("events", last=args.n, since=since))
+    events, reply = _told_events(where, _request(args, "events", last=args.n, since=since))
     if not reply["ok"]:
         return _print(args, reply)
     if args.json:

@@ -4,13 +4,17 @@ A request is `{"command": NAME, ...arguments}`. Each line of the answer is an ob
 `{"step": TEXT, "at": SECONDS}` as a handover proceeds, `{"event": {...}}` for each event that was
 asked for, and last `{"ok": true, ...}` or `{"ok": false, "error": TEXT}`. Whoever may connect may
 command: keep the socket private.
+
+With `"on": ID` the request goes on to that member, and without it `switchover` and `step-down` go
+to the primary, over the members' own endpoints (`admin_port`). A member's request goes no further.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import attrs
@@ -23,12 +27,15 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.policies import TimeoutMixin
 
 from kevy_elect.errors import ConfigError, ElectError
+from kevy_elect.messages import Role
+from kevy_elect.ops.admin_peers import AdminPeers
 from kevy_elect.ops.history import History, recent
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
 from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, parse_socket
 from kevy_elect.transport.listener import Listener
+from kevy_elect.transport.log_limit import Sparing
 
 MAX_REQUEST: Final = 4096
 """Bytes of one request."""
@@ -38,6 +45,13 @@ MAX_SECONDS: Final = 1e9
 """Of any argument; each command has a bound of its own besides."""
 IDLE: Final = 10.0
 """Seconds within which a request has to be there."""
+
+MEMBER_LINES: Final = 20
+"""Lines that are logged and kept in ten seconds of what one other member asks for."""
+MAX_RESULT: Final = 1000
+"""Characters of a result that are logged."""
+SLACK: Final = 60.0
+"""Seconds that another member may take to answer, on top of what was asked for."""
 
 Answer = dict[str, Any]
 Say = Callable[[Answer], object]
@@ -127,6 +141,10 @@ COMMANDS: Final[Mapping[str, _Command]] = {
 _QUESTIONS: Final = ("status", "events")
 """Commands that change nothing, and are not worth a line in the log."""
 _REQUIRED: Final = {"pause": "seconds", "offset": "offset"}
+_PRIMARYS: Final = ("step-down", "switchover")
+"""Commands that only the primary can carry out."""
+_LOCAL: Final = ("offset",)
+"""Commands that no other member is asked for: only this one's machine knows its data."""
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
@@ -140,7 +158,9 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     name = request.pop("command", None)
     if not isinstance(name, str) or name not in COMMANDS:
         raise ConfigError(f"no such command; there are {', '.join(COMMANDS)}")
-    known = COMMANDS[name].arguments
+    known = dict(COMMANDS[name].arguments)
+    if name not in _LOCAL:
+        known["on"] = str
     for argument, value in request.items():
         wanted = known.get(argument)
         # A bool is an int too.
@@ -181,24 +201,10 @@ class _Operator(LineOnlyReceiver, TimeoutMixin):
             return
         self._asked = True
         self.setTimeout(None)
-        answering = Deferred.fromCoroutine(self._answer(line))
+        answering = Deferred.fromCoroutine(self._node.answer(line, self._tell))
+        answering.addCallback(self._tell)
         answering.addErrback(lambda f: self.log.failure("an operator's command failed", f))
         answering.addBoth(lambda _: self.end())
-
-    async def _answer(self, line: bytes) -> None:
-        try:
-            name, arguments = _parse(line)
-            if name not in _QUESTIONS:
-                told = [f"{argument}={value!r}" for argument, value in arguments.items()]
-                self._node.note(" ".join(["asked to", name, *told]))
-            answer = await COMMANDS[name].run(self._node, self._tell, **arguments)
-        except ElectError as error:
-            answer = {"ok": False, "error": str(error)}
-        answer = {"ok": True} | answer
-        result = answer.get("error") or answer.get("text")
-        if result:
-            self._node.note(str(result))
-        self._tell(answer)
 
     def _tell(self, answer: Answer) -> None:
         self.sendLine(json.dumps(answer).encode())
@@ -219,7 +225,8 @@ class Admin(Service):
     """Takes an operator's commands for `election` on an endpoint.
 
     `http_peers` are the base URLs of other members' pages, by their ids, for those who ask.
-    `history` has the events that the node itself no longer remembers.
+    `history` has the events that the node itself no longer remembers, and keeps what was asked
+    for. `peers` are asked what other members are to do.
     """
 
     log = Logger()
@@ -230,12 +237,16 @@ class Admin(Service):
         description: str,
         http_peers: Mapping[str, str] | None = None,
         history: History | None = None,
+        peers: AdminPeers | None = None,
     ) -> None:
         """Raises ConfigError for a description of a Unix socket that cannot be."""
         self.election = election
         self.description = description
         self.http_peers = http_peers or {}
         self.history = history
+        self.peers = peers or AdminPeers(election, {})
+        self._sparing = Sparing()
+        self._at_work = ""  # the member for which a command is being carried out
         self.listener = Listener[_Operator]()
         self._is_private = parse_socket(description) is not None
 
@@ -255,6 +266,87 @@ class Admin(Service):
         super().stopService()
         return self.listener.close()
 
-    def note(self, text: str) -> None:
-        """Log what an operator asked for, or what came of it."""
-        self.log.info("{node}: operator: {text}", node=self.election.cluster.node_id, text=text)
+    async def answer(self, line: bytes, say: Say, member: str = "") -> Answer:
+        """Do what a request says and return the end of the answer; `say` hears the rest of it.
+
+        Another `member` may have handed the request on: of those, one command at a time.
+        """
+        try:
+            name, arguments = _parse(line)
+            where = self._where(name, arguments.pop("on", None), member)
+            if name not in _QUESTIONS:
+                on = f" on {where}" if where else ""
+                told = [f"{argument}={value!r}" for argument, value in arguments.items()]
+                self.note(" ".join(["asked to", name, *told]) + on, member)
+            if where:
+                answer = await self._hand_on(where, name, arguments, say)
+            else:
+                with self._one_at_a_time(name, member):
+                    answer = await COMMANDS[name].run(self, say, **arguments)
+        except ElectError as error:
+            answer = {"ok": False, "error": str(error)}
+        answer = {"ok": True} | answer
+        result = answer.get("error") or answer.get("text")
+        if result:
+            self.note(str(result)[:MAX_RESULT], member)
+        return answer
+
+    def _where(self, name: str, on: str | None, member: str) -> str:
+        """The other member that has to carry a command out; empty for this node. Raises
+        ConfigError if it cannot be asked."""
+        me, snapshot = self.election.cluster.node_id, self.election.state_snapshot()
+        if member:
+            if on is not None or name in _LOCAL:
+                raise ConfigError(f"{me} does not take this from another member")
+            return ""
+        if on == me:
+            return ""
+        if on is None:
+            if name not in _PRIMARYS or snapshot.role is Role.PRIMARY:
+                return ""
+            on = snapshot.current_primary
+            if on is None or on == me:
+                raise ConfigError(f"{me} is not the primary, and knows none at the moment")
+        elif on not in self.election.cluster.ids:
+            members = ", ".join(self.election.cluster.ids)
+            raise ConfigError(f"{on!r} is no member; there are {members}")
+        if on not in self.peers:
+            why = f"{me} is not the primary, {on} is" if name in _PRIMARYS else f"this is {me}"
+            raise ConfigError(
+                f"{why}: run this on {on}'s machine, or have {me} ask it, by --admin-listen on "
+                f"{on} and --admin-peers on {me}"
+            )
+        return on
+
+    async def _hand_on(
+        self, member: str, name: str, arguments: Mapping[str, Any], say: Say
+    ) -> Answer:
+        patience = SLACK + min(86400.0, abs(arguments.get("timeout", 0.0)))
+        request = {"command": name, **arguments}
+        return await self.peers.ask(member, request, say, patience)
+
+    @contextmanager
+    def _one_at_a_time(self, name: str, member: str) -> Iterator[None]:
+        """Raises ConfigError while another command of a member is under way."""
+        if not member or name in _QUESTIONS:
+            yield
+            return
+        if self._at_work:
+            raise ConfigError(f"a command that {self._at_work} handed on is under way: try again")
+        self._at_work = member
+        try:
+            yield
+        finally:
+            self._at_work = ""
+
+    def note(self, text: str, member: str = "") -> None:
+        """Log and keep what an operator asked for, or what came of it; on which other member,
+        if it was not here."""
+        if member and self._sparing.line(member, self.election.now(), MEMBER_LINES) is None:
+            return
+        who = f"operator on {member}" if member else "operator"
+        self.log.info(
+            "{node}: {who}: {text}", node=self.election.cluster.node_id, who=who, text=text
+        )
+        if self.history is not None:
+            self.history.keep("operator", f"{who}: {text}")

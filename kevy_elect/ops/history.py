@@ -64,6 +64,10 @@ class History:
         election.probes.add(self)
         election.add_observer(lambda snapshot, reason: self._look())
 
+    def keep(self, kind: str, text: str) -> None:
+        """Keep something that no elector noted, such as what an operator asked for."""
+        self._keep(_told(kind, text, self._epoch))
+
     # What the node tells
 
     def noted(self, event: Event) -> None:
@@ -82,13 +86,13 @@ class History:
     def _look(self) -> None:
         if self._began and not self._election.is_electing:
             self._began = False
-            self._keep(_of_service("stopped", self._epoch))
+            self._keep(_told(SERVICE, "stopped", self._epoch))
 
     def _begin(self) -> None:
         if not self._began:
             self._began = True
             self._epoch = self._election.state_snapshot().epoch
-            self._keep(_of_service(f"started, version {__version__}", self._epoch))
+            self._keep(_told(SERVICE, f"started, version {__version__}", self._epoch))
 
     # Writing
 
@@ -147,8 +151,8 @@ def recent(election: ElectionService, wall: Callable[[], float] = time.time) -> 
     return [_dated(event_status(ago, event), now - ago) for ago, event in election.recent_events()]
 
 
-def _of_service(text: str, epoch: int) -> EventStatus:
-    return EventStatus(ago=0.0, kind=SERVICE, text=text, critical=False, epoch=epoch)
+def _told(kind: str, text: str, epoch: int) -> EventStatus:
+    return EventStatus(ago=0.0, kind=kind, text=text, critical=False, epoch=epoch)
 
 
 def _dated(event: EventStatus, at: float) -> DatedEvent:

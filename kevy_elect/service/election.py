@@ -337,6 +337,11 @@ class ElectionService(Service):
         ]
 
     @property
+    def security(self) -> Security:
+        """What its links prove who speaks by, at this moment: it may be replaced."""
+        return self._security
+
+    @property
     def certificate_ends(self) -> float | None:
         """When this node's certificate ends, in seconds since 1970; None if it has none."""
         return self._security.ends

@@ -53,6 +53,7 @@ _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS,
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
+_ADMIN: Final = ("admin-listen", "admin-peers")
 _REDIS: Final = ("redis-user", "redis-password-file")
 _STORE: Final = ("freeze", "promote", "follow", "demote")
 _NOT_WITH_REDIS: Final = {
@@ -128,8 +129,8 @@ class Configuration:
 
     values: dict[str, Any]
     """Each setting's value by name: seconds as floats, commands in words and with their shell,
-    the addresses of `http-peers` and `sentinel-peers` by id; None for what is off or left to
-    the election."""
+    the addresses of `http-peers`, `sentinel-peers` and `admin-peers` by id; None for what is off
+    or left to the election."""
     cluster: Cluster
     timings: ElectConfig
     links: Links
@@ -195,6 +196,7 @@ class _Reading:
         cluster, timings = self._cluster(), self._timings()
         self._addresses("http-peers")
         self._addresses("sentinel-peers")
+        self._addresses("admin-peers")
         self._http_hosts()
         self._check_sentinel(cluster)
         self._check_redis(cluster)
@@ -574,6 +576,9 @@ class _Reading:
             self._add("stop-grace", f"{shown}: {problem}")
 
     def _check_admin(self) -> None:
+        for name in _ADMIN:
+            if name in self.given:
+                self._check_admin_of_members(NAMED[name])
         if self.values.get("no-admin"):
             if "admin" in self.given:
                 quoted = self._quoted(NAMED["admin"])
@@ -584,6 +589,17 @@ class _Reading:
             except ConfigError as error:
                 text = f"--data-dir: {error}, give --admin unix:PATH, or --no-admin"
                 self._add("data-dir", text)
+
+    def _check_admin_of_members(self, setting: Setting) -> None:
+        if self.values.get("no-admin"):
+            text = f"{setting.option}: there is --no-admin too; leave one of them out"
+            self._add(setting.name, text)
+        if self.values.get("links", "plain") == "plain" and self._fine("links"):
+            self._add(
+                setting.name,
+                f"{setting.option}: plain links prove nothing, so whoever reaches the port could "
+                "command the nodes; give --links noise or tls too, or leave it out",
+            )
 
     # What was not given
 

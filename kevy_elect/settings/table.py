@@ -279,6 +279,23 @@ SETTINGS: Final = (
     ),
     Setting("no-admin", Kind.FLAG, Group.SERVICES, "Take no operator's commands"),
     Setting(
+        "admin-listen",
+        Kind.ENDPOINT,
+        Group.SERVICES,
+        "Endpoint on which other members hand on their operators' commands, such as tcp:7201; "
+        "needs links that prove who speaks",
+        "ENDPOINT",
+        "off",
+    ),
+    Setting(
+        "admin-peers",
+        Kind.PAGES,
+        Group.SERVICES,
+        "Where the --admin-listen of the members is: id@host:port,... (repeatable)",
+        "LIST",
+        "none",
+    ),
+    Setting(
         "run-primary",
         Kind.COMMAND,
         Group.COMMANDS,

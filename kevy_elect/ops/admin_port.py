@@ -1,0 +1,137 @@
+"""The endpoint on which other members hand on what their operators ask of this node.
+
+Only members are answered, by the keys or certificates of the election's own links. Whoever else
+reaches the port is a stranger: connections, bytes and time of each are bounded. No request can be
+taken for a message of the election, nor the other way: one begins with `{`, the other with `*`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.ops.admin import MAX_REQUEST, Admin, Answer
+from kevy_elect.ops.lines import ChannelLines
+from kevy_elect.transport.listener import Listener
+from kevy_elect.transport.log_limit import Sparing
+
+MAX_MEMBERS: Final = 16
+"""Connections at a time."""
+REQUEST_WITHIN: Final = 5.0
+"""Seconds from the end of the handshake to the whole request."""
+READ_WITHIN: Final = 10.0
+"""Seconds in which an answer has to be read, once it is complete."""
+
+
+class _Member(ChannelLines):
+    """One request of a member, and its answer."""
+
+    MAX_LENGTH = MAX_REQUEST
+
+    def __init__(self, port: AdminPort) -> None:
+        election = port.admin.election
+        super().__init__(election.security.accepts(), election.reactor)
+        self._port = port
+        self.asked = False
+
+    def connectionMade(self) -> None:
+        self._port.listener.opened(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: object = None) -> None:
+        super().connectionLost(reason)
+        self._port.listener.lost(self)
+
+    def channelEstablished(self) -> None:
+        self.setTimeout(REQUEST_WITHIN)
+
+    def lineReceived(self, line: bytes) -> None:
+        self.asked = self.ended = True  # whatever else it says is not read
+        self.setTimeout(None)
+        if not self._port.admin.election.security.trusts(self.channel):
+            return self.end()  # its key was taken off the list since the handshake
+        who = " or ".join(sorted(self.channel.names or ()))
+        answering = Deferred.fromCoroutine(self._port.admin.answer(line, self._tell, who))
+        answering.addCallback(self._tell)
+        answering.addErrback(lambda f: self._port.log.failure("a member's command failed", f))
+        answering.addBoth(lambda _: self._hang_up())
+        return None
+
+    def failed(self, why: str) -> None:
+        self._port.refused(self.transport.getPeer(), why)
+
+    def timeoutConnection(self) -> None:
+        if self.ended:
+            self.end()
+        else:
+            self.fail("its handshake and request did not come in time")
+
+    def _tell(self, answer: Answer) -> None:
+        if self.transport.connected:
+            self.sendLine(json.dumps(answer).encode())
+
+    def _hang_up(self) -> None:
+        if self.transport.connected:
+            self.setTimeout(READ_WITHIN)
+            self.transport.loseConnection()
+
+
+class _Members(ServerFactory):
+    noisy = False
+
+    def __init__(self, port: AdminPort) -> None:
+        self._port = port
+
+    def buildProtocol(self, addr: IAddress | None) -> _Member | None:
+        """One more takes the place of the oldest that has not asked yet."""
+        waiting = list(self._port.listener)
+        if len(waiting) >= MAX_MEMBERS:
+            oldest = next((each for each in waiting if not each.asked), None)
+            if oldest is None:
+                return None
+            oldest.end()
+        return _Member(self._port)
+
+
+class AdminPort(Service):
+    """Has `admin` answer other members on the endpoint of this description."""
+
+    log = Logger()
+
+    def __init__(self, admin: Admin, description: str) -> None:
+        """Raises ConfigError if the links of the node prove nothing."""
+        if admin.election.security.kind == "plain":
+            raise ConfigError("plain links prove nothing: whoever reached it could command")
+        self.admin = admin
+        self.description = description
+        self.listener = Listener[_Member]()
+        self._sparing = Sparing()
+
+    def startService(self) -> None:
+        """Listen. Raises as `Listener.listen` does."""
+        super().startService()
+        self.listener.listen(self.description, _Members(self), self.admin.election.reactor)
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when the port and all connections are gone."""
+        super().stopService()
+        return self.listener.close()
+
+    def refused(self, where: object, why: str) -> None:
+        """Log why a connection was ended; of many such lines a few."""
+        left_out = self._sparing.line("", self.admin.election.now())
+        if left_out is not None:
+            self.log.warn(
+                "{node}: ended a connection to --admin-listen from {where}: {why}{more}",
+                node=self.admin.election.cluster.node_id,
+                where=getattr(where, "host", where),
+                why=why,
+                more=f" (and {left_out} more before)" if left_out else "",
+            )

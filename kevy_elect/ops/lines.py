@@ -1,0 +1,110 @@
+"""Lines of text through a channel: how one member asks another, and is answered."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import TimeoutMixin
+
+from kevy_elect.service.timers import timers
+from kevy_elect.transport.channel import HANDSHAKE_TIMEOUT, MAX_PLAIN, Channel, ChannelError
+
+READ_AT_ONCE: Final = 4096
+"""Bytes read from one connection in one turn of the reactor, as on an election port."""
+
+
+class ChannelLines(Protocol, TimeoutMixin):
+    """One connection. Override `channelEstablished`, `lineReceived` and `failed`.
+
+    Its time limit is set once for each part, and no byte that arrives makes it longer.
+    """
+
+    transport: Any
+    MAX_LENGTH: int
+    """Bytes of a line; one that is longer ends the connection."""
+
+    def __init__(self, channel: Channel, reactor: Any) -> None:
+        self.channel = channel
+        self.ended = False
+        """Whether nothing more is taken from it."""
+        self._reactor = reactor
+        self._established = False
+        self._unread = bytearray()
+
+    def channelEstablished(self) -> None:
+        """The other end has proven who it is."""
+        raise NotImplementedError
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take a line, without its end."""
+        raise NotImplementedError
+
+    def failed(self, why: str) -> None:
+        """Say why the connection has been ended from this side."""
+        raise NotImplementedError
+
+    def sendLine(self, line: bytes) -> None:
+        """Send a line, in as many sealed pieces as it takes."""
+        line += b"\n"
+        for at in range(0, len(line), MAX_PLAIN):
+            self.transport.write(self.channel.seal(line[at : at + MAX_PLAIN]))
+
+    def end(self) -> None:
+        """End the connection without waiting for its reader."""
+        self.ended = True
+        self.transport.abortConnection()
+
+    def fail(self, why: str) -> None:
+        """End it, and say why."""
+        if not self.ended:
+            self.end()
+            self.failed(why)
+
+    def callLater(self, delay: float, function: Any) -> Any:
+        return timers(self._reactor).callLater(delay, function)
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)
+        self.transport.setTcpKeepAlive(True)
+        self.transport.bufferSize = READ_AT_ONCE
+        self.setTimeout(HANDSHAKE_TIMEOUT)
+        self._answer(self.channel.start())
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.ended = True
+        self.setTimeout(None)
+
+    def timeoutConnection(self) -> None:
+        where = "answer" if self._established else "handshake"
+        self.fail(f"its {where} did not come in time")
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.ended:
+            return None
+        try:
+            plain, answer = self.channel.receive(data)
+        except ChannelError as error:
+            return self.fail(str(error))
+        self._answer(answer)
+        self._unread += plain
+        self._deliver()
+        return None
+
+    def _answer(self, answer: bytes) -> None:
+        if answer:
+            self.transport.write(answer)
+        if self.channel.established and not self._established:
+            self._established = True
+            self.channelEstablished()
+
+    def _deliver(self) -> None:
+        while not self.ended:
+            end = self._unread.find(b"\n", 0, self.MAX_LENGTH + 1)
+            if end < 0:
+                if len(self._unread) > self.MAX_LENGTH:
+                    self.fail(f"a line of more than {self.MAX_LENGTH} bytes")
+                return
+            line = bytes(self._unread[:end])
+            del self._unread[: end + 1]
+            self.lineReceived(line)
