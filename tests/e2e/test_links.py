@@ -13,8 +13,10 @@ from pytest_twisted import ensureDeferred
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.settings.links import make_private_key, public_key
+from tests.e2e.test_console import ask, settled
 from tests.support.certificates import Authority
 from tests.support.processes import Cluster, Node, poll
+from tests.support.transports import free_ports
 
 PATIENT = ("--down-after=2", "--election-timeout=1")
 """A lease that a busy machine does not lose by itself."""
@@ -46,8 +48,11 @@ class Keys:
         return *PATIENT, "--links=noise", f"--noise-key={self.file(node)}", f"--config={settings}"
 
     def start(self) -> None:
-        for node in self.nodes.values():
-            node.start(node.command(*self.options(node)))
+        ports = dict(zip(self.nodes, free_ports(len(self.nodes)), strict=True))
+        peers = ",".join(f"{each}@127.0.0.1:{port}" for each, port in ports.items())
+        for node_id, node in self.nodes.items():
+            admin = f"--admin-listen=tcp:{ports[node_id]}:interface=127.0.0.1"
+            node.start(node.command(*self.options(node), admin, f"--admin-peers={peers}"))
 
 
 class Leases:
@@ -99,6 +104,21 @@ async def test_members_elect_and_a_stranger_is_not_heard(cluster: Cluster) -> No
         say(node, Heartbeat(before["epoch"] + 100, "c", Role.PRIMARY, 0))
     after = await cluster.settled()
     assert (after["node_id"], after["epoch"]) == (before["node_id"], before["epoch"])
+
+
+@ensureDeferred
+async def test_the_role_is_moved_from_a_node_that_does_not_have_it(cluster: Cluster) -> None:
+    Keys(cluster).start()
+    primary, (first, second) = await settled(cluster)
+    moved = await ask(first, "switchover", second.node_id)
+    assert f"fenced: {primary.node_id} writes nothing" in moved.stdout, moved.stderr
+    await poll(lambda: log_has(primary, f"operator on {first.node_id}: asked to switchover"))
+    paused = await ask(first, "pause", "5m", f"--on={primary.node_id}")
+    assert paused.stdout.startswith(f"{primary.node_id} "), paused.stderr
+
+
+async def log_has(node: Node, text: str) -> bool:
+    return text in node.log.read_text()
 
 
 @ensureDeferred

@@ -147,6 +147,22 @@ class LinkSettingsTests(ConfigurationTests):
         os.chmod(self.key_file, 0o644)
         self.mistake("FILE:4: --noise-key", "group or", file=FILE + self.noise, peer_keys=keys)
 
+    def test_members_take_commands_only_over_links_that_prove_who_speaks(self) -> None:
+        keys = f"b={B.hex()},c={C.hex()}"
+        given = {"admin_listen": "tcp:7201", "admin_peers": "a@h:7201,b@h:7202"}
+        found = self.read(FILE + self.noise, peer_keys=keys, **given)
+        self.assertEqual(found.values["admin-peers"], {"a": "h:7201", "b": "h:7202"})
+        for name, value in given.items():
+            option = f"--{name.replace('_', '-')}"
+            self.mistake(f"{option}: plain links prove nothing", file=FILE, **{name: value})
+            self.mistake(
+                f"{option}: there is --no-admin too",
+                file=FILE + self.noise,
+                peer_keys=keys,
+                no_admin="true",
+                **{name: value},
+            )
+
     def test_keys_without_secure_links_are_a_mistake_unless_plain_is_said(self) -> None:
         keys = f"b={B.hex()},c={C.hex()}"
         self.mistake("give --links noise too", file=FILE, peer_keys=keys)

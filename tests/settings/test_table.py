@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.grace import OnExit
+from kevy_elect.settings.links import make_private_key, public_key
 from kevy_elect.settings.resolve import read
 from kevy_elect.settings.table import NAMED, SETTINGS, TIMINGS, Kind, did_you_mean
 from kevy_elect.tap import Options
@@ -72,10 +73,20 @@ class TableTests(SynchronousTestCase):
         password.write_text("secret\n")
         given = assigned.sub(r"\1", text)
         given = re.sub(r"/etc/kevy-elect/\w+\.password", str(password.absolute()), given)
+        plain = re.sub("(?m)^admin-(listen|peers).*$", "", given)
+        key = self.mktemp()
+        public = public_key(make_private_key(key)).hex()
+        noise = given.replace('links = "plain"', 'links = "noise"')
+        noise = noise.replace("/etc/kevy-elect/key", str(Path(key).absolute()))
+        noise = re.sub("(?m)^peer-keys.*$", f'peer-keys = "b={public},c={public}"', noise)
         sources: set[str] = set()
-        # A Redis, or a store by commands.
-        for excluded in ("redis", "(freeze|promote|follow|demote|offset-command)"):
-            path.write_text(re.sub(rf"(?m)^{excluded}.*$", "", given), encoding="utf-8")
+        # A Redis, or a store by commands; links that prove who speaks, or not.
+        for of_links, excluded in (
+            (plain, "redis"),
+            (plain, "(freeze|promote|follow|demote|offset-command)"),
+            (noise, "redis"),
+        ):
+            path.write_text(re.sub(rf"(?m)^{excluded}.*$", "", of_links), encoding="utf-8")
             found = read({"config": str(path), "node-id": "a"}, {})
             sources |= {name for name, each in found.sources.items() if each.name == str(path)}
         self.assertEqual(sources, {setting.name for setting in SETTINGS[2:]})
@@ -83,9 +94,9 @@ class TableTests(SynchronousTestCase):
             if setting.reloadable and setting not in TIMINGS:
                 self.assertRegex(text, rf"(?m)^# {setting.name} = .*\(reload\)")
         path.write_text(text, encoding="utf-8")
-        plain = read({"config": str(path), "node-id": "a"}, {})
+        as_it_is = read({"config": str(path), "node-id": "a"}, {})
         self.assertEqual(
-            {name for name, source in plain.sources.items() if source.name == str(path)},
+            {name for name, source in as_it_is.sources.items() if source.name == str(path)},
             {"peers", "http-peers"},
         )
 
