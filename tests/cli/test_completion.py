@@ -75,7 +75,7 @@ class BashTests(SynchronousTestCase):
 
     def test_the_options_of_a_command_and_no_others(self) -> None:
         found = self.complete("kevy-elect", "switchover", "b", "--")
-        self.assertEqual(found, {*NODE_OPTIONS, "--reason", "--timeout"})
+        self.assertEqual(found, {*NODE_OPTIONS, "--on", "--reason", "--timeout"})
 
     def test_each_setting(self) -> None:
         found = self.complete("kevy-elect", "check-config", "--")
