@@ -5,51 +5,29 @@ Both ends of a connection in one process, without sockets: what a channel costs 
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
+from bench import identities
 from bench.report import Table, parser, publish
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
-from kevy_elect.settings.links import read_identity
-from kevy_elect.transport.channel import PLAIN_SECURITY, Channel, Security
-from kevy_elect.transport.noise import NoiseSecurity, public_bytes
-from kevy_elect.transport.tls import TlsSecurity
+from kevy_elect.transport.channel import Channel, Security
 
 FRAME: Final = wire.encode(Heartbeat(3, "a", Role.REPLICA, 42))
-CURVE: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 Ends = tuple[Security, Security]
 
 
-def noise_ends() -> Ends:
-    a, b = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-    return NoiseSecurity(a, {"b": [public_bytes(b)]}), NoiseSecurity(b, {"a": [public_bytes(a)]})
-
-
-def tls_ends(directory: Path) -> Ends:
-    """Two members with certificates of an authority that openssl makes."""
-
-    def openssl(*arguments: str) -> None:
-        command = ("openssl", *arguments)
-        subprocess.run(command, cwd=directory, check=True, capture_output=True, umask=0o077)
-
-    def member(name: str) -> tuple[str, str, str]:
-        (directory / "san").write_text(f"subjectAltName=URI:kevy-elect:{name}")
-        openssl("req", *CURVE, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2", "-extfile", "san")
-        openssl("x509", "-req", "-in", "csr", *signing, "-out", f"{name}.pem")
-        return tuple(str(directory / file) for file in (f"{name}.pem", f"{name}.key", "ca.pem"))  # type: ignore[return-value]
-
-    openssl("req", "-x509", *CURVE, "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out",
-            "ca.pem")  # fmt: skip
-    a, b = read_identity("a", *member("a")), read_identity("b", *member("b"))
-    return TlsSecurity(a, ["b"]), TlsSecurity(b, ["a"])
+def ends(kind: str, directory: Path) -> Ends:
+    """What a and b prove themselves by to each other."""
+    made = identities.make(kind, "ab", directory)
+    return (
+        identities.security("a", "b", made["a"]),
+        identities.security("b", "a", made["b"]),
+    )
 
 
 def connect(ends: Ends) -> tuple[Channel, Channel]:
@@ -112,8 +90,7 @@ def main() -> None:
     made.add_argument("--repetitions", type=int, default=7)
     options = made.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        kinds = {"plain": (PLAIN_SECURITY, PLAIN_SECURITY), "noise": noise_ends()}
-        kinds["tls"] = tls_ends(Path(directory))
+        kinds = {kind: ends(kind, Path(directory)) for kind in ("plain", "noise", "tls")}
         publish(options, lambda: measure(kinds, options.beats, options.repetitions))
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from twisted.application.internet import TimerService
 from twisted.application.service import Application
 
+from bench import identities
 from bench.stamps import Stamps
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.service.election import ElectionService, ElectorSnapshot, use_monotonic_time
@@ -24,10 +25,13 @@ def make_application() -> Application:
     setting = json.loads(os.environ["BENCH"])
     application = Application("node")
     peers = tuple(PeerAddr.parse(peer) for peer in setting["peers"].split(","))
+    cluster = Cluster(setting["name"], peers)
+    ids = [peer.node_id for peer in cluster.peers]
     election = ElectionService(
-        Cluster(setting["name"], peers),
+        cluster,
         data_dir="ballot",
         config=ElectConfig(**setting["timings"]),
+        security=identities.security(cluster.node_id, ids, setting["identity"]),
     )
     stamps = Stamps.append_to("stamps")
 

@@ -8,13 +8,21 @@ from typing import Final
 
 from bench.clusters.contender import THREE, Contender, Timings
 from bench.clusters.etcd import Etcd
-from bench.clusters.kevy import KevyElect, KevyElectLastWill
+from bench.clusters.kevy import KevyElect, KevyElectLastWill, KevyElectNoise, KevyElectTls
 from bench.clusters.sentinel import Sentinel
 from bench.clusters.syncobj import PySyncObj
 
 CLUSTERS: Final[dict[str, type[Contender]]] = {
     contender.name: contender
-    for contender in (KevyElect, KevyElectLastWill, PySyncObj, Sentinel, Etcd)
+    for contender in (
+        KevyElect,
+        KevyElectLastWill,
+        KevyElectNoise,
+        KevyElectTls,
+        PySyncObj,
+        Sentinel,
+        Etcd,
+    )
 }
 
 

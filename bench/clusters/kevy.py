@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.clusters.contender import THREE, Timings
 from bench.clusters.stamped import StampedCluster
+from bench.identities import make
 from bench.process import Child, Wrapped
 
 REDIALLED = 1.2
@@ -20,9 +21,11 @@ class KevyElect(StampedCluster):
     explanation = "a process stamps the change in which it finds itself primary with the lease"
     pausing = "a process asks `can_write()` every 2 ms and stamps each yes"
     process: ClassVar[type[Child]] = Child
+    links: ClassVar[str] = "plain"
 
     def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         # One that has just started votes for nobody yet (R4.3).
+        self._identities: dict[str, Any] | None = None
         self.rejoining = timings.down_after + REDIALLED
         super().__init__(timings, writing=writing, size=size)
 
@@ -33,9 +36,16 @@ class KevyElect(StampedCluster):
             "name": name,
             "peers": ",".join(f"{peer}@{address}" for peer, address in self.addresses().items()),
             "writes": self.writing,
+            "identity": self.identities()[name],
             "timings": timings | (FAST if down_after < 1 else {}),
         }
         return self.fleet.twistd(name, "node.tac", setting, self.process)
+
+    def identities(self) -> dict[str, Any]:
+        """What each node proves itself by; made once."""
+        if self._identities is None:
+            self._identities = make(self.links, self.names, self.fleet.directory)
+        return self._identities
 
 
 class KevyElectLastWill(KevyElect):
@@ -51,3 +61,15 @@ class KevyElectLastWill(KevyElect):
     @classmethod
     def missing(cls) -> str:
         return "" if sys.platform == "linux" else "the wrapper needs Linux"
+
+
+class KevyElectNoise(KevyElectLastWill):
+    name = "kevy-elect, last will, noise"
+    explanation = "the same with links that prove who speaks by keys"
+    links = "noise"
+
+
+class KevyElectTls(KevyElectLastWill):
+    name = "kevy-elect, last will, tls"
+    explanation = "the same with links that prove who speaks by certificates"
+    links = "tls"

@@ -31,7 +31,7 @@ from kevy_elect.service.driver import Driver
 from kevy_elect.service.fence import Fence, after
 from kevy_elect.service.handover import Outcome, Step
 from kevy_elect.service.instruments import Probes
-from kevy_elect.service.last_will import LastWill
+from kevy_elect.service.last_will import Addressee, LastWill
 from kevy_elect.service.observers import (
     Change,
     ElectorSnapshot,
@@ -90,8 +90,8 @@ class ElectionService(Service):
     believed. `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
 
     Below the wrapper (`kevy-elect supervise`) this process's death is told to the others at
-    once, if `data_dir` is given and the links are plain; see `last_will`. One service
-    of a process takes part: the first to start.
+    once, if `data_dir` is given; see `last_will`. One service of a process takes part: the
+    first to start.
 
     A bug in the elector must not leave a node that looks alive: the service then
     stops and calls `on_crash(failure)`, which by default ends the process with
@@ -670,16 +670,20 @@ class ElectionService(Service):
             return
         if elector is None or lock is None or elector.role is not Role.PRIMARY:
             will.withdraw()
-        elif self._security.kind == "plain":
-            links = [self._links[view.node_id] for view in elector.peers if view.acknowledging]
-            members = [link.address for link in links if link.address is not None]
+        else:
             will.leave(
                 self.cluster.node_id,
                 elector.epoch,
                 self.repl_offset,
                 lock.path,
-                members,
+                [
+                    Addressee(view.node_id, *link.address, link.channel)
+                    for view in elector.peers
+                    for link in [self._links[view.node_id]]
+                    if view.acknowledging and link.address is not None
+                ],
                 heir=self.heir,
+                security=self._security,
             )
 
 

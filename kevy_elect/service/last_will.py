@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from collections.abc import Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+import attrs
 from twisted.logger import Logger
 
+import kevy_elect
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
 from kevy_elect.service.wrapper import VARIABLE, Will
+from kevy_elect.transport import credentials
+from kevy_elect.transport.channel import PLAIN, PLAIN_SECURITY, Channel, Security
 
 SOCKETS: Final = (b"LISTEN_PID", b"LISTEN_FDS")
+_ROOT: Final = str(Path(kevy_elect.__file__).resolve().parents[1])
+
+
+@attrs.frozen
+class Addressee:
+    """A member that is to be told, and the channel of the connection to it."""
+
+    node_id: str
+    host: str
+    """In digits: nobody resolves a name for the dead."""
+    port: int
+    channel: Channel = PLAIN
 
 
 def run_below(command: Sequence[str]) -> NoReturn:
@@ -55,6 +72,8 @@ class LastWill:
     def __init__(self, record: int, parent: int) -> None:
         """`record` is the file for the will, `parent` a descriptor of the wrapper's process."""
         self._record = record
+        self._wrapper = parent
+        self._prepared = b""
         self._parent = select.poll()
         self._parent.register(parent, select.POLLIN)
         self._widowed = False
@@ -96,18 +115,39 @@ class LastWill:
         epoch: int,
         offset: int,
         lock: Path,
-        members: Iterable[tuple[str, int]],
+        members: Iterable[Addressee],
         heir: int = 0,
+        security: Security = PLAIN_SECURITY,
     ) -> None:
-        """Have `members`, as hosts of digits and ports, told that the primary of `epoch` is none
-        any more. `lock` is held by the node, and by who tells it. They are told after the process
-        `heir`, if there is one, has ended by itself."""
-        told = tuple(f"{host} {port}" for host, port in members)
-        left = (epoch, offset, told, lock, heir)
+        """Have `members` told that the primary of `epoch` is none any more, over connections
+        that `security` makes. `lock` is held by the node, and by who tells it. They are told
+        after the process `heir`, if there is one, has ended by itself."""
+        members = tuple(members)
+        left = (epoch, offset, members, lock, heir, security)
         if left != self._left:
             frame = wire.encode(Heartbeat(epoch, node_id, Role.REPLICA, offset))
-            Will(os.getpid(), str(lock), frame, told, heir).write(self._record)
+            told = tuple(f"{each.host} {each.port} {each.node_id}" for each in members)
+            secret, path = self._credentials(security, members)
+            Will(os.getpid(), str(lock), frame, told, heir, secret, path).write(self._record)
             self._left = left
+            self._have_read(secret)
+
+    def _credentials(self, security: Security, members: Iterable[Addressee]) -> tuple[bytes, str]:
+        """What the wrapper proves itself by, and where it finds the modules for that."""
+        if security.kind == "plain":
+            return b"", ""
+        channels = {member.node_id: member.channel for member in members}
+        path = [each for each in sys.path if os.path.isabs(each) and os.pathsep not in each]
+        return credentials.write(security, channels), os.pathsep.join([_ROOT, *path])
+
+    def _have_read(self, secret: bytes) -> None:
+        """Have the wrapper prepare itself for these credentials, which would take too long once
+        this process is dead."""
+        if secret and secret != self._prepared:
+            self._prepared = secret
+            with suppress(OSError, AttributeError):
+                # It waits for this signal anyway, and looks around then.
+                signal.pidfd_send_signal(self._wrapper, signal.SIGCHLD)
 
     def withdraw(self) -> None:
         """Have nobody told anything."""

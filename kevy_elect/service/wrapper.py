@@ -15,7 +15,8 @@ What the environment names by VARIABLE is that file's descriptor, and one by whi
 that this program lives.
 
 It is run by its path, imports little, and needs Linux: only there is it told of all
-descendants, wherever they moved (PR_SET_CHILD_SUBREAPER).
+descendants, wherever they moved (PR_SET_CHILD_SUBREAPER). Of the package it imports what
+proves who speaks, and only once a will needs that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ import time
 import zlib
 from contextlib import suppress
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kevy_elect.transport.channel import Channel, Security
+
 VARIABLE = "KEVY_LAST_WILL"
 GREETING = b"*0\r\n"
 """As every connection begins (section 4)."""
@@ -45,6 +50,8 @@ PATIENCE = 0.5
 """Seconds that telling may take."""
 
 _PR_SET_CHILD_SUBREAPER = 36
+_AT_ONCE = 64 * 1024
+"""Bytes that are read at once; a handshake has less."""
 _BETWEEN_LOOKS = 0.005
 """Seconds between two looks at what is still alive, while it should die."""
 _FROM_KEYBOARD = {signal.SIGINT, signal.SIGQUIT}
@@ -70,21 +77,28 @@ class Will:
         frame: bytes = b"",
         members: tuple[str, ...] = (),
         heir: int = 0,
+        credentials: bytes = b"",
+        path: str = "",
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
-        message and `members` where to send it, as `host port` with a number for each. `heir` is
-        the process id of what has something to finish first, 0 for nothing."""
+        message and `members` where to send it, as `host port id` with numbers for host and
+        port. `heir` is the process id of what has something to finish first, 0 for nothing.
+        With secure links, `credentials` are what the node proves itself by, and `path`, as
+        PYTHONPATH has it, is where it found the modules for that."""
         self.node = node
         self.heir = heir
         self.lock = lock
         self.frame = frame
         self.members = members
+        self.credentials = credentials
+        self.path = path
 
     def write(self, record: int) -> None:
         """Put it in the place of the last one."""
         pids = [b"%d" % self.node, b"%d" % self.heir]
         members = [member.encode() for member in self.members]
-        body = b"\0".join([*pids, os.fsencode(self.lock), self.frame, *members])
+        paths = [os.fsencode(self.lock), os.fsencode(self.path)]
+        body = b"\0".join([*pids, *paths, self.credentials, self.frame, *members])
         # Somebody killed while writing leaves a mixture, which the sum tells.
         os.pwrite(record, struct.pack("=II", len(body), zlib.crc32(body)) + body, 0)
 
@@ -98,9 +112,10 @@ class Will:
         body = os.pread(record, length, 8)
         if zlib.crc32(body) != checksum:
             return None
-        node, heir, lock, frame, *members = body.split(b"\0")
+        node, heir, lock, path, credentials, frame, *members = body.split(b"\0")
         told = tuple(member.decode() for member in members)
-        return cls(int(node), os.fsdecode(lock), frame, told, int(heir))
+        where = os.fsdecode(path)
+        return cls(int(node), os.fsdecode(lock), frame, told, int(heir), credentials, where)
 
 
 class Wrapper:
@@ -109,6 +124,7 @@ class Wrapper:
     def __init__(self) -> None:
         self._record = os.memfd_create("last will")
         self._pid = 0
+        self._proof = Proof()
 
     def run(self, command: list[str]) -> int:
         """How it ended: its status, or less than 0 for a signal."""
@@ -123,8 +139,8 @@ class Wrapper:
         ended = _end_descendants(will.heir if will is not None else 0)
         if will is not None and will.frame and ended:
             lock = _take(will.lock)
-            if lock is not None:
-                tell(will)
+            if lock is not None and self._proof.read(will):
+                tell(will, self._proof.security)
         return status
 
     def _execute(self, command: list[str], alive: int, mask: set[signal.Signals | int]) -> None:
@@ -154,6 +170,9 @@ class Wrapper:
                 status = self._collect()
                 if status is not None:
                     return status
+                will = Will.read(self._record)  # the node may have meant us to
+                if will is not None:
+                    self._proof.read(will)
             elif told.si_code <= 0 or number not in _FROM_KEYBOARD:
                 # What a terminal sends, its whole foreground group gets.
                 os.kill(self._pid, number)
@@ -182,7 +201,37 @@ class Wrapper:
         return alive
 
 
-def tell(will: Will) -> None:
+class Proof:
+    """What this program proves itself by in the name of its node."""
+
+    security: Security | None = None
+    """None for plain links, where nothing is proven."""
+
+    def __init__(self) -> None:
+        self._read = b""
+        self._useless = b""
+
+    def read(self, will: Will) -> bool:
+        """Take it from the will, and import what it needs, unless that is done; whether it can
+        be used. To be called while the node lives: it takes longer than all that is done
+        afterwards, and the files that are imported may be replaced."""
+        if will.credentials == self._read:
+            return True
+        sys.path += [each for each in will.path.split(os.pathsep) if each not in sys.path]
+        try:
+            from kevy_elect.transport import credentials
+
+            self.security = credentials.read(will.credentials) if will.credentials else None
+        except Exception as error:  # whatever it is, the node goes on
+            if will.credentials != self._useless:
+                self._useless = will.credentials
+                _complain(f"no member would be told, for lack of a proof who speaks: {error}")
+            return False
+        self._read = will.credentials
+        return True
+
+
+def tell(will: Will, security: Security | None = None) -> None:
     """Send the message to all members at once, which takes PATIENCE at most.
 
     The connections are reset afterwards: nothing is left that could arrive in a next life.
@@ -190,7 +239,7 @@ def tell(will: Will) -> None:
     poll = select.poll()
     calls = {}
     for member in will.members:
-        call = Call(member, will.frame)
+        call = Call(member, will.frame, security)
         calls[call.socket.fileno()] = call
         poll.register(call.socket, select.POLLOUT)
     over_at = time.monotonic() + PATIENCE
@@ -201,28 +250,54 @@ def tell(will: Will) -> None:
         wait = min([call.due for call in calls.values()], default=now) - now
         for descriptor, _ in poll.poll(1000 * max(0.001, min(wait, over_at - now))):
             poll.unregister(descriptor)
-            calls[descriptor].due = 0.0
+            if calls[descriptor].proceed():
+                poll.register(descriptor, select.POLLIN)
 
 
 class Call:
     """A connection to one member, reset once the message was sent often enough."""
 
-    def __init__(self, member: str, frame: bytes) -> None:
+    def __init__(self, member: str, frame: bytes, security: Security | None) -> None:
         self.due = float("inf")
-        """When to speak next: when it is connected."""
+        """When to speak next: once it is connected, and the member has proven itself."""
         self._frames = [GREETING + frame] + (TIMES - 1) * [frame]
-        host, port = member.split()
+        host, port, node_id = member.split()
+        self._channel: Channel | None = None if security is None else security.dials(node_id)
+        self._dialled = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect_ex(_numeric(host, int(port)))
 
+    def proceed(self) -> bool:
+        """Go on with the handshake, now that the member can be written to or has written;
+        whether it is the member's turn. Else it is time to speak, or to hang up."""
+        try:
+            awaits = self._channel is not None and self._shake(self._channel)
+        except Exception:  # the member is gone, or does not prove itself
+            self._frames, awaits = [], False
+        self.due = float("inf") if awaits else 0.0
+        return awaits
+
+    def _shake(self, channel: Channel) -> bool:
+        """Say what is to be said next to prove who speaks; whether the member has to answer."""
+        if self._dialled:
+            said = self.socket.recv(_AT_ONCE)
+            if not said:
+                raise ConnectionResetError
+            _, words = channel.receive(said)
+        else:
+            self._dialled, words = True, channel.start()
+        self.socket.send(words)
+        return not channel.established
+
     def speak(self, now: float) -> bool:
         """Say it once; whether there is more to say."""
         with suppress(OSError):
             if self._frames:
-                self.socket.send(self._frames.pop(0))
+                frame = self._frames.pop(0)
+                self.socket.send(frame if self._channel is None else self._channel.seal(frame))
                 self.due = now + INTERVAL
                 return True
         self.socket.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -44,10 +43,11 @@ class TlsIdentity:
 
     dialling: ssl.SSLContext = attrs.field(eq=False, repr=False)
     accepting: ssl.SSLContext = attrs.field(eq=False, repr=False)
+    node_id: str
     ends: float
     """When the certificate ends, in seconds since 1970."""
-    content: str
-    """A digest of the files, by which two readings of them are compared."""
+    files: tuple[bytes, ...] = attrs.field(repr=False)
+    """What is in the files of the certificate, its key and the authority."""
 
 
 Links = NoiseKeys | TlsIdentity | None
@@ -130,7 +130,7 @@ def read_identity(node_id: str, certificate: str, key: str, authority: str) -> T
     the certificate is valid now, of this node, and signed by the authority."""
     import ssl
 
-    content = _digest(certificate, authority, key)
+    files = _contents(certificate, key, authority)
     dialling = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
     accepting = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
     accepting.num_tickets = 0  # nobody resumes a session
@@ -145,8 +145,9 @@ def read_identity(node_id: str, certificate: str, key: str, authority: str) -> T
     return TlsIdentity(
         dialling=dialling,
         accepting=accepting,
+        node_id=node_id,
         ends=ssl.cert_time_to_seconds(own["notAfter"]),
-        content=content,
+        files=files,
     )
 
 
@@ -161,15 +162,15 @@ def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _digest(certificate: str, authority: str, key: str) -> str:
-    """Of the contents of all three. Raises ConfigError if one cannot be used."""
-    digest = hashlib.sha256()
-    for path, read in ((certificate, _read), (authority, _read), (key, _read_private)):
+def _contents(certificate: str, key: str, authority: str) -> tuple[bytes, ...]:
+    """Of all three. Raises ConfigError if one cannot be used."""
+    contents = []
+    for path, read in ((certificate, _read), (key, _read_private), (authority, _read)):
         try:
-            digest.update(read(path, "name a file in PEM"))
+            contents.append(read(path, "name a file in PEM"))
         except ConfigError as error:
             raise ConfigError(f"{path} {error}") from None
-    return digest.hexdigest()
+    return tuple(contents)
 
 
 def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SSLContext:

@@ -461,15 +461,7 @@ class _Reading:
         return None
 
     def _check_last_will(self) -> None:
-        if not self.values.get("last-will"):
-            return
-        if self.values.get("links", "plain") != "plain":
-            self._add(
-                "last-will",
-                "--last-will: the parent has no keys to prove itself by; leave it out, or give "
-                "--links plain",
-            )
-        if sys.platform != "linux":
+        if self.values.get("last-will") and sys.platform != "linux":
             self._add("last-will", "--last-will needs Linux; leave it out")
 
     def _check_all_have_keys(self, cluster: Cluster) -> None:

@@ -6,8 +6,8 @@ to hand on and what to send; whoever holds it owns the connection and its time l
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final, Literal, Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal, Protocol
 
 from kevy_elect.errors import ElectError
 
@@ -86,6 +86,11 @@ class Security(Protocol):
     def trusts(self, channel: Channel) -> bool:
         """Whether the other end of an established channel would still be let in."""
 
+    def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:
+        """What another process needs to dial these peers as this node does, as JSON has it: each
+        has proven by its established channel who it is. Whoever reads it can speak as this
+        node."""
+
 
 class Plain:
     """No channel at all: whoever reaches the port is believed."""
@@ -122,6 +127,9 @@ class PlainSecurity:
 
     def trusts(self, channel: Channel) -> bool:
         return channel.kind == self.kind
+
+    def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:
+        return {}
 
 
 PLAIN_SECURITY: Final = PlainSecurity()

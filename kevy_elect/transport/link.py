@@ -30,6 +30,7 @@ from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Ack, Heartbeat, Message
 from kevy_elect.transport.channel import (
     HANDSHAKE_TIMEOUT,
+    PLAIN,
     PLAIN_SECURITY,
     Channel,
     ChannelError,
@@ -207,6 +208,11 @@ class PeerLink(ReconnectingClientFactory):
             return None
         there: Any = self._stream.transport.getPeer()
         return there.host, there.port
+
+    @property
+    def channel(self) -> Channel:
+        """That of the connection that there is; a plain one if there is none."""
+        return PLAIN if self._stream is None else self._stream.channel
 
     def start(self) -> None:
         """Dial until stopped."""

@@ -12,7 +12,7 @@ import hmac
 import itertools
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -316,6 +316,14 @@ class NoiseSecurity:
         if not isinstance(channel, _NoiseChannel) or not channel.names:
             return False
         return channel.names <= self.owners(channel.other)
+
+    def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:
+        peers = {
+            peer: channel.other.hex()
+            for peer, channel in channels.items()
+            if isinstance(channel, _NoiseChannel)
+        }
+        return {"private": self._own.private_bytes_raw().hex(), "peers": peers}
 
 
 def public_bytes(private: X25519PrivateKey) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from kevy_elect.settings.links import ALPN, TlsIdentity, member_names
 from kevy_elect.transport.channel import Channel, ChannelError, Fault, Kind
@@ -115,3 +115,10 @@ class TlsSecurity:
     def trusts(self, channel: Channel) -> bool:
         """Whether every authority that may have vouched for the other end still may."""
         return isinstance(channel, TlsChannel) and channel.authorities <= self._authorities
+
+    def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:
+        identity = self._identity
+        return {
+            "node_id": identity.node_id,
+            "files": [file.decode("latin-1") for file in identity.files],
+        }

@@ -19,6 +19,7 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
 from tests.support.processes import TWISTD, Cluster, Node, child, poll
+from tests.support.secured import options
 from tests.support.transports import free_ports
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
@@ -148,6 +149,25 @@ async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
     process = cluster[primary].process
     assert process is not None
     assert process.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", ["noise", "tls"])
+@ensureDeferred
+async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
+    cluster: Cluster, tmp_path: Path, kind: str
+) -> None:
+    secured = options(kind, cluster.nodes, tmp_path)
+    for name, node in cluster.nodes.items():
+        node.start(supervised(*node.command(*TIMINGS, *secured[name])))
+    primary = await settled(cluster)
+    before = await cluster[primary].status()
+    assert before is not None
+    assert {peer["security"] for peer in before["peers"]} == {kind}
+    os.kill(node_below(cluster[primary]), signal.SIGKILL)
+    assert await replaced(cluster, primary) < AT_ONCE
+    after = await cluster.settled("abc".replace(primary, ""), other_than=primary)
+    assert after["epoch"] == before["epoch"] + 1
+    assert "lack of a proof" not in cluster.logs()
 
 
 @ensureDeferred

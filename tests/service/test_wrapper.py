@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest import skipUnless
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
-from kevy_elect.service.last_will import LastWill
+from kevy_elect.service.last_will import Addressee, LastWill
 from kevy_elect.service.wrapper import Will
+from kevy_elect.settings.links import read_identity
+from kevy_elect.transport import credentials
+from kevy_elect.transport.channel import PLAIN_SECURITY, Channel, ChannelError, Security
+from kevy_elect.transport.noise import NoiseSecurity, public_bytes
+from kevy_elect.transport.tls import TlsSecurity
 from tests.support import ROOT
+from tests.support.certificates import Authority
 from tests.support.waiting import DEADLINE, wait_for
 
 ON_LINUX = sys.platform == "linux"
 WRAPPER = (sys.executable, "-I", "-S", wrapper.__file__)
+B, C = Addressee("b", "127.0.0.1", 7102), Addressee("c", "::1", 7103)
 
 
 def lives(pid: int) -> bool:
@@ -96,19 +106,20 @@ class WrapperTests(SynchronousTestCase):
 
 
 @skipUnless(ON_LINUX, "the wrapper needs Linux")
-class TellingTests(SynchronousTestCase):
-    """What a member hears once a process is dead that has left a will."""
+class TellingCase(SynchronousTestCase):
+    """A process that leaves a will and dies, and a member that may be told."""
 
     DYING = (
         "import os, signal, sys, time\n"
         "from kevy_elect.service.wrapper import VARIABLE, Will\n"
         "record = int(os.environ[VARIABLE].split()[0])\n"
-        "lock, member, heir = *sys.argv[1:3], 0\n"
+        "lock, member, secret, heir = *sys.argv[1:4], 0\n"
         "if 'heir' in sys.argv and (heir := os.fork()) == 0:\n"
         "    time.sleep(0.05)\n"
         "    os.write(1, b'finished')\n"
         "    os._exit(0)\n"
-        "Will(os.getpid(), lock, b'frame', (member,), heir).write(record)\n"
+        "proof = secret.encode(), os.pathsep.join(sys.path[1:])\n"
+        "Will(os.getpid(), lock, b'frame', (member,), heir, *proof).write(record)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
 
@@ -119,12 +130,12 @@ class TellingTests(SynchronousTestCase):
         self.lock = Path(self.mktemp())
         self.lock.touch()
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
+    def start(self, *more: str, secret: bytes = b"") -> subprocess.Popen[bytes]:
         """A wrapper around a process that leaves a will and kills itself."""
         host, port = self.member.getsockname()
-        member = f"{host} {port}"
+        member = f"{host} {port} b"
         process = subprocess.Popen(
-            [*WRAPPER, sys.executable, "-c", self.DYING, str(self.lock), member, *more],
+            [*WRAPPER, *self.dying(member, secret.decode()), *more],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
         )
@@ -132,12 +143,18 @@ class TellingTests(SynchronousTestCase):
         self.addCleanup(process.stdout.close)
         return process
 
+    def dying(self, member: str, secret: str) -> list[str]:
+        return [sys.executable, "-c", self.DYING, str(self.lock), member, secret]
+
     def call(self) -> socket.socket:
         call, _ = self.member.accept()
         self.addCleanup(call.close)
         call.settimeout(DEADLINE)
         return call
 
+
+@skipUnless(ON_LINUX, "the wrapper needs Linux")
+class TellingTests(TellingCase):
     def test_the_message_comes_several_times_and_then_a_reset(self) -> None:
         process, call, heard = self.start(), self.call(), b""
         with self.assertRaises(ConnectionResetError):
@@ -171,6 +188,81 @@ class TellingTests(SynchronousTestCase):
 
 
 @skipUnless(ON_LINUX, "the wrapper needs Linux")
+class SecureTellingTests(TellingCase):
+    """Members hear only who proves who it is."""
+
+    def ends(self, kind: str) -> tuple[Security, Security]:
+        """What a and b prove themselves by."""
+        if kind == "noise":
+            one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+            keys = {"b": [public_bytes(other)]}
+            return NoiseSecurity(one, keys), NoiseSecurity(other, {"a": [public_bytes(one)]})
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        found = [
+            TlsSecurity(read_identity(name, *authority.member(name), str(authority.path)), [peer])
+            for name, peer in ("ab", "ba")
+        ]
+        return found[0], found[1]
+
+    def secret(self, ours: Security) -> bytes:
+        return credentials.write(ours, {"b": ours.dials("b")})
+
+    def hear(self, call: socket.socket, channel: Channel) -> bytes:
+        """All that is said on this connection, until it is reset."""
+        heard = b""
+        with contextlib.suppress(ConnectionResetError):
+            while said := call.recv(4096):
+                plain, answer = channel.receive(said)
+                call.sendall(answer)
+                heard += plain
+        return heard
+
+    def test_the_message_is_sealed_as_the_node_would_seal_it(self) -> None:
+        for kind in ("noise", "tls"):
+            ours, theirs = self.ends(kind)
+            process, channel = self.start(secret=self.secret(ours)), theirs.accepts()
+            heard = self.hear(self.call(), channel)
+            self.assertEqual(heard, wrapper.GREETING + wrapper.TIMES * b"frame")
+            self.assertEqual(channel.names, {"a"})
+            self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL)
+
+    def test_nothing_is_told_to_who_does_not_prove_to_be_the_member(self) -> None:
+        for kind in ("noise", "tls"):
+            ours, _ = self.ends(kind)
+            _, strangers = self.ends(kind)
+            process, channel = self.start(secret=self.secret(ours)), strangers.accepts()
+            try:
+                heard = self.hear(self.call(), channel)
+            except ChannelError:
+                heard = b""
+            self.assertEqual(heard, b"")
+            self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL)
+
+    def test_who_says_nothing_keeps_nobody_waiting(self) -> None:
+        process = self.start(secret=self.secret(self.ends("noise")[0]))
+        call = self.call()
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            while call.recv(1000):
+                pass
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGKILL)
+        self.assertGreater(time.monotonic() - began, wrapper.PATIENCE / 2)
+
+    def test_a_proof_that_cannot_be_used_is_told_and_no_member_is_called(self) -> None:
+        secret = b'{"kind": "noise", "private": "", "peers": {}}'
+        ended = subprocess.run(
+            [*WRAPPER, *self.dying("127.0.0.1 9 b", secret.decode())],
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        self.assertEqual(ended.returncode, -signal.SIGKILL)
+        self.assertIn(b"lack of a proof", ended.stderr)
+
+
+@skipUnless(ON_LINUX, "the wrapper needs Linux")
 class WillTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.record = os.memfd_create("a will of these tests")
@@ -178,16 +270,16 @@ class WillTests(SynchronousTestCase):
 
     def test_says_what_a_resignation_says(self) -> None:
         will, _ = self.make()
-        will.leave("a", 3, 42, Path("/data/elect.lock"), [("127.0.0.1", 7102), ("::1", 7103)])
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [B, C])
         found = self.read()
         self.assertEqual(found.frame, wire.encode(Heartbeat(3, "a", Role.REPLICA, 42)))
-        self.assertEqual(found.members, ("127.0.0.1 7102", "::1 7103"))
+        self.assertEqual(found.members, ("127.0.0.1 7102 b", "::1 7103 c"))
         self.assertEqual((found.node, found.lock), (os.getpid(), "/data/elect.lock"))
         self.assertTrue(will.stands)
 
     def test_says_nothing_once_withdrawn(self) -> None:
         will, _ = self.make()
-        will.leave("a", 3, 42, Path("/data/elect.lock"), [("127.0.0.1", 7102)])
+        will.leave("a", 3, 42, Path("/data/elect.lock"), [B])
         will.withdraw()
         self.assertEqual(self.read().frame, b"")
         self.assertFalse(will.stands)
@@ -202,7 +294,7 @@ class WillTests(SynchronousTestCase):
         self.assertIn(b"43", self.read().frame)
 
     def test_a_will_that_was_written_in_part_is_none(self) -> None:
-        Will(1, "/lock", b"frame", ("::1 1",)).write(self.record)
+        Will(1, "/lock", b"frame", ("::1 1 b",)).write(self.record)
         os.pwrite(self.record, b"F", 14)
         self.assertIsNone(Will.read(self.record))
         os.ftruncate(self.record, 5)
@@ -219,6 +311,22 @@ class WillTests(SynchronousTestCase):
             environment = {wrapper.VARIABLE: value, "HOME": "/"}
             self.assertIsNone(LastWill.take(environment))
             self.assertEqual(environment, {"HOME": "/"})
+
+    def test_the_wrapper_is_woken_to_read_new_credentials_and_only_these(self) -> None:
+        sent: list[tuple[int, int]] = []
+        self.patch(signal, "pidfd_send_signal", lambda *signal: sent.append(signal))
+        will, _ = self.make()
+        woken = []
+        one, other = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        first, second = (NoiseSecurity(key, {"b": [public_bytes(one)]}) for key in (one, other))
+        member = Addressee("b", "127.0.0.1", 7102, first.dials("b"))
+        for offset, security in ((1, PLAIN_SECURITY), (2, first), (3, first), (4, second)):
+            will.leave("a", 3, offset, Path("/lock"), [member], security=security)
+            woken.append(len(sent))
+        self.assertEqual(woken, [0, 1, 1, 2])
+        self.assertEqual({number for _, number in sent}, {signal.SIGCHLD})
+        found = credentials.read(self.read().credentials)
+        self.assertEqual(found.dials("b").key, public_bytes(one).hex()[:8])
 
     def make(self) -> tuple[LastWill, int]:
         """A will, and what to close for its wrapper to be dead."""
