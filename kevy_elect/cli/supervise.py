@@ -23,7 +23,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         description="Run a node, as twistd or any program starts it, and end with its status. "
         "If it dies while it is the primary, kill all that it started and then tell the other "
         "members, so that they elect another at once and not only after down_after. Needs "
-        "Linux, --data-dir and plain links. Signals are passed on.",
+        "Linux and --data-dir. Signals are passed on.",
     )
     parser.add_argument(
         "words",
