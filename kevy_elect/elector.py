@@ -495,6 +495,17 @@ class Elector:
             self._quiet_until = min(self._due, early)
         return out
 
+    @property
+    def quiet_until(self) -> float:
+        """Until when `tick` does nothing, unless something else is said or asked meanwhile."""
+        return self._quiet_until
+
+    @property
+    def heartbeat_due(self) -> float:
+        """When the next heartbeat leaves, at the latest. `tick` sends it up to a quarter of
+        hb_interval earlier (R2)."""
+        return self._next_heartbeat
+
     def next_due(self, now: float) -> float:
         """When to call `tick` next, at the latest: when something is due that no message
         brings about. Always after `now`."""

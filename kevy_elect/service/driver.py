@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from kevy_elect.elector import Elector
+from kevy_elect.elector import EARLY, Elector
 from kevy_elect.errors import FrameError
 from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Message, Outbound
@@ -63,7 +63,8 @@ class Driver:
     ) -> None:
         self.elector = elector
         self.beat_at = NEVER
-        """When the elector last ran because an interval was over."""
+        """When the elector last did what each interval brings."""
+        self._beat_due = NEVER
         self._owner = owner
         self._timers = timers(reactor)
         self._clock = clock
@@ -81,7 +82,7 @@ class Driver:
         """Run now, and then every hb_interval; anew, by other timings, if it runs already."""
         self.stop()
         self._running = True
-        self.beat_at = NEVER
+        self.beat_at = self._beat_due = NEVER
         self._loop.start(self.elector.config.hb_interval).addErrback(self._fail)
 
     def stop(self) -> None:
@@ -119,10 +120,13 @@ class Driver:
 
     def _beat(self) -> None:
         now = self._clock()
-        if self.beat_at != NEVER:
-            self._probes.ticked(max(0.0, now - self.beat_at - self.elector.config.hb_interval))
-        self.beat_at = now
+        if self._beat_due != NEVER:
+            self._probes.ticked(max(0.0, now - self._beat_due))
+        self._begin_interval(now, now + self.elector.config.hb_interval)
         self._run(lambda elector: elector.tick(now), now)
+
+    def _begin_interval(self, now: float, until: float) -> None:
+        self.beat_at, self._beat_due = now, until
         for cause, count in self._sparing.left_out(now):
             self._tell_left_out(cause, count)
 
@@ -132,18 +136,35 @@ class Driver:
         self._run(lambda elector: elector.tick(now), now)
 
     def _run(self, run: Callable[[Elector], list[Outbound]], now: float) -> None:
-        for outbound in self.ask(run) or ():
+        elector, quiet_until = self.elector, self.elector.quiet_until
+        sent = self.ask(run)
+        is_quiet = now < quiet_until == elector.quiet_until
+        if is_quiet and not sent and elector.events.count == self._events_told:
+            return  # most messages repeat what is known
+        for outbound in sent or ():
             self._owner.send(outbound)
         if self._running:
             self._tell(now)
             self._owner.sweep(now)
         if self._running:  # whoever was told may have stopped us
+            self._align(now)
             self._set_timer(now)
+
+    def _align(self, now: float) -> None:
+        """Let the next beat come when the next heartbeat is due. One that has just left with
+        a message's answer spares the beat, and so a wake-up, of this interval."""
+        due, interval = self.elector.heartbeat_due, self.elector.config.hb_interval
+        if self._loop.call is None or -SLACK <= due - self._beat_due < interval / EARLY:
+            return
+        if due > now:
+            self._loop.reset()
+            self._loop.call.reset(due - now)
+            self._begin_interval(now, due)
 
     def _set_timer(self, now: float) -> None:
         """Run when something is due that the next beat would come too late for."""
         due = self.elector.next_due(now)
-        if due > self.beat_at + self.elector.config.hb_interval - SLACK:
+        if due > min(self._beat_due, now + self.elector.config.hb_interval) - SLACK:
             return
         if self._timer is None:
             self._timer = self._timers.callLater(max(SLACK, due - now), self._due)

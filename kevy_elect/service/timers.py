@@ -8,11 +8,11 @@ kept here, and the kernel wakes the reactor for them, by a timerfd on the clock 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.base import DelayedCall
@@ -53,9 +53,20 @@ def timers(reactor: Any) -> Any:
     return _timers[reactor]
 
 
+class _Call(DelayedCall):
+    """A call that says when it is put off, too: Twisted's own says when it is brought forward,
+    and a timer that was not set anew would wake the process up for nothing."""
+
+    def reset(self, secondsFromNow: float) -> None:
+        super().reset(secondsFromNow)
+        self.resetter(self)
+
+
 @implementer(IReactorTime, IReadDescriptor)
 class SteadyTimers:
-    """Delayed calls by the clock of `uptime`. It has a file descriptor while any is pending."""
+    """Delayed calls by the clock of `uptime`. It has a file descriptor while any is pending,
+    and until the end of the reactor's turn in which the last is cancelled: who cancels a call
+    often sets another at once."""
 
     log = Logger()
 
@@ -63,7 +74,8 @@ class SteadyTimers:
         self._reactor = reactor
         self._calls: list[DelayedCall] = []
         self._descriptor: int | None = None
-        self._armed_for = 0.0
+        self._armed_for = math.nan
+        self._calling = False
 
     def seconds(self) -> float:
         return uptime()
@@ -72,7 +84,7 @@ class SteadyTimers:
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
     ) -> DelayedCall:
         when = self.seconds() + delay
-        call = DelayedCall(
+        call = _Call(
             when, callable, args, kwargs, self._forget, lambda _: self._arm(), self.seconds
         )
         self._calls.append(call)
@@ -92,17 +104,19 @@ class SteadyTimers:
 
     def doRead(self) -> None:
         """Call what is due."""
-        assert self._descriptor is not None
-        with suppress(BlockingIOError):  # it was set anew meanwhile
-            os.read(self._descriptor, 8)
-        self._armed_for = 0.0
+        self._calling = True
         now = self.seconds()
         for call in sorted(self._calls, key=DelayedCall.getTime):
             # Those before it may have cancelled it, or put it off.
             if call in self._calls and call.getTime() <= now:
                 self._calls.remove(call)
                 self._call(call)
-        self._arm()
+        self._calling = False
+        self._armed_for = math.nan  # to be set anew: that also ends its being readable
+        if self._calls:
+            self._arm()
+        else:
+            self._close()
 
     def connectionLost(self, reason: object) -> None:
         """The reactor ends, with all that is left."""
@@ -122,16 +136,15 @@ class SteadyTimers:
         self._arm()
 
     def _arm(self) -> None:
-        """Be woken up for the first of the calls; not anew if it is so already."""
-        if not self._calls:
-            self._close()
+        """Be woken up for the first of the calls, or at once if there is none left."""
+        if self._calling:
             return
         if self._descriptor is None:
             clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
             self._descriptor = _checked(_LIBC.timerfd_create(clock, _FLAGS))
-            self._armed_for = 0.0
+            self._armed_for = math.nan
             self._reactor.addReader(self)
-        first = min(call.getTime() for call in self._calls)
+        first = min((call.getTime() for call in self._calls), default=0.0)
         if first == self._armed_for:
             return
         self._armed_for = first

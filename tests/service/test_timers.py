@@ -85,7 +85,11 @@ class TimersTests(TestCase):
         self.assertFalse(os.get_inheritable(descriptor))
         self.assertIn(self.timers, self.reactor.getReaders())
         call.cancel()
-        self.assertEqual(self.timers.fileno(), -1)
+        soon = self.call(0.0, "soon")
+        self.assertEqual(self.timers.fileno(), descriptor)
+        soon.cancel()
+        while self.timers.fileno() != -1:
+            await deferLater(self.reactor, 0.0)
         self.assertNotIn(self.timers, self.reactor.getReaders())
 
     async def test_a_step_of_the_wall_clock_changes_nothing(self) -> None:
