@@ -48,6 +48,12 @@ def heartbeats(role: Role, greeting: bytes) -> Callable[[int], bytes]:
     return lambda frames: greeting + frames * frame + BAD_FRAME
 
 
+def differing(frames: int) -> bytes:
+    """Each with another offset than the one before."""
+    pair = b"".join(wire.encode(Heartbeat(2, "b", Role.REPLICA, offset)) for offset in (42, 43))
+    return frames // 2 * pair + BAD_FRAME
+
+
 def int32_frames(length: int) -> Callable[[int], bytes]:
     frame = (length - 4).to_bytes(4, "big") + b"x" * (length - 4)
     return lambda frames: frames * frame + b"\xff\xff\xff\xff"
@@ -112,6 +118,7 @@ def start_subjects(fleet: Fleet) -> list[Subject]:
         Subject("bare Int32StringReceiver", *start_sink(fleet, "int32"), int32_frames(length)),
         Subject("bare NetstringReceiver", *start_sink(fleet, "netstring"), netstrings(length)),
         Subject("kevy-elect node", node, port, replica),
+        Subject("kevy-elect node, each differs", node, port, differing),
         Subject("kevy-elect node, of its primary, acknowledged", node, port, primary),
     ]
 

@@ -38,6 +38,10 @@ reads replies there (section 4)."""
 
 _CR, _LF = 0x0D, 0x0A
 _ARRAY, _BULK = 0x2A, 0x24
+_AHEAD: Final = 256
+"""Bytes within which a frame that is read at once has to end."""
+_LENGTHS: Final = [b"$%d" % length for length in range(_AHEAD)]
+_PLAIN: Final = {b"*%d\r\n" % elements: elements for elements in range(3, 6)}
 
 T = TypeVar("T")
 Grammar = Mapping[bytes, tuple[int, Callable[[list[bytes]], T]]]
@@ -126,10 +130,11 @@ class Decoder(Generic[T]):
                 self._start = self._at
                 if self._last is not None and self._buffer.startswith(self._last[0], self._at):
                     return self._repeated(*self._last)
-                count = self._header(_ARRAY, MAX_ELEMENTS)
-                if count is None:
-                    return None
-                self._elements = count
+                if not self._plain_frame():
+                    count = self._header(_ARRAY, MAX_ELEMENTS)
+                    if count is None:
+                        return None
+                    self._elements = count
             while self._elements:
                 if not self._element():
                     return None
@@ -141,6 +146,21 @@ class Decoder(Generic[T]):
                 self._last = bytes(self._buffer[self._start : self._at]), parsed
                 return parsed
             self.greeted = self.greeted or self.used == len(GREETING)
+
+    def _plain_frame(self) -> bool:
+        """Read a whole frame at once, if it is there and written as `encode` writes it; nearly
+        all are. Element by element, it would be read to the same fields."""
+        at, lines = self._at, 2 * _PLAIN.get(bytes(self._buffer[self._at : self._at + 4]), 0)
+        if not lines:
+            return False
+        ahead = bytes(self._buffer[at + 4 : at + _AHEAD]).split(b"\r\n", lines)
+        fields = ahead[1:lines:2]
+        if len(ahead) <= lines or ahead[:lines:2] != [_LENGTHS[len(field)] for field in fields]:
+            return False
+        self._fields = fields
+        self._elements = 0
+        self._at += 4 + sum(map(len, ahead[:lines])) + 2 * lines
+        return True
 
     def _repeated(self, frame: bytes, said: T) -> T:
         """Heartbeats mostly repeat the one before: no frame is the beginning of another, so
