@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import attrs
@@ -514,7 +514,7 @@ class Elector:
     def _next_due(self, now: float) -> float:
         if self._has_changed:  # to something that may be due to be acted upon at once
             return math.nextafter(now, math.inf)
-        due = min((at for at in self._times() if at > now), default=math.inf)
+        due = min([at for at in self._times() if at > now], default=math.inf)
         return min(due, now + self.config.hb_interval)
 
     def _is_quiet(self, now: float) -> bool:
@@ -522,36 +522,40 @@ class Elector:
         one before but that peers were heard, or confirmed, later."""
         return now < self._quiet_until and now - self._last_run <= self.config.pause_after
 
-    def _times(self) -> Iterator[float]:
+    def _times(self) -> list[float]:
         """Every time at which a rule may come to another decision by itself."""
-        config = self.config
-        yield from (self._next_heartbeat, self._target_until, self._hold_until)
-        yield from (self._lease_until(), self._deadline(self._counts_from(), math.inf))
-        yield self._deadline(self._hold_until, math.inf)
+        config, counts_from = self.config, self._counts_from()
+        times = [self._next_heartbeat, self._target_until, self._hold_until, self._lease_until()]
+        times.append(self._deadline(counts_from, math.inf))
+        if counts_from != self._hold_until:
+            times.append(self._deadline(self._hold_until, math.inf))
         for view in self.peers:
             down_at = view.heard + config.down_after
-            yield from (down_at, down_at + config.candidate_step)
+            times += (down_at, down_at + config.candidate_step)
             if view.role is Role.CANDIDATE and view.epoch > self._epoch:
-                yield view.heard + config.pause_after
+                times.append(view.heard + config.pause_after)
             if view.ahead_since is not None:
-                yield view.ahead_since + view.wait * config.down_after
+                times.append(view.ahead_since + view.wait * config.down_after)
         if self._candidacy is not None:
-            yield self._candidacy.offered_at + config.election_timeout
+            times.append(self._candidacy.offered_at + config.election_timeout)
         if self._role is Role.PRIMARY:
-            yield self._next_announce
-            if self._lease.lost_since is not None:
-                yield self._lease.lost_since + config.down_after
-                yield self._backoff_until
-            return
-        yield from (self._backoff_until, self._yields_until, self._aside_until)
-        yield from (self._none_since + config.candidate_step, self._none_since + config.down_after)
+            return times + self._times_of_primary()
+        times += (self._backoff_until, self._yields_until, self._aside_until)
+        times += (self._none_since + config.candidate_step, self._none_since + config.down_after)
         if self._started is not None:
-            yield self._started + config.down_after
+            times.append(self._started + config.down_after)
         if self._vote is not None:
-            yield self._vote.at + config.down_after
+            times.append(self._vote.at + config.down_after)
         if self._eligible_since is not None:
-            for steps in range(1, len(self.peers) + 1):
-                yield self._eligible_since + steps * config.candidate_step
+            since, step = self._eligible_since, config.candidate_step
+            times += [since + steps * step for steps in range(1, len(self.peers) + 1)]
+        return times
+
+    def _times_of_primary(self) -> list[float]:
+        times = [self._next_announce]
+        if self._lease.lost_since is not None:
+            times += (self._lease.lost_since + self.config.down_after, self._backoff_until)
+        return times
 
     def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]:
         """Take a message of `sender` in.

@@ -144,7 +144,7 @@ class SteadyTimers:
             self._descriptor = _checked(_LIBC.timerfd_create(clock, _FLAGS))
             self._armed_for = math.nan
             self._reactor.addReader(self)
-        first = min((call.getTime() for call in self._calls), default=0.0)
+        first = min(map(DelayedCall.getTime, self._calls), default=0.0)
         if first == self._armed_for:
             return
         self._armed_for = first
