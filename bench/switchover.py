@@ -52,7 +52,7 @@ class Nodes:
 
 def move(nodes: Nodes, passed_over: int) -> float:
     """Move the role to the candidate that has so many better ones, none with more data; the
-    milliseconds for which nobody could write."""
+    milliseconds in which no node could write."""
     holder = nodes.primary()
     target = [node for node in nodes.ids if node != holder][passed_over]
     told = nodes.ask(holder, "switchover", target=target)

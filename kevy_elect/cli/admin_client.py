@@ -1,4 +1,4 @@
-"""The operator's commands of `kevy-elect`: a client of one node's admin socket."""
+"""The operator's commands of `kevy-elect`, as a client of one node's admin socket."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"
 CONNECT_TIMEOUT: Final = 5.0
 SLACK: Final = 60.0
-"""Seconds that an answer may take on top of what was asked for."""
+"""Seconds that an answer may take in addition to the requested time."""
 MAX_EVENT: Final = 500
 """Characters of an event's text that are shown."""
 MAX_LINE: Final = 1024 * 1024
 """Bytes of one line of an answer."""
 
 LONGEST: Final = 1e9
-"""Seconds that a node takes for a time; no node has run for so long."""
+"""The longest time in seconds that a node accepts; no node has run for so long."""
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3
@@ -59,56 +59,59 @@ Subparsers = argparse._SubParsersAction
 
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add all commands that go to one node."""
-    events = _add(commands, "events", _events, "show what happened on this node lately, and why")
+    events = _add(commands, "events", _events, "show the recent events of this node")
     events.add_argument(
         "-n",
         metavar="N",
         type=count,
-        help="only the last N, also of before the last start (default: all since --since, or all "
-        "that the process remembers, at most 256)",
+        help="only the last N, including those before the last start (default: all since --since, "
+        "or all in the memory of the process, at most 256)",
     )
     events.add_argument(
         "--since",
         metavar="WHEN",
         type=seconds_since,
-        help="only of that time or later, also of before the last start: for how long, such as 90, "
-        "15m or 2h, or from when, such as 22:00, 2026-11-27 or 2026-11-27T22:00",
+        help="only events since then, including those before the last start: a duration, such as "
+        "90, 15m or 2h, or a time, such as 22:00, 2026-11-27 or 2026-11-27T22:00",
     )
 
-    down = _add(commands, "step-down", _step_down, "have the primary give up its role")
+    down = _add(commands, "step-down", _step_down, "make the primary give up its role")
     down.add_argument(
         "--rest",
         metavar="DURATION",
         type=duration,
         default=DEFAULT_REST,
-        help="and not stand for so long (default: %(default)gs)",
+        help="how long it does not run for election after that (default: %(default)gs)",
     )
 
-    switch = _add(commands, "switchover", _switchover, "have the primary hand over its role")
+    switch = _add(commands, "switchover", _switchover, "make the primary hand over its role")
     switch.add_argument(
-        "target", metavar="TARGET", nargs="?", help="to this member (default: the best candidate)"
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        help="the member that takes the role (default: the best candidate)",
     )
     switch.add_argument(
         "--timeout",
         metavar="DURATION",
         type=duration,
         default=DEFAULT_PATIENCE,
-        help="wait so long for its children to stop and the target's offset to reach its own, "
-        "else take the role back (default: %(default)gs)",
+        help="how long the primary waits until its children have stopped and the target has all "
+        "data; after that it takes the role back (default: %(default)gs)",
     )
     switch.add_argument(
         "--reason",
         metavar="TEXT",
         type=reason,
-        help="why, for whoever asks later: kept with the event; one line of at most "
+        help="the reason, which is kept with the event; one line of at most "
         f"{LONGEST_REASON} characters",
     )
 
-    pause = _add(commands, "pause", _pause, "have this node not stand for election")
+    pause = _add(commands, "pause", _pause, "keep this node from running for election")
     pause.add_argument("duration", metavar="DURATION", type=duration, help="such as 90, 15m or 2h")
-    _add(commands, "resume", _resume, "have it stand again")
+    _add(commands, "resume", _resume, "let this node run for election again")
 
-    offset = _add(commands, "offset", _offset, "say how much data this node's copy has")
+    offset = _add(commands, "offset", _offset, "state how much data this node's copy has")
     offset.add_argument("offset", metavar="N", type=int, help="more is better; unsigned 64-bit")
 
 
@@ -121,7 +124,7 @@ def _add(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. Exit status 0 if it is done, 1 if the node "
+        description=f"{text[0].upper()}{text[1:]}. Exit status 0 after success, 1 if the node "
         "refused or failed, 2 for wrong usage, 3 if the node does not answer.",
     )
     add_node_options(parser)
@@ -129,15 +132,15 @@ def _add(
         parser.add_argument(
             "--on",
             metavar="MEMBER",
-            help="have the node ask this other member instead, where its --admin-peers says that "
-            "it is" + ("; without it, the primary" if name in ("step-down", "switchover") else ""),
+            help="forward the command to this member, at its address in the node's --admin-peers"
+            + (" (default: the primary)" if name in ("step-down", "switchover") else ""),
         )
     parser.set_defaults(run=run)
     return parser
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says which node is meant, and `--json`."""
+    """Add the options that select a node, and `--json`."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--data-dir",
@@ -147,13 +150,13 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--admin",
         metavar="ENDPOINT",
-        help=f"its admin endpoint, if moved: unix:PATH or tcp:HOST:PORT (default: ${ADMIN})",
+        help=f"the node's admin endpoint: unix:PATH or tcp:HOST:PORT (default: ${ADMIN})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def duration(text: str) -> float:
-    """Seconds that `text` means: a number, or one with s, m, h or d after it.
+    """The seconds of `text`: a number, or a number followed by s, m, h or d.
 
     Raises argparse.ArgumentTypeError unless it is above 0.
     """
@@ -167,14 +170,14 @@ def duration(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A number of things. Raises argparse.ArgumentTypeError unless it is a whole one, from 0."""
+    """A whole number from 0. Raises argparse.ArgumentTypeError for anything else."""
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number: write 0, 20 or 1000")
     return int(text)
 
 
 def reason(text: str) -> str:
-    """The text. Raises argparse.ArgumentTypeError unless a node would take it as a reason."""
+    """The text. Raises argparse.ArgumentTypeError unless a node accepts it as a reason."""
     try:
         check_reason(text)
     except ConfigError as error:
@@ -183,9 +186,10 @@ def reason(text: str) -> str:
 
 
 def seconds_since(text: str) -> float:
-    """Seconds from `text` to now: a duration, a time of day that was last, a date, or both.
+    """Seconds from `text` to now: a duration, the last such time of day, a date, or a date with
+    a time.
 
-    Raises argparse.ArgumentTypeError for anything else, and for a time to come.
+    Raises argparse.ArgumentTypeError for anything else, and for a time in the future.
     """
     if _DURATION.fullmatch(text):
         return duration(text)
@@ -196,7 +200,7 @@ def seconds_since(text: str) -> float:
         except (ValueError, OverflowError):
             continue
         if seconds < 0:
-            raise argparse.ArgumentTypeError(f"{text!r} is yet to come")
+            raise argparse.ArgumentTypeError(f"{text!r} is in the future")
         return seconds
     raise argparse.ArgumentTypeError(
         f"{text!r} is no time: write for instance 15m, 22:00, 2026-11-27 or 2026-11-27T22:00"
@@ -204,7 +208,7 @@ def seconds_since(text: str) -> float:
 
 
 def _last(text: str) -> datetime:
-    """When it was last this time of the day. Raises ValueError for anything else."""
+    """The last moment of this time of day. Raises ValueError for anything else."""
     if not re.fullmatch(r"\d\d?:\d\d(:\d\d)?", text):
         raise ValueError(text)
     now = datetime.now()
@@ -229,7 +233,7 @@ def find_node(args: argparse.Namespace) -> str:
         which = "several nodes have" if here else "no node has"
         found = "".join(f"\n  --data-dir {each.parent}" for each in here)
         raise ConfigError(
-            f"{which} a data directory kevy-elect-* here: say which node is meant, by --data-dir "
+            f"{which} a data directory kevy-elect-* here: name the node by --data-dir "
             f"or --admin, or by the environment ({DATA_DIR}, {ADMIN}){':' if here else ''}{found}"
         )
     return f"unix:{here[0]}"
@@ -260,11 +264,11 @@ Reply = dict[str, Any]
 
 
 def ask(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Iterator[Reply]:
-    """Send a request to the admin endpoint `where`; the objects of the reply as they come, of
-    which the last alone has `ok`.
+    """Send a request to the admin endpoint `where`, and yield the objects of the reply as they
+    arrive. Only the last one has `ok`.
 
-    Raises UnreachableError if there is no reply, or none within `timeout` seconds, or if it
-    ends before that.
+    Raises UnreachableError if there is no reply within `timeout` seconds, or if the reply ends
+    without `ok`.
     """
     with _connect(where) as connection:
         connection.settimeout(timeout)
@@ -289,7 +293,7 @@ def answer(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Re
 
 
 def ask_status(where: str, timeout: float = SLACK) -> tuple[Status, Mapping[str, str]]:
-    """The status of the node at `where`, and where other members' pages are, by their ids.
+    """The status of the node at `where`, and the URLs of other members' pages by their ids.
 
     Raises UnreachableError like `ask`.
     """
@@ -363,7 +367,7 @@ def _switchover(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**reply, "steps": steps}))
     elif "unwritable" in reply:
-        print(f"nobody could write for {_seconds(where, reply['unwritable']):.3f} s")
+        print(f"no node could write for {_seconds(where, reply['unwritable']):.3f} s")
     elif not reply["ok"]:
         return _print(args, reply)
     return 0 if reply["ok"] else REFUSED

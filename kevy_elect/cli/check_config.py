@@ -1,4 +1,4 @@
-"""`kevy-elect check-config`: what a node would run with, and from where; or all that is wrong."""
+"""`kevy-elect check-config`: a node's settings and their sources, or all mistakes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from kevy_elect.settings.table import NAMED, SETTINGS, Group
 from kevy_elect.settings.timing_change import step_problem
 
 RENEW_WITHIN: Final = 30 * 86400.0
-"""Seconds before its end in which a certificate should be renewed."""
+"""Seconds before its expiry in which a certificate should be renewed."""
 PATIENCE: Final = 2.0
-"""Seconds that the running node may take to tell its timings."""
+"""Seconds that the running node may take to answer with its timings."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `check-config` to the subcommands of `kevy-elect`."""
     parser = commands.add_parser(
         "check-config",
-        help="show a node's settings, or what is wrong with them",
+        help="show a node's settings, or the mistakes in them",
         description="Read options, environment and file as twistd kevy-elect does. Print each "
-        "setting and where it was given, or everything that is wrong; exit 0 or 1. While the node "
-        "runs, timings that it must not take in one step are wrong too.",
+        "setting and its source, or all mistakes; exit 0 or 1. While the node runs, timings that "
+        "must not change in one step are a mistake, too.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for group in Group:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_programs(found: Configuration) -> None:
-    """Raise MistakesError if what is to run on the primary cannot be found here."""
+    """Raise MistakesError if the program of --run-primary does not exist on this host."""
     command = found.commands.get("run-primary")
     if command is not None and shutil.which(command[0]) is None:
         text = (
@@ -87,16 +87,16 @@ def check_programs(found: Configuration) -> None:
 
 
 def _check_step(found: Configuration) -> None:
-    """Raise MistakesError if the node that runs with this data directory must not go to these
-    timings in one step. One that does not run, or may not be asked, is let be."""
+    """Raise MistakesError if the running node of this data directory must not change to these
+    timings in one step. Without a node that answers there is no such check."""
     if found.values["admin"] is None:
         return
     try:
         running, _ = ask_status(found.values["admin"], PATIENCE)
-        told: dict[str, Any] = {
+        timings: dict[str, Any] = {
             each.name: running.settings[each.name] for each in attrs.fields(ElectConfig)
         }
-        present = ElectConfig(**told)
+        present = ElectConfig(**timings)
     except (UnreachableError, ConfigError, KeyError):
         return
     problem = step_problem(present, found.timings)
@@ -106,20 +106,20 @@ def _check_step(found: Configuration) -> None:
 
 
 def _warnings(found: Configuration) -> tuple[str, ...]:
-    """What is right now and will not be for long."""
+    """Warnings of settings that are right now and will soon be wrong."""
     if not isinstance(found.links, TlsIdentity):
         return ()
     left = found.links.ends - time.time()
     if left >= RENEW_WITHIN:
         return ()
     return (
-        f"the certificate {shown(found.values['tls-cert'])} ends in {left / 86400:.0f} days: put "
+        f"the certificate {shown(found.values['tls-cert'])} expires in {left / 86400:.0f} days: put "
         "a new one into place and reload the node",
     )
 
 
 def table(found: Configuration) -> str:
-    """Each setting, its value and its source as aligned text, a line each."""
+    """An aligned line for each setting, with its value and its source."""
     rows = [(name, _in_words(found, name), str(found.sources[name])) for name in NAMED]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -138,7 +138,7 @@ def _in_words(found: Configuration, name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value as it is written in JSON."""
     if isinstance(value, Enum):
         return value.value
     return list(value) if isinstance(value, tuple) else value

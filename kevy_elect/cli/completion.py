@@ -20,8 +20,9 @@ def add_commands(
     parser = commands.add_parser(
         "completion",
         help="print a script with which a shell completes this command",
-        description="Print a script for this shell, to be kept where it looks for completions. "
-        "Needs the library shtab. Exit status 0, or 2 for wrong usage or without shtab.",
+        description="Print a completion script for this shell. Put it where the shell looks for "
+        "completions. This needs the library shtab. Exit status 0, or 2 for wrong usage or without "
+        "shtab.",
     )
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
     parser.set_defaults(run=partial(run, whole))
@@ -36,7 +37,7 @@ def run(whole: argparse.ArgumentParser, args: argparse.Namespace) -> int:
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The script that completes commands, options and their values in `shell`, one of SHELLS.
 
-    It prepares `parser` for that. Raises ConfigError without shtab, which writes the script.
+    It modifies `parser` for this. Raises ConfigError without shtab, which writes the script.
     """
     try:
         import shtab
@@ -51,14 +52,14 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
-            for line in action._choices_actions:  # what --help has of each command
+            for line in action._choices_actions:  # the lines of --help for the commands
                 command = action.choices[line.dest]
-                command.description = line.help  # all that a shell has room for
+                command.description = line.help  # a shell has no room for more
                 yield from _actions(command)
 
 
 def _say_what_fits(action: argparse.Action, paths: dict[Kind, Any]) -> None:
-    """Tell shtab what an option takes that has the name, and so the kind, of a setting."""
+    """Set what shtab completes for an option that has the name, and so the kind, of a setting."""
     for option in action.option_strings:
         setting = NAMED.get(option.removeprefix("--"))
         if setting is not None and setting.kind in paths:

@@ -1,4 +1,4 @@
-"""`kevy-elect keygen` and `pubkey`: the key by which a node proves who it is."""
+"""`kevy-elect keygen` and `pubkey`: the key with which a node authenticates itself."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "keygen",
         help="make a node's private key",
         description="Make a private key for --noise-key in a new file that only its owner may "
-        "read, and print the public key that belongs to it.",
+        "read, and print its public key.",
     )
     keygen.add_argument("file", metavar="FILE", help="the file to make")
     keygen.set_defaults(run=_keygen)
     pubkey = commands.add_parser(
         "pubkey",
         help="print the public key of a node",
-        description="Print the public key that belongs to a private one, for --peer-keys.",
+        description="Print the public key of a private key, for --peer-keys.",
     )
     pubkey.add_argument("file", metavar="FILE", help="a file that keygen made")
     pubkey.set_defaults(run=_pubkey)
 
 
 def _keygen(args: argparse.Namespace) -> int:
-    # The library is asked for first: without it there is no use for a key.
+    # This fails without the library, and without the library a key is of no use.
     links.public_key(bytes(links.KEY_BYTES))
     print(links.public_key(links.make_private_key(args.file)).hex())
     return 0

@@ -1,4 +1,4 @@
-"""The command `kevy-elect`: looks at nodes and commands them."""
+"""The command `kevy-elect`: shows and controls nodes."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader is gone. What is still buffered must not fail again at exit.
+        # The reader has closed the pipe. Buffered output must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; each sets `run`, which gets what was parsed."""
+    """The parser of all subcommands. Each sets `run`, which takes the parsed arguments."""
     return _parsers()[0]
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, Subparsers[argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="kevy-elect",
-        description="Look at kevy-elect nodes, command them, or watch a failover.",
+        description="Show kevy-elect nodes, control them, or watch a failover.",
     )
     parser.add_argument("--version", action="version", version=f"kevy-elect {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -1,4 +1,4 @@
-"""The command `kevy-elect primary`: where the primary is, for scripts."""
+"""The command `kevy-elect primary`: the address of the primary, for scripts."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `primary`."""
     parser = commands.add_parser(
         "primary",
-        help="print where clients find the primary",
-        description="Print host:port of the primary, by the word of the node on this machine, or "
-        "of the first status page that names one. Exit status 0 if there is one, else 1; 2 for "
-        "wrong usage, 3 if this machine's node does not answer.",
+        help="print the primary's address for clients",
+        description="Print host:port of the primary. The node on this machine names it, or the "
+        "first of the given status pages that knows one. Exit status 0 if there is one, else 1; 2 "
+        "for wrong usage, 3 if this machine's node does not answer.",
     )
     parser.add_argument(
         "pages",
@@ -49,13 +49,13 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="DURATION",
         type=duration,
         default=0.0,
-        help="wait so long for one, such as 90, 15m or 2h",
+        help="how long to wait for a primary, such as 90, 15m or 2h",
     )
     add_node_options(parser)
     parser.set_defaults(run=_run)
 
 
-# The client is imported when it is used: --help of any command needs no sockets.
+# The client is imported at its use, because --help of any command needs no sockets.
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -71,9 +71,9 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _of_node(args: argparse.Namespace) -> Primary:
-    """What this machine's node names. While there is time it may yet start, too.
+    """The primary that this machine's node names. The node may start while this waits.
 
-    Raises NoPrimaryError, or UnreachableError if it did not answer when it was asked last.
+    Raises NoPrimaryError, or UnreachableError if the node did not answer the last time.
     """
     from kevy_elect.client import INTERVAL, NoPrimaryError, named_primary
 

@@ -1,15 +1,15 @@
-"""Text from elsewhere, made safe to print."""
+"""Text from outside, made safe to print."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_TEXT: Final = 120
-"""Characters of anything remote that are shown."""
+"""The most characters of a remote text that are shown."""
 
 
 def printable(text: str, limit: int = MAX_TEXT) -> str:
-    """`text` on one line of ASCII, at most `limit` characters, nothing left that a terminal obeys.
+    """`text` on one line of ASCII, at most `limit` characters, without terminal control codes.
 
     >>> printable("a\\x1b[2J")
     'a\\\\x1b[2J'

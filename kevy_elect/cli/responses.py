@@ -1,5 +1,5 @@
-"""What came of asking nodes for their status, and how that is shown: as cells of a table, as
-a state in a word, as changes of it. All of it is printable."""
+"""The responses of nodes, shown as cells of a table, as a state in one word, or as changes of
+the state. All of it is printable."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ HEADER: Final = ("NODE", "ROLE", "EPOCH", "PRIMARY", "LEASE", "QUORUM", "DOWN")
 SERVER_HEADER: Final = ("NODE", "SERVER", "DATA EPOCH", "LENGTH", "BEHIND", "IN SYNC")
 
 State = tuple[str, str]
-"""What a node is, in one word, and the rest of what there is to say of it."""
+"""A node's state in one word, and further details."""
 STARTING: Final = ("starting", "")
 
 
 @attrs.frozen
 class Response:
-    """What came of asking one node: its status, or the reason why there is none."""
+    """The response of one node: its status, or the reason why there is none."""
 
     url: str
     status: Status | None = None
@@ -35,7 +35,7 @@ class Response:
 
 
 def cells(response: Response) -> tuple[str, ...]:
-    """One line of the table: as many cells as HEADER has, or just where and the error."""
+    """One line of the table: as many cells as HEADER has, or only the place and the error."""
     status = response.status
     if status is None:
         return printable(_place(response.url)), printable(f"error: {response.error}")
@@ -51,7 +51,7 @@ def cells(response: Response) -> tuple[str, ...]:
 
 
 def server_cells(status: Status, data: DataStatus) -> tuple[str, ...]:
-    """One line of the table of data servers: how that of this node is."""
+    """One line of the table of data servers, for the server of this node."""
     behind, leads = lag(status), data.state == "primary"
     return (
         printable(status.node_id),
@@ -64,14 +64,14 @@ def server_cells(status: Status, data: DataStatus) -> tuple[str, ...]:
 
 
 def _place(url: str) -> str:
-    """Host and port, or `url` itself: not all who are asked have one."""
+    """Host and port, or `url` itself if it has none."""
     with contextlib.suppress(ValueError):
         return urlsplit(url).netloc or url
     return url
 
 
 def _lease_left(status: Status) -> str:
-    """What is left of a primary's lease."""
+    """The rest of a primary's lease."""
     if not status.can_write:
         return "-"
     left = status.lease_expires_in
@@ -86,7 +86,7 @@ def _shown(text: str | None) -> str:
 
 
 def state_of(response: Response) -> State:
-    """What a node is by its own account, or `silent` and why."""
+    """The state that a node reports, or `silent` and the reason."""
     status = response.status
     return ("silent", printable(response.error or "")) if status is None else _state(status)
 
@@ -110,20 +110,20 @@ def _writing(status: Status) -> str:
 
 
 class Changes:
-    """The steps of nodes from one state to the next."""
+    """The changes of nodes from one state to the next."""
 
     def __init__(self) -> None:
         self._known: dict[str, State] = {}
 
     def note(self, node: str, now: State) -> str | None:
-        """The step of this node to its state `now` in a few words; None if it is no news."""
+        """The change of this node to its state `now` in a few words; None without a change."""
         before = self._known.get(node)
         self._known[node] = now
         return None if now == before else change(before, now)
 
 
 def change(before: State | None, now: State) -> str:
-    """The step from one state of a node to the next, in a few words."""
+    """The change from one state of a node to the next, in a few words."""
     word, rest = now
     if before is not None and before[0] != word:
         word = f"{before[0]} -> {word}"

@@ -1,6 +1,6 @@
-"""What nodes say of themselves over HTTP, read from outside.
+"""The status pages of nodes, read over HTTP.
 
-A page is never trusted: its size is bounded, and it is taken whole or not at all.
+A page is never trusted: its size is bounded, and a part of it is never used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kevy_elect.status import MAX_BYTES, read
 
 
 def ask_all(urls: Sequence[str], timeout: float) -> list[Response]:
-    """Ask all pages at once; done after `timeout` seconds whatever they do."""
+    """Ask all pages at once. This ends after `timeout` seconds in any case."""
     responses: dict[str, Response] = {}
 
     def run(url: str) -> None:
@@ -39,7 +39,7 @@ def ask_all(urls: Sequence[str], timeout: float) -> list[Response]:
 
 
 def ask(url: str, timeout: float) -> Response:
-    """Ask one page. Whatever is wrong with it ends up in the response."""
+    """Ask one page. Any problem becomes part of the response."""
     try:
         return Response(url, read(_get(url, timeout)))
     except (OSError, http.client.HTTPException, StatusError) as error:
@@ -48,10 +48,10 @@ def ask(url: str, timeout: float) -> Response:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any) -> None:
-        """Follow none: a node's page stands where the operator says."""
+        """Refuse all redirects: a node's page is at the operator's address."""
 
 
-# No proxy either, whatever the environment says: nodes are asked directly.
+# No proxy either, whatever the environment has: nodes are asked directly.
 _opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code == HTTPStatus.MISDIRECTED_REQUEST:
-            return "it does not answer by this name: ask by its address, or give it --http-host"
+            return "it does not answer to this host name: use its address, or give it --http-host"
         return f"HTTP status {error.code}"
     if isinstance(error, urllib.error.URLError):
         if not isinstance(error.reason, Exception):

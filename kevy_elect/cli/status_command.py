@@ -44,24 +44,24 @@ PEER_HEADER: Final = ("NODE", "PEER", "ROLE", "EPOCH", "OFFSET", "HEARD", "ITS L
 EVENT_HEADER: Final = ("WHEN", "NODE", "EPOCH", "KIND", "WHAT AND WHY")
 CHANGE_HEADER: Final = ("WHEN", "NODE", "WHAT")
 INTERVAL: Final = 1.0
-"""Seconds from one look of `--watch` to the next."""
+"""Seconds between two views of `--watch`."""
 RECENT: Final = 8
-"""Events, or changes, that are shown of each watch."""
+"""The number of events, or of changes, that each view shows."""
 MAX_WARNING: Final = 500
-"""Characters of a warning that are shown."""
+"""The most characters of a warning that are shown."""
 MAX_ROWS: Final = 64
-"""Peers that are shown of one node; it may claim more."""
+"""The most peers of one node that are shown; it may claim more."""
 
 
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `status`."""
     parser = commands.add_parser(
         "status",
-        help="show what nodes say of themselves",
+        help="show the state of nodes",
         description="Ask one node on this machine, or nodes by their status pages. Exit status 0 "
-        "if exactly one primary holds its lease and all nodes that answer follow it, or the one "
-        "node that is asked knows such a primary; else 1; 2 for wrong usage, 3 if the node does "
-        "not answer. With --watch it looks again and again, and ends with 130 at Ctrl-C.",
+        "if exactly one primary holds its lease and all nodes that answer follow it, or if the one "
+        "asked node knows such a primary; else 1; 2 for wrong usage, 3 if the node does "
+        "not answer. With --watch it repeats this, and exits with 130 at Ctrl-C.",
     )
     parser.add_argument(
         "urls",
@@ -74,7 +74,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="ask the other members too, where the node's --http-peers says that they are",
+        help="ask the other members too, at their addresses in the node's --http-peers",
     )
     parser.add_argument(
         "--timeout",
@@ -86,35 +86,35 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="go on until Ctrl-C: redrawn in place on a terminal where rich is installed, else "
-        "one table after the other, with --json one object a line",
+        help="repeat until Ctrl-C: redrawn in place on a terminal if rich is installed, else "
+        "one table after the other, or with --json an object per line",
     )
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
         type=_seconds,
-        help=f"with --watch, look this often (default: {INTERVAL:g})",
+        help=f"the seconds between two views of --watch (default: {INTERVAL:g})",
     )
     add_node_options(parser)
     parser.set_defaults(run=_run)
 
 
 def status_url(text: str) -> str:
-    """The URL that `text` means: `host:port` or a URL without a path gets `/status`.
+    """The URL of `text`: `host:port` or a URL without a path gets `/status`.
 
-    Raises argparse.ArgumentTypeError for what is no http URL.
+    Raises argparse.ArgumentTypeError if `text` is no http URL.
     """
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         usable = usable and ("://" in text or parts.port is not None)
-    except ValueError:  # a port that is none, brackets without an address
+    except ValueError:  # an invalid port, or brackets without an address
         usable = False
     if not usable:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no status page: write host:port or an http URL, or nothing for the node "
-            "of this directory"
+            f"{text!r} is no status page: write host:port or an http URL, or leave it out for the "
+            "node of this directory"
         )
     return parts._replace(path="/status").geturl() if parts.path in ("", "/") else url
 
@@ -131,7 +131,7 @@ def _seconds(text: str) -> float:
 
 def _run(args: argparse.Namespace) -> int:
     if args.interval is not None and not args.watch:
-        raise ConfigError("--interval says how often --watch looks: give both, or neither")
+        raise ConfigError("--interval sets how often --watch repeats: give both, or neither")
     where = None if args.urls else find_node(args)
     if args.watch:
         _watch(args, where)
@@ -150,38 +150,38 @@ def _judge(problem: str | None) -> int:
     return 1
 
 
-# One look
+# One view
 
 
 @attrs.frozen
 class View:
-    """What one look found."""
+    """The answers of all nodes at one time."""
 
     responses: Sequence[Response]
     problem: str | None
     alone: bool = False
-    """Whether it was asked of one node by its admin socket, and of nobody else."""
+    """Whether only one node was asked, by its admin socket."""
 
     def as_object(self) -> dict[str, Any]:
-        """For programs."""
+        """The view for programs."""
         judged = {"ok": self.problem is None, "problem": self.problem, "warnings": self.warnings()}
         if self.alone:
             return judged | self._statuses()[0].as_object()
         return judged | {"nodes": [_as_object(response) for response in self.responses]}
 
     def page(self) -> Page:
-        """For people."""
+        """The view for people."""
         if self.alone:
             lines = [*self.remarks(), *self.warning_lines()]
             return [self.nodes(), *self.servers(), self.links(), *lines]
         return [self.nodes(), *self.servers(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
-        """A line for each that was asked."""
+        """A line for each node that was asked."""
         return Grid(HEADER, list(map(cells, self.responses)))
 
     def servers(self) -> list[Grid]:
-        """The data servers that they drive; no table if none does."""
+        """The data servers of the nodes; no table if no node drives one."""
         rows = [
             server_cells(status, status.data)
             for status in self._statuses()
@@ -190,7 +190,7 @@ class View:
         return [Grid(SERVER_HEADER, rows)] if rows else []
 
     def links(self) -> Grid:
-        """How those that answered are linked with the others."""
+        """The links of the nodes that answered."""
         rows = [
             (status.node_id, *_peer_cells(peer))
             for status in self._statuses()
@@ -199,14 +199,14 @@ class View:
         return self._grid(PEER_HEADER, rows)
 
     def events(self) -> Grid:
-        """What happened on them lately, the newest last."""
+        """The recent events of the nodes, the newest last."""
         found = [(status, event) for status in self._statuses() for event in status.events]
-        found.sort(key=lambda each: -each[1].ago)  # what is of one time stays in a node's order
+        found.sort(key=lambda each: -each[1].ago)  # events of the same time keep a node's order
         rows = [_event_cells(status.node_id, event) for status, event in found[-RECENT:]]
         return self._grid(EVENT_HEADER, rows)
 
     def remarks(self) -> list[str]:
-        """What else there is to say of them, a line each."""
+        """Further remarks on the nodes, a line each."""
         statuses = self._statuses()
         return [
             printable(remark if len(statuses) == 1 else f"{status.node_id}: {remark}")
@@ -215,23 +215,23 @@ class View:
         ]
 
     def warnings(self) -> list[str]:
-        """What those that answered have against each other, and against their data servers."""
+        """Contradictions between the nodes that answered, and problems of their data servers."""
         statuses = self._statuses()
         settings = {printable(each.node_id): each.settings for each in statuses}
         found = [*mixed_timings(settings), *_server_warnings(statuses)]
         return [printable(each, MAX_WARNING) for each in found]
 
     def warning_lines(self) -> list[str]:
-        """These for people."""
+        """The warnings for people."""
         return [f"warning: {each}" for each in self.warnings()]
 
     def _statuses(self) -> list[Status]:
-        """Those of the nodes that answered, each once, however often it was asked."""
+        """The status of each node that answered, once each, however often it was asked."""
         found = [response.status for response in self.responses if response.status is not None]
         return list({status.node_id: status for status in found}.values())
 
     def _grid(self, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Grid:
-        """The table, without the names if there is only one."""
+        """The table, without the column of names if there is only one node."""
         lines = [header, *(tuple(map(printable, row)) for row in rows)]
         if len(self._statuses()) <= 1:
             at = header.index("NODE")
@@ -253,7 +253,9 @@ def _look(args: argparse.Namespace, where: str | None) -> View:
 
 
 def _ask_pages(urls: Sequence[str], timeout: float) -> list[Response]:
-    from kevy_elect.cli.status_client import ask_all  # all of HTTP, which no other command needs
+    from kevy_elect.cli.status_client import (
+        ask_all,
+    )  # all of HTTP, which other commands do not need
 
     return ask_all(urls, timeout)
 
@@ -281,7 +283,7 @@ def _server_warnings(statuses: Sequence[Status]) -> Iterator[str]:
             yield f"{status.node_id}: {status.data.problem}"
     for node_id in without_server(statuses):
         yield (
-            f"{node_id} drives no data server, and others do: if it were elected, nobody would "
+            f"{node_id} drives no data server, and others do: if it were elected, no server would "
             "take writes. Give it one (--redis), or make it a witness"
         )
 
@@ -300,7 +302,7 @@ def _peer_cells(peer: PeerStatus) -> tuple[str, ...]:
 
 
 def _proven(peer: PeerStatus) -> str:
-    """What a link that is not plain proves the peer by."""
+    """The proof of the peer's identity on a link that is not plain."""
     return "" if peer.security == "plain" else f", {peer.security} {peer.key}".rstrip()
 
 
@@ -323,15 +325,15 @@ def _remarks(status: Status) -> Iterator[str]:
         problem = f": {status.check.problem}" if status.check.problem else ""
         yield f"check: {'healthy' if status.check.healthy else 'unhealthy'}{problem}"
     if status.witness:
-        yield "this node is a witness: it never stands for election"
+        yield "this node is a witness: it never runs for election"
     if status.last_will:
-        yield "this node has a last will: if it dies, the others are told at once"
+        yield "this node has a last will: if it dies, the other members are notified at once"
     if status.paused_for:
-        yield f"this node does not stand for election for another {status.paused_for:.0f} s"
+        yield f"this node does not run for election for another {status.paused_for:.0f} s"
 
 
 def _ask_others(own: Status, pages: Mapping[str, str], timeout: float) -> list[Response]:
-    """What the others say, each in the place of its id."""
+    """The responses of the other members, each under its id."""
     ids = [each for each in own.members if each != own.node_id][:MAX_ROWS]
     urls: dict[str, str] = {}
     for peer in ids:
@@ -348,7 +350,7 @@ def _ask_others(own: Status, pages: Mapping[str, str], timeout: float) -> list[R
 
 
 def verdict(responses: Sequence[Response]) -> str | None:
-    """Why this is not one primary with its lease, whom all that answer follow; None if it is."""
+    """Why there is not one primary with its lease that all nodes follow; None if there is."""
     found = [response.status for response in responses if response.status is not None]
     writers = [status for status in found if status.can_write]
     if not found:
@@ -400,7 +402,7 @@ def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
 
 @contextlib.contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Have SIGTERM leave the terminal in order, as Ctrl-C does."""
+    """Leave the terminal in order at SIGTERM, as at Ctrl-C."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -409,7 +411,7 @@ def _orderly_end() -> Iterator[None]:
 
 
 def _watched(view: View, log: ChangeLog) -> Page:
-    """What is worth a look: the nodes, what changed since the watch began, and what they tell."""
+    """The parts of a view: the nodes, the changes since the watch began, and the remarks."""
     log.note(view)
     links, remarks, events = view.links(), view.remarks(), view.events()
     return [
@@ -429,7 +431,7 @@ def _headline(view: View) -> str:
 
 
 class ChangeLog:
-    """The last changes of what nodes say, as they were seen from here."""
+    """The last changes of the nodes' states, as this command saw them."""
 
     def __init__(self) -> None:
         self._changes = Changes()
@@ -437,7 +439,7 @@ class ChangeLog:
         self._rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
 
     def note(self, view: View) -> None:
-        """Take what changed since the view before."""
+        """Record the changes since the view before."""
         for response in view.responses:
             news = self._changes.note(response.url, state_of(response))
             if response.status is not None or response.url not in self._names:
@@ -446,5 +448,5 @@ class ChangeLog:
                 self._rows.append((_clock(time.time()), self._names[response.url], news))
 
     def page(self) -> Grid:
-        """A line each, the newest last."""
+        """A line for each change, the newest last."""
         return Grid(CHANGE_HEADER, list(self._rows))

@@ -1,4 +1,4 @@
-"""`kevy-elect supervise`: a node below a parent that tells the others when it is dead."""
+"""`kevy-elect supervise`: runs a node below a parent that notifies the others of its death."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `supervise` to the subcommands of `kevy-elect`."""
     parser = commands.add_parser(
         "supervise",
-        help="run a node so that its death is noticed at once",
-        description="Run a node, as twistd or any program starts it, and end with its status. "
-        "If it dies while it is the primary, kill all that it started and then tell the other "
-        "members, so that they elect another at once and not only after down_after. Needs "
-        "Linux and --data-dir. Signals are passed on.",
+        help="run a node and notify the other members at once when it dies",
+        description="Run a node, with twistd or any other program, and exit with its status. "
+        "If it dies while it is the primary, kill all that it started and then notify the other "
+        "members, so that they elect another at once instead of after down_after. This needs "
+        "Linux and --data-dir. Signals are forwarded to the node.",
     )
     parser.add_argument(
         "words",
@@ -40,5 +40,5 @@ def run(args: argparse.Namespace) -> NoReturn:
     if not words:
         raise ConfigError("there is no command: kevy-elect supervise -- twistd -n kevy-elect ...")
     sys.stdout.flush()
-    # Without site: it stays for as long as the node does, and should be small.
+    # Without site: the wrapper runs as long as the node, and should be small.
     os.execv(sys.executable, [sys.executable, "-I", "-S", str(WRAPPER), *words])

@@ -1,4 +1,4 @@
-"""What people watch: tables that are redrawn in place on a terminal, or plain text."""
+"""Tables that are redrawn in place on a terminal, or printed as plain text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STYLES: Final = {
     "candidate": "yellow",
     **dict.fromkeys(("dead", "silent", "down"), "red"),
 }
-"""How the row of a node looks whose ROLE is this."""
+"""The style of a node's row by its ROLE."""
 
 
 @attrs.frozen
 class Grid:
-    """A table: cells of printable text. A row of two cells is an error: where, and what."""
+    """A table with cells of printable text. A row of two cells is an error: its place and text."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -32,7 +32,7 @@ class Grid:
     def __str__(self) -> str:
         """Aligned text, one line each."""
         lines = [self.header, *self.rows]
-        # An error stands across the columns and does not stretch them.
+        # An error spans the columns and does not widen them.
         measured = [line for line in lines if len(line) == len(self.header)]
         widths = [max(map(len, column)) for column in zip(*measured, strict=True)]
         widths[0] = max(len(line[0]) for line in lines)
@@ -46,7 +46,7 @@ Page = Sequence[Grid | str]
 
 
 def drawn(page: Page) -> RenderableType:
-    """The page for a terminal; nothing in it is taken for markup."""
+    """The page for a terminal. It does not interpret any text as markup."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -72,12 +72,12 @@ def can_draw() -> bool:
     return sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
 
 
-# Where pages are watched
+# Boards
 
 
 @contextlib.contextmanager
 def open_board() -> Iterator[Board]:
-    """Redraws pages in place on a terminal if rich is there, else prints them one by one."""
+    """Redraw pages in place on a terminal if rich is installed, else print them one by one."""
     if not can_draw():
         if sys.stdout.isatty():
             print(
@@ -94,14 +94,14 @@ def open_board() -> Iterator[Board]:
 
 
 class Board(Protocol):
-    """Where pages are watched."""
+    """A place where pages are shown."""
 
     def show(self, page: Page) -> None:
-        """Show this instead of, or after, the page before."""
+        """Show this page instead of the page before, or after it."""
 
 
 class PlainBoard:
-    """Pages one after the other."""
+    """Prints one page after the other."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
@@ -111,7 +111,7 @@ class PlainBoard:
 
 
 class LiveBoard:
-    """Each page in the place of the one before."""
+    """Draws each page in the place of the one before."""
 
     def __init__(self, live: Live) -> None:
         self._live = live

@@ -83,7 +83,7 @@ class Outcome:
     primary: str | None
     epoch: int
     unwritable: float
-    """Seconds for which nobody could write, as seen from here."""
+    """Seconds in which no node could write, as this node sees it."""
 
 
 class Handover:

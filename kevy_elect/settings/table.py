@@ -1,5 +1,4 @@
-"""The settings of a node, in one table: command line, environment, file, help and documentation
-are derived from it."""
+"""The settings of a node in one table, which defines options, variables, file keys and help."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.grace import OnExit
 
 PREFIX: Final = "KEVY_ELECT_"
-"""What the names of environment variables begin with."""
+"""The prefix of all environment variables."""
 DEFAULT_STOP_GRACE: Final = 1.0
 DEFAULT_SENTINEL_NAME: Final = "mymaster"
 DEFAULT_CHECK_FALL: Final = 3
@@ -25,7 +24,7 @@ LOG_LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 
 class Kind(Enum):
-    """What is written as a setting's value."""
+    """The kind of a setting's value."""
 
     NODE_ID = "node id"
     PEERS = "members"
@@ -46,11 +45,11 @@ class Kind(Enum):
 
 
 class Group(Enum):
-    """What a setting is about, as a heading."""
+    """The subject of a setting, used as a heading."""
 
     CLUSTER = "Cluster"
     LINKS = "Links between members"
-    SERVICES = "What it serves"
+    SERVICES = "Services"
     COMMANDS = "Commands"
     DATA = "Data server"
     TIMINGS = "Timings"
@@ -59,19 +58,20 @@ class Group(Enum):
 
 @attrs.frozen
 class Setting:
-    """One setting: its name, that of its option and, with underscores or hyphens, in a file."""
+    """One setting. Its option has the same name, and so has its key in a file, where underscores
+    may replace the hyphens."""
 
     name: str
     kind: Kind
     group: Group
     meaning: str
     metavar: str = ""
-    """What stands for the value; a flag has none."""
+    """The placeholder of the value in help texts; a flag has none."""
     default: str = ""
-    """In words; empty for what has to be given, and for a flag."""
+    """The default as text; empty for a required setting and for a flag."""
     choices: tuple[str, ...] = ()
     reloadable: bool = False
-    """Whether a running node takes a new value when it rereads its configuration."""
+    """Whether a running node applies a new value when it rereads its configuration."""
 
     @property
     def option(self) -> str:
@@ -84,7 +84,7 @@ class Setting:
 
     @property
     def field(self) -> str:
-        """The name as Python has it, for instance in ElectConfig."""
+        """The name in Python, for instance in ElectConfig."""
         return self.name.replace("-", "_")
 
     @property
@@ -108,7 +108,7 @@ SETTINGS: Final = (
         "config",
         Kind.FILE,
         Group.CLUSTER,
-        "TOML file with settings by these names; options and environment come before it",
+        "TOML file with settings by these names; options and environment take precedence",
         "FILE",
         "none",
     ),
@@ -119,7 +119,7 @@ SETTINGS: Final = (
         "peers",
         Kind.PEERS,
         Group.CLUSTER,
-        "Every member, this one too: id@host:elect_port[:client_port],... (repeatable)",
+        "Every member, including this one: id@host:elect_port[:client_port],... (repeatable)",
         "LIST",
     ),
     Setting(
@@ -128,7 +128,7 @@ SETTINGS: Final = (
         Group.CLUSTER,
         "Endpoint to listen on",
         "ENDPOINT",
-        "host and port of our own peer",
+        "host and port of this node in --peers",
     ),
     Setting(
         "advertise",
@@ -136,7 +136,7 @@ SETTINGS: Final = (
         Group.CLUSTER,
         "HOST:PORT where clients reach this node when it is primary",
         "HOST:PORT",
-        "host and client port of our own peer",
+        "host and client port of this node in --peers",
     ),
     Setting(
         "data-dir",
@@ -151,28 +151,28 @@ SETTINGS: Final = (
         "no-handover",
         Kind.FLAG,
         Group.CLUSTER,
-        "On SIGTERM only stop; do not hand the role over first",
+        "On SIGTERM stop without handing the role over first",
     ),
     Setting(
         "last-will",
         Kind.FLAG,
         Group.CLUSTER,
-        "Run below a parent that tells the other members at once when this process has died",
+        "Run below a parent process that notifies the other members at once when this process dies",
     ),
     Setting(
         "no-count-unacknowledged",
         Kind.FLAG,
         Group.CLUSTER,
-        "Count no member for the lease that does not acknowledge it, such as one of the existing "
-        "implementation",
+        "Do not count members for the lease that do not acknowledge it, such as those of the "
+        "existing implementation",
         reloadable=True,
     ),
     Setting(
         "links",
         Kind.CHOICE,
         Group.LINKS,
-        "What members speak by: plain, where anybody who reaches the port is believed, or noise "
-        "or tls, where each proves who it is. All members need the same",
+        "Links between members: plain without authentication, or noise or tls, with which each "
+        "member proves its identity. All members need the same",
         "KIND",
         "plain",
         LINKS,
@@ -190,7 +190,7 @@ SETTINGS: Final = (
         "peer-keys",
         Kind.KEYS,
         Group.LINKS,
-        "Public keys of the members: id=key,...; several of one member while it changes "
+        "Public keys of the members: id=key,...; a member may have several while it changes "
         "its own (repeatable)",
         "LIST",
         "none",
@@ -199,7 +199,7 @@ SETTINGS: Final = (
     *(
         Setting(name, Kind.FILE, Group.LINKS, meaning, "FILE", "none", reloadable=True)
         for name, meaning in (
-            ("tls-cert", "PEM file with this node's certificate, and those up to the authority"),
+            ("tls-cert", "PEM file with this node's certificate and any intermediate certificates"),
             ("tls-key", "PEM file with the certificate's private key"),
             ("tls-ca", "PEM file with the authority that signs the members' certificates"),
         )
@@ -216,7 +216,7 @@ SETTINGS: Final = (
         "http-peers",
         Kind.PAGES,
         Group.SERVICES,
-        "Where the --http pages of the members are: id@host:port,... (repeatable)",
+        "Addresses of the members' --http pages: id@host:port,... (repeatable)",
         "LIST",
         "none",
     ),
@@ -224,7 +224,7 @@ SETTINGS: Final = (
         "http-host",
         Kind.NAMES,
         Group.SERVICES,
-        "Name by which --http may be asked, beside addresses, localhost and the hosts of --peers "
+        "Host name that --http answers to, beside addresses, localhost and the hosts of --peers "
         "and --http-peers: NAME,... (repeatable)",
         "LIST",
         "none",
@@ -249,7 +249,7 @@ SETTINGS: Final = (
         "sentinel-name",
         Kind.NAME,
         Group.SERVICES,
-        "The name by which they ask for the primary",
+        "Name of the primary for clients of --sentinel",
         "NAME",
         DEFAULT_SENTINEL_NAME,
     ),
@@ -257,7 +257,7 @@ SETTINGS: Final = (
         "sentinel-peers",
         Kind.PAGES,
         Group.SERVICES,
-        "Where the --sentinel of the members is: id@host:port,... (repeatable)",
+        "Addresses of the members' --sentinel ports: id@host:port,... (repeatable)",
         "LIST",
         "none",
     ),
@@ -265,7 +265,7 @@ SETTINGS: Final = (
         "sentinel-password-file",
         Kind.FILE,
         Group.SERVICES,
-        "File with the password that they need",
+        "File with the password of clients of --sentinel",
         "FILE",
         "none",
     ),
@@ -282,8 +282,8 @@ SETTINGS: Final = (
         "admin-listen",
         Kind.ENDPOINT,
         Group.SERVICES,
-        "Endpoint on which other members hand on their operators' commands, such as tcp:7201; "
-        "needs links that prove who speaks",
+        "Endpoint for operators' commands that other members forward, such as tcp:7201; "
+        "needs --links noise or tls",
         "ENDPOINT",
         "off",
     ),
@@ -291,7 +291,7 @@ SETTINGS: Final = (
         "admin-peers",
         Kind.PAGES,
         Group.SERVICES,
-        "Where the --admin-listen of the members is: id@host:port,... (repeatable)",
+        "Addresses of the members' --admin-listen: id@host:port,... (repeatable)",
         "LIST",
         "none",
     ),
@@ -307,7 +307,7 @@ SETTINGS: Final = (
         "stop-grace",
         Kind.SECONDS,
         Group.COMMANDS,
-        "Seconds from its SIGTERM to its SIGKILL",
+        "Seconds from the SIGTERM of --run-primary to its SIGKILL",
         "S",
         f"{DEFAULT_STOP_GRACE:g}",
     ),
@@ -315,7 +315,7 @@ SETTINGS: Final = (
         "on-exit",
         Kind.CHOICE,
         Group.COMMANDS,
-        "If it ends by itself: restart it, step-down, or stop the node",
+        "Reaction when --run-primary ends by itself: restart it, step-down, or stop the node",
         "WHAT",
         OnExit.RESTART.value,
         tuple(each.value for each in OnExit),
@@ -369,25 +369,31 @@ SETTINGS: Final = (
         "allow-new-privileges",
         Kind.FLAG,
         Group.COMMANDS,
-        "Let commands of a node that is not root use sudo and setuid files; those cannot be killed",
+        "Let commands of a node that is not root use sudo and setuid files, which the node cannot "
+        "kill",
     ),
-    Setting("shell", Kind.FLAG, Group.COMMANDS, "Have /bin/sh run the commands", reloadable=True),
+    Setting("shell", Kind.FLAG, Group.COMMANDS, "Run the commands with /bin/sh", reloadable=True),
     Setting(
         "redis",
         Kind.ADDRESS,
         Group.DATA,
-        "The Redis beside this node: promoted where the primary is, a replica elsewhere",
+        "The Redis beside this node: promoted on the primary, a replica elsewhere",
         "HOST:PORT",
         "none",
     ),
     Setting(
-        "redis-user", Kind.NAME, Group.DATA, "Who logs in to it", "NAME", "Redis' default user"
+        "redis-user",
+        Kind.NAME,
+        Group.DATA,
+        "User as which the node logs in to --redis",
+        "NAME",
+        "Redis' default user",
     ),
     Setting(
         "redis-password-file",
         Kind.FILE,
         Group.DATA,
-        "File with the password for that",
+        "File with the password of that user",
         "FILE",
         "none",
     ),
@@ -395,19 +401,22 @@ SETTINGS: Final = (
         Setting(name, Kind.COMMAND, Group.DATA, meaning, "CMD", "none")
         for name, meaning in (
             ("freeze", "Instead of --redis: command that ends the store's replication"),
-            ("promote", "Command that has the store take the clients' writes"),
-            ("follow", "Command that has it replicate from $KEVY_PRIMARY_ADDR"),
-            ("demote", "Command that has it take no more writes; --freeze does if there is none"),
+            ("promote", "Command that makes the store take the clients' writes"),
+            ("follow", "Command that makes the store replicate from $KEVY_PRIMARY_ADDR"),
+            (
+                "demote",
+                "Command that makes the store take no more writes; without it, --freeze does",
+            ),
         )
     ),
     _timing("hb-interval", "Seconds between two heartbeats to each peer"),
     _timing("down-after", "Seconds of silence after which a peer is down"),
     _timing("election-timeout", "Seconds after which a candidate without a quorum gives up"),
-    _timing("election-backoff", "Seconds it then waits at least"),
-    _timing("election-backoff-jitter", "Seconds it waits at most on top of that, at random"),
+    _timing("election-backoff", "Seconds for which it then waits at least"),
+    _timing("election-backoff-jitter", "Upper bound of a random time that is added to this wait"),
     _timing(
         "lease-margin",
-        "Seconds by which a lease ends before others may take over",
+        "Seconds between the end of a lease and the earliest takeover",
         "the greater of down-after / 4 and 4 × hb-interval",
     ),
     _timing(
@@ -419,7 +428,7 @@ SETTINGS: Final = (
         "log-level",
         Kind.CHOICE,
         Group.LOG,
-        f"Log nothing of this node below: {', '.join(LOG_LEVELS)}",
+        f"Lowest level that is logged: {', '.join(LOG_LEVELS)}",
         "LEVEL",
         "info",
         LOG_LEVELS,
@@ -429,7 +438,7 @@ SETTINGS: Final = (
         "log-format",
         Kind.CHOICE,
         Group.LOG,
-        "How the log is written: text, or json for an object a line",
+        "Format of the log: text, or json for an object per line",
         "FORMAT",
         "text",
         LOG_FORMATS,

@@ -69,7 +69,7 @@ async def test_an_operator_sees_moves_and_pauses_the_role(cluster: Cluster) -> N
     lines = moved.stdout.splitlines()
     assert "fenced" in lines[0]
     assert f"{low.node_id} is primary of epoch" in lines[-2]
-    assert lines[-1].startswith("nobody could write for 0.")
+    assert lines[-1].startswith("no node could write for 0.")
     assert (await cluster.settled())["node_id"] == low.node_id
 
     named = await told(low, "switchover", high.node_id, "--reason", "a new kernel")
