@@ -113,8 +113,8 @@ def _warnings(found: Configuration) -> tuple[str, ...]:
     if left >= RENEW_WITHIN:
         return ()
     return (
-        f"the certificate {shown(found.values['tls-cert'])} expires in {left / 86400:.0f} days: put "
-        "a new one into place and reload the node",
+        f"the certificate {shown(found.values['tls-cert'])} expires in {left / 86400:.0f} days: "
+        "put a new one into place and reload the node",
     )
 
 

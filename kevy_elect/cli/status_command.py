@@ -253,9 +253,7 @@ def _look(args: argparse.Namespace, where: str | None) -> View:
 
 
 def _ask_pages(urls: Sequence[str], timeout: float) -> list[Response]:
-    from kevy_elect.cli.status_client import (
-        ask_all,
-    )  # all of HTTP, which other commands do not need
+    from kevy_elect.cli.status_client import ask_all  # all of HTTP, unused elsewhere
 
     return ask_all(urls, timeout)
 

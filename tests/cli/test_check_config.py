@@ -77,7 +77,7 @@ class CheckConfigTests(SynchronousTestCase):
             certificate, key = authority.member("a", days)
             given = ("--links=tls", f"--tls-cert={certificate}", f"--tls-key={key}")
             given = (*given, f"--tls-ca={authority.path}")
-            self.assertEqual("ends in 2" in self.check(*given)[1], warned)
+            self.assertEqual("expires in 2" in self.check(*given)[1], warned)
             warnings = json.loads(self.check("--json", *given)[0])["warnings"]
             self.assertEqual([certificate in each for each in warnings], [True] * warned)
 
@@ -94,7 +94,7 @@ class CheckConfigTests(SynchronousTestCase):
             ("on-change", '["job", "a b"]', "command line"),
             ("witness", "true", "command line"),
             ("lease-margin", "1.5", "default"),
-            ("listen", "host and port of our own peer", "default"),
+            ("listen", "host and port of this node in --peers", "default"),
             ("agent-check", "off", "default"),
         ):
             self.assertTrue(rows[name].startswith(value), rows[name])

@@ -299,7 +299,7 @@ class MainTests(SynchronousTestCase):
 
     def test_without_a_command_there_is_help(self) -> None:
         self.assertEqual(main([]), 2)
-        self.assertIn("show what nodes say of themselves", self.err.getvalue())
+        self.assertIn("show the state of nodes", self.err.getvalue())
 
     def test_a_misspelt_command_says_which_was_meant(self) -> None:
         for word, meant in (("stauts", "status"), ("swichover", "switchover")):
