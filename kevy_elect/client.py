@@ -112,14 +112,12 @@ class _Page:
             raise ConfigError(f"{text!r} is no status page: only ASCII can be asked for")
         return cls(url, parts.hostname, port or (443 if tls else 80), path, tls)
 
-    def request(self) -> bytes:
+    def request(self, token: str | None = None) -> bytes:
         """HTTP/1.0, so that the answer ends with its connection and comes in one piece."""
-        head = f"GET {self.path} HTTP/1.0\r\nHost: {join_host_port(self.host, self.port)}\r\n\r\n"
-        return head.encode("ascii")
-
-    @property
-    def context(self) -> ssl.SSLContext | None:
-        return ssl.create_default_context() if self.tls else None
+        head = f"GET {self.path} HTTP/1.0\r\nHost: {join_host_port(self.host, self.port)}\r\n"
+        if token is not None:
+            head += f"Authorization: Bearer {token}\r\n"
+        return (head + "\r\n").encode("ascii")
 
 
 class _Answer:
@@ -142,6 +140,8 @@ class _Answer:
         code = rest[:3]
         if not end or not version.startswith(b"HTTP/1.") or not code.isdigit():
             raise StatusError("the answer is no HTTP")
+        if code == b"401":
+            raise StatusError("it requires a token")
         if code != b"200":
             raise StatusError(f"HTTP status {code.decode()}")
         return read(document)
@@ -154,11 +154,27 @@ _Round = Generator[_Page, "Status | Exception", "Primary | None"]
 class _Search:
     """What both clients have in common: whom to ask next, and whom to believe."""
 
-    def __init__(self, pages: Iterable[str], *, timeout: float = TIMEOUT) -> None:
-        """Raises ConfigError if a page is none, or there is no page."""
+    def __init__(
+        self,
+        pages: Iterable[str],
+        *,
+        timeout: float = TIMEOUT,
+        token: str | None = None,
+        authority: str | None = None,
+    ) -> None:
+        """`token` is that of the members' --http-token-file, `authority` a PEM file with the
+        authorities that https:// pages are trusted by, instead of the system's.
+
+        Raises ConfigError if a page is none, there is no page, the token cannot be sent, or the
+        file cannot be used.
+        """
         self._pages = [_Page.parse(page) for page in pages]
         if not self._pages:
             raise ConfigError("there is no page to ask: name each member's --http, as host:port")
+        if token is not None and not is_printable(token):
+            raise ConfigError("the token is not printable ASCII without spaces")
+        self._token = token
+        self._context = _context(authority) if any(page.tls for page in self._pages) else None
         self._timeout = timeout
         self._epoch = 0
         self._said: dict[str, str] = {}
@@ -195,6 +211,13 @@ class _Search:
     def _missed(self, seconds: float) -> NoPrimaryError:
         said = "; ".join(f"{url}: {what}" for url, what in self._said.items())
         return NoPrimaryError(f"no primary within {seconds:g} s: {said}")
+
+
+def _context(authority: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError(f"{authority} holds no authority in PEM ({error})") from None
 
 
 def _reason(error: Exception) -> str:
@@ -253,10 +276,10 @@ class Client(_Search):
             connection = stack.enter_context(
                 socket.create_connection((page.host, page.port), self._timeout)
             )
-            if page.context is not None:
-                wrapped = page.context.wrap_socket(connection, server_hostname=page.host)
+            if page.tls and self._context is not None:
+                wrapped = self._context.wrap_socket(connection, server_hostname=page.host)
                 connection = stack.enter_context(wrapped)
-            connection.sendall(page.request())
+            connection.sendall(page.request(self._token))
             more = True
             while more:
                 # Of a socket, a timeout starts anew with every byte.
@@ -312,9 +335,10 @@ class AsyncClient(_Search):
 
     async def _ask(self, page: _Page) -> Status:
         answer = _Answer()
-        reader, writer = await asyncio.open_connection(page.host, page.port, ssl=page.context)
+        tls = self._context if page.tls else None
+        reader, writer = await asyncio.open_connection(page.host, page.port, ssl=tls)
         try:
-            writer.write(page.request())
+            writer.write(page.request(self._token))
             while answer.feed(await reader.read(_CHUNK)):
                 pass
         finally:

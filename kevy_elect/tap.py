@@ -32,6 +32,7 @@ from kevy_elect.ops.admin_port import AdminPort
 from kevy_elect.ops.agent_check import AgentCheckFactory
 from kevy_elect.ops.history import History
 from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
 from kevy_elect.service.election import ElectionService, use_monotonic_time
@@ -39,6 +40,7 @@ from kevy_elect.service.last_will import run_below
 from kevy_elect.service.wrapper import VARIABLE
 from kevy_elect.settings import resolve as configuration
 from kevy_elect.settings.links import read_password
+from kevy_elect.settings.pages import token_warning
 from kevy_elect.settings.resolve import Configuration, MistakesError
 from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
 from kevy_elect.transport.security import security_of
@@ -193,7 +195,9 @@ class Node(MultiService):
             ),
         )
         self._data_dir = options["data-dir"]
+        self._warning = token_warning(options)
         history = History(self.election)
+        access = PageAccess(options.configuration.pages)
         privileged = options["allow-new-privileges"]
         on_change, asked, checked = (
             options.commands.get(name, ())
@@ -217,10 +221,11 @@ class Node(MultiService):
             offset=store or offset,
             check=check,
             log_lines=self.log_lines,
+            access=access,
         )
         self._listening = [
             (f"--listen {self.election.listen}", self.election),
-            *_pages(options, self.election),
+            *_pages(options, self.election, access),
             *_admin(options, self.election, history),
         ]
         self._beside: list[IService] = [
@@ -239,6 +244,8 @@ class Node(MultiService):
     def privilegedStartService(self) -> None:
         use_monotonic_time()
         self.log_lines.begin()
+        if self._warning is not None:
+            self.log.warn("{warning}", warning=self._warning)
         Service.privilegedStartService(self)
         for option, child in self._listening:
             with self._explaining(option):
@@ -281,18 +288,25 @@ class Node(MultiService):
         return StartError(text)
 
 
-def _pages(options: Options, election: ElectionService) -> Iterator[tuple[str, IService]]:
+def _scheme(options: Options) -> str:
+    """Of this node's pages, and so of the others'."""
+    return "http" if options["http-cert"] is None else "https"
+
+
+def _pages(
+    options: Options, election: ElectionService, access: PageAccess
+) -> Iterator[tuple[str, IService]]:
     """What is served, each with the option that asked for it."""
     if options["http"] is not None:
         from kevy_elect.ops.http import site
 
         others = {
-            node_id: f"http://{address}"
+            node_id: f"{_scheme(options)}://{address}"
             for node_id, address in options["http-peers"].items()
             if node_id != election.cluster.node_id
         }
         known = {parse_host(address) for address in options["http-peers"].values()}
-        pages = site(election, others, hosts={*known, *options["http-host"]})
+        pages = site(election, others, hosts={*known, *options["http-host"]}, access=access)
         yield f"--http {options['http']}", strports.service(options["http"], pages)
     if options["agent-check"] is not None:
         agent = strports.service(options["agent-check"], AgentCheckFactory(election))
@@ -318,7 +332,11 @@ def _admin(
 ) -> Iterator[tuple[str, IService]]:
     if options["admin"] is not None:
         peers = AdminPeers(election, options["admin-peers"])
-        admin = Admin(election, options["admin"], options["http-peers"], history, peers)
+        pages = {
+            node_id: f"{_scheme(options)}://{address}"
+            for node_id, address in options["http-peers"].items()
+        }
+        admin = Admin(election, options["admin"], pages, history, peers)
         yield f"--admin {options['admin']}", admin
         if options["admin-listen"] is not None:
             port = AdminPort(admin, options["admin-listen"])

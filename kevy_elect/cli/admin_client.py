@@ -7,9 +7,10 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from datetime import time as clock_time
 from pathlib import Path
@@ -28,10 +29,12 @@ from kevy_elect.settings.admin import (
     check_reason,
     parse_socket,
 )
+from kevy_elect.settings.pages import is_in_the_clear, read_token
 from kevy_elect.status import MAX_SECONDS, DatedEvent, Status, dated_event, from_object
 
 DATA_DIR: Final = "KEVY_ELECT_DATA_DIR"
 ADMIN: Final = "KEVY_ELECT_ADMIN"
+TOKEN_FILE: Final = "KEVY_ELECT_HTTP_TOKEN_FILE"
 CONNECT_TIMEOUT: Final = 5.0
 SLACK: Final = 60.0
 """Seconds that an answer may take in addition to the requested time."""
@@ -153,6 +156,36 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help=f"the node's admin endpoint: unix:PATH or tcp:HOST:PORT (default: ${ADMIN})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_token_option(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the token for the pages is."""
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help=f"file with the token that the pages require (default: ${TOKEN_FILE})",
+    )
+
+
+def find_token(args: argparse.Namespace, urls: Iterable[str]) -> str | None:
+    """The token that the command line or the environment names, to be sent to these pages.
+
+    Raises ConfigError if its file cannot be used. Warns if it is to cross a network in the clear.
+    """
+    path = args.token_file or os.environ.get(TOKEN_FILE)
+    if not path:
+        return None
+    try:
+        token = read_token(path).decode("ascii")
+    except ConfigError as error:
+        raise ConfigError(f"--token-file {path}: {error}") from None
+    if any(is_in_the_clear(url) for url in urls):
+        print(
+            "kevy-elect: warning: the token crosses the network in plain text, and anyone who "
+            "reads it can use it: serve the pages by TLS, and ask https:// pages",
+            file=sys.stderr,
+        )
+    return token
 
 
 def duration(text: str) -> float:

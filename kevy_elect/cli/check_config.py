@@ -17,6 +17,7 @@ from kevy_elect.cli.admin_client import UnreachableError, ask_status
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.links import TlsIdentity
+from kevy_elect.settings.pages import token_warning
 from kevy_elect.settings.parse import shown
 from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError, Source, read
 from kevy_elect.settings.table import NAMED, SETTINGS, Group
@@ -106,15 +107,21 @@ def _check_step(found: Configuration) -> None:
 
 
 def _warnings(found: Configuration) -> tuple[str, ...]:
-    """Warnings of settings that are right now and will soon be wrong."""
+    """Warnings of settings that are valid now but should change."""
+    told = (_expiry(found), token_warning(found.values))
+    return tuple(each for each in told if each is not None)
+
+
+def _expiry(found: Configuration) -> str | None:
+    """A warning if the certificate expires soon."""
     if not isinstance(found.links, TlsIdentity):
-        return ()
+        return None
     left = found.links.ends - time.time()
     if left >= RENEW_WITHIN:
-        return ()
+        return None
     return (
         f"the certificate {shown(found.values['tls-cert'])} expires in {left / 86400:.0f} days: "
-        "put a new one into place and reload the node",
+        "put a new one into place and reload the node"
     )
 
 

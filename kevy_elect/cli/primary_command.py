@@ -15,9 +15,11 @@ from kevy_elect.cli.admin_client import (
     Subparsers,
     UnreachableError,
     add_node_options,
+    add_token_option,
     ask_status,
     duration,
     find_node,
+    find_token,
 )
 from kevy_elect.cli.printable import printable
 
@@ -51,6 +53,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         default=0.0,
         help="how long to wait for a primary, such as 90, 15m or 2h",
     )
+    add_token_option(parser)
     add_node_options(parser)
     parser.set_defaults(run=_run)
 
@@ -59,15 +62,22 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from kevy_elect.client import Client, NoPrimaryError
+    from kevy_elect.client import NoPrimaryError
 
     try:
-        found = Client(args.pages).wait(args.wait) if args.pages else _of_node(args)
+        found = _of_pages(args) if args.pages else _of_node(args)
     except NoPrimaryError as error:
         print(f"kevy-elect: {printable(str(error), MAX_PROBLEM)}", file=sys.stderr)
         return 1
     print(json.dumps(attrs.asdict(found)) if args.json else found.address)
     return 0
+
+
+def _of_pages(args: argparse.Namespace) -> Primary:
+    """What the first page names that names one. Raises NoPrimaryError."""
+    from kevy_elect.client import Client
+
+    return Client(args.pages, token=find_token(args, args.pages)).wait(args.wait)
 
 
 def _of_node(args: argparse.Namespace) -> Primary:

@@ -19,12 +19,12 @@ from kevy_elect.errors import StatusError
 from kevy_elect.status import MAX_BYTES, read
 
 
-def ask_all(urls: Sequence[str], timeout: float) -> list[Response]:
+def ask_all(urls: Sequence[str], timeout: float, token: str | None = None) -> list[Response]:
     """Ask all pages at once. This ends after `timeout` seconds in any case."""
     responses: dict[str, Response] = {}
 
     def run(url: str) -> None:
-        responses[url] = ask(url, timeout)
+        responses[url] = ask(url, timeout, token)
 
     # A socket's timeout starts anew with every byte, so a page that trickles needs
     # a thread that can be left behind; a pool would wait for it at exit.
@@ -38,10 +38,10 @@ def ask_all(urls: Sequence[str], timeout: float) -> list[Response]:
     return [responses.get(url) or Response(url, error=late) for url in urls]
 
 
-def ask(url: str, timeout: float) -> Response:
-    """Ask one page. Any problem becomes part of the response."""
+def ask(url: str, timeout: float, token: str | None = None) -> Response:
+    """Ask one page, with the token if there is one. Any problem becomes part of the response."""
     try:
-        return Response(url, read(_get(url, timeout)))
+        return Response(url, read(_get(url, timeout, token)))
     except (OSError, http.client.HTTPException, StatusError) as error:
         return Response(url, error=_reason(error))
 
@@ -55,8 +55,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
-def _get(url: str, timeout: float) -> bytes:
-    with _opener.open(url, timeout=timeout) as response:
+def _get(url: str, timeout: float, token: str | None) -> bytes:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    with _opener.open(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
         document: bytes = response.read(MAX_BYTES + 1)
     return document
 
@@ -66,6 +67,8 @@ def _reason(error: Exception) -> str:
         error.close()
         if error.code == HTTPStatus.MISDIRECTED_REQUEST:
             return "it does not answer to this host name: use its address, or give it --http-host"
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            return "it requires a token: give --token-file"
         return f"HTTP status {error.code}"
     if isinstance(error, urllib.error.URLError):
         if not isinstance(error.reason, Exception):

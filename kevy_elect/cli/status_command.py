@@ -21,8 +21,10 @@ from kevy_elect.cli.admin_client import (
     Subparsers,
     UnreachableError,
     add_node_options,
+    add_token_option,
     ask_status,
     find_node,
+    find_token,
 )
 from kevy_elect.cli.printable import printable
 from kevy_elect.cli.responses import (
@@ -95,6 +97,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         type=_seconds,
         help=f"the seconds between two views of --watch (default: {INTERVAL:g})",
     )
+    add_token_option(parser)
     add_node_options(parser)
     parser.set_defaults(run=_run)
 
@@ -133,6 +136,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.interval is not None and not args.watch:
         raise ConfigError("--interval sets how often --watch repeats: give both, or neither")
     where = None if args.urls else find_node(args)
+    args.token = find_token(args, args.urls) if args.urls or args.all else None
     if args.watch:
         _watch(args, where)
     view = _look(args, where)
@@ -242,20 +246,20 @@ class View:
 def _look(args: argparse.Namespace, where: str | None) -> View:
     """Ask the pages, or the node whose admin endpoint is `where`; raises UnreachableError."""
     if where is None:
-        responses = _ask_pages(list(dict.fromkeys(args.urls)), args.timeout)
+        responses = _ask_pages(list(dict.fromkeys(args.urls)), args)
         return View(responses, verdict(responses))
     own, pages = ask_status(where, args.timeout)
     mine = Response("this node", own)
     if args.all:
-        responses = [mine, *_ask_others(own, pages, args.timeout)]
+        responses = [mine, *_ask_others(own, pages, args)]
         return View(responses, verdict(responses))
     return View([mine], _own_problem(own), alone=True)
 
 
-def _ask_pages(urls: Sequence[str], timeout: float) -> list[Response]:
+def _ask_pages(urls: Sequence[str], args: argparse.Namespace) -> list[Response]:
     from kevy_elect.cli.status_client import ask_all  # all of HTTP, unused elsewhere
 
-    return ask_all(urls, timeout)
+    return ask_all(urls, args.timeout, args.token)
 
 
 def _own_problem(status: Status) -> str | None:
@@ -330,14 +334,14 @@ def _remarks(status: Status) -> Iterator[str]:
         yield f"this node does not run for election for another {status.paused_for:.0f} s"
 
 
-def _ask_others(own: Status, pages: Mapping[str, str], timeout: float) -> list[Response]:
+def _ask_others(own: Status, pages: Mapping[str, str], args: argparse.Namespace) -> list[Response]:
     """The responses of the other members, each under its id."""
     ids = [each for each in own.members if each != own.node_id][:MAX_ROWS]
     urls: dict[str, str] = {}
     for peer in ids:
         with contextlib.suppress(argparse.ArgumentTypeError, KeyError):
             urls[peer] = status_url(pages[peer])
-    asked = dict(zip(urls, _ask_pages(list(urls.values()), timeout), strict=True))
+    asked = dict(zip(urls, _ask_pages(list(urls.values()), args), strict=True))
     return [
         asked.get(peer) or Response(peer, error="its page is not in this node's --http-peers")
         for peer in ids

@@ -17,6 +17,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from kevy_elect.config import is_address, parse_host
+from kevy_elect.ops.page_access import PageAccess, Unauthorized
 
 MAX_READERS: Final = 16
 """Connections at a time, those of watchers included."""
@@ -103,19 +104,32 @@ class Pages(Site):
     requestFactory = UnreadRequest
     noisy = False
 
-    def __init__(self, root: IResource, names: Iterable[str], reactor: Any) -> None:
+    def __init__(
+        self,
+        root: IResource,
+        names: Iterable[str],
+        reactor: Any,
+        access: PageAccess | None = None,
+        unguarded: Iterable[bytes] = (),
+    ) -> None:
+        """Only whom `access` admits is answered, but for the `unguarded` pages by their names."""
         super().__init__(root, timeout=PATIENCE, reactor=reactor)
+        self._access = access or PageAccess()
+        self._unguarded = frozenset(unguarded)
         self._names = {"localhost", *(name.lower().rstrip(".") for name in names)}
 
     def getResourceFor(self, request: Request) -> IResource:
-        if all(map(self._answers_to, request.requestHeaders.getRawHeaders("host") or ())):
-            found: IResource = super().getResourceFor(request)
-            return found
-        return errorPage(
-            HTTPStatus.MISDIRECTED_REQUEST,
-            "Not by this name",
-            "Ask by an address, or have this node answer to the name: --http-host NAME",
-        )
+        if not all(map(self._answers_to, request.requestHeaders.getRawHeaders("host") or ())):
+            return errorPage(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "Not by this name",
+                "Ask by an address, or have this node answer to the name: --http-host NAME",
+            )
+        guarded = request.path.removeprefix(b"/") not in self._unguarded
+        if guarded and not self._access.admits(request.getHeader(b"authorization")):
+            return Unauthorized()
+        found: IResource = super().getResourceFor(request)
+        return found
 
     def _answers_to(self, host: str) -> bool:
         name = parse_host(host.strip().lower()).rstrip(".")

@@ -11,9 +11,11 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request
 
 from kevy_elect.ops.connections import Copy, FewReaders, Pages
-from kevy_elect.ops.health import routes
+from kevy_elect.ops.health import QUESTIONS, routes
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page import PageResource, StreamResource, Watch
+from kevy_elect.ops.page_access import PageAccess
+from kevy_elect.ops.page_tls import TlsFactory
 from kevy_elect.service.election import ElectionService
 
 
@@ -45,15 +47,18 @@ def site(
     others: Mapping[str, str] | None = None,
     *,
     hosts: Iterable[str] = (),
+    access: PageAccess | None = None,
 ) -> WrappingFactory:
     """The factory for a listening port that serves this service's status, and the page that
     shows the cluster. `others` are the base URLs of other members' own, by their ids, such
     as `http://10.0.0.2:8101`. It answers to addresses, localhost and the members' hosts, and to
-    the names in `hosts`.
+    the names in `hosts`. `access` says who may read all but the health checks, and has it served
+    by TLS; without it everybody may, without TLS.
 
     Raises ConfigError for a URL that cannot be asked, or of no member.
     """
-    watch = Watch(service, others or {})
+    access = access or PageAccess()
+    watch = Watch(service, others or {}, access)
     root = Resource()
     root.putChild(b"", PageResource())
     root.putChild(b"watch", StreamResource(watch))
@@ -62,4 +67,5 @@ def site(
     for name, check in routes(service).items():
         root.putChild(name, check)
     names = {*hosts, *(member.host for member in service.cluster.members)}
-    return FewReaders(Pages(root, names, service.reactor), watch.stop)
+    pages = Pages(root, names, service.reactor, access, unguarded=QUESTIONS)
+    return TlsFactory(FewReaders(pages, watch.stop), lambda: access.present.serving)

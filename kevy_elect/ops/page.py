@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from kevy_elect.events import Event
 from kevy_elect.ops.own_status import own_status
+from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.page_model import (
     Happening,
     Headline,
@@ -57,8 +58,13 @@ class Watch:
 
     log = Logger()
 
-    def __init__(self, service: ElectionService, urls: Mapping[str, str]) -> None:
-        """`urls` are where others give their status.
+    def __init__(
+        self,
+        service: ElectionService,
+        urls: Mapping[str, str],
+        access: PageAccess | None = None,
+    ) -> None:
+        """`urls` are where others give their status, as this node does by `access`.
 
         Raises ConfigError for a URL that cannot be asked.
         """
@@ -71,6 +77,7 @@ class Watch:
             reactor=service.reactor,
             clock=service.now,
             answered=self._answered,
+            access=access,
         )
         self._streams: list[Stream] = []
         self._loop: LoopingCall | None = None

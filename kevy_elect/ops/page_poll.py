@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
@@ -16,12 +18,15 @@ from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import ConfigError
+from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.page_model import LONGEST, Known
+from kevy_elect.ops.page_tls import TlsFactory
 from kevy_elect.service.timers import timers
 from kevy_elect.status import MAX_BYTES
 
@@ -50,13 +55,14 @@ class Others:
         reactor: Any,
         clock: Callable[[], float],
         answered: Callable[[str], object],
+        access: PageAccess | None = None,
     ) -> None:
-        """Raises ConfigError for a URL that is not http:// or of no member. Our own is
-        allowed, so that all nodes may be given the same, and not asked."""
+        """Raises ConfigError for a URL that is not http://, or https://, or of no member. Our own
+        is allowed, so that all nodes may be given the same, and not asked."""
         for node_id, url in urls.items():
             if node_id not in cluster.ids:
                 raise ConfigError(f"{node_id!r} is not among the peers {', '.join(cluster.ids)}")
-            if not url.startswith("http://"):
+            if not url.startswith(("http://", "https://")):
                 raise ConfigError(f"{url!r} of {node_id} is no address: write http://host:port")
         self._known = {
             peer.node_id: Known(peer.node_id, urls.get(peer.node_id)) for peer in cluster.peers
@@ -64,6 +70,7 @@ class Others:
         self._reactor = reactor
         self._clock = clock
         self._answered = answered
+        self._access = access or PageAccess()
         self._interval = min(ASK_EVERY, max(0.2, config.down_after / 4))
         self._loops: list[LoopingCall] = []
         self._open: dict[str, Deferred[None]] = {}
@@ -115,16 +122,20 @@ class Others:
         self._answered(known.node_id)
 
     async def _get(self, url: str) -> bytes:
-        question = _Question(self._reactor)
+        question = _Question(self._reactor, self._access.present.asking)
+        authorization = self._access.authorization
+        headers = None if authorization is None else Headers({b"authorization": [authorization]})
         agent = Agent.usingEndpointFactory(self._reactor, question)
         try:
-            response = await agent.request(b"GET", url.encode())
+            response = await agent.request(b"GET", url.encode(), headers)
             document = await question.read(response)
         except Exception:
             if question.why_ended is None:
                 raise
             raise ValueError(question.why_ended) from None
-        if response.code != 200:
+        if response.code == HTTPStatus.UNAUTHORIZED:
+            raise ValueError("it requires another token than this node has")
+        if response.code != HTTPStatus.OK:
             raise ValueError(f"HTTP status {response.code}")
         return document
 
@@ -148,20 +159,33 @@ class _Question:
     next question waits for that, so that they cannot become more.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, tls: ssl.SSLContext | None) -> None:
         self.reactor = reactor
+        self._tls = tls
         self.why_ended: str | None = None
         self._connection: _Connection | None = None
 
     def endpointForURI(self, uri: URI) -> Any:
         host = uri.host.strip(b"[]")
-        self._endpoint = HostnameEndpoint(self.reactor, host, uri.port, timeout=ANSWER_WITHIN)
+        self._host = host.decode() if uri.scheme == b"https" else None
+        self._endpoint: Any = HostnameEndpoint(self.reactor, host, uri.port, timeout=ANSWER_WITHIN)
         return self
 
     def connect(self, factory: Any) -> Deferred[IProtocol]:
         factory.noisy = False
-        connecting: Deferred[Any] = self._endpoint.connect(_Connections(factory, self))
+        inner: WrappingFactory[Any] = _Connections(factory, self)
+        connecting: Deferred[Any]
+        if self._host is None:
+            connecting = self._endpoint.connect(inner)
+        else:
+            context = self._tls or ssl.create_default_context()
+            tls = TlsFactory(inner, lambda: context, self._host, self._broken)
+            connecting = self._endpoint.connect(tls)
+            connecting.addCallback(lambda connection: connection.wrappedProtocol)
         return connecting.addCallback(self._connected)
+
+    def _broken(self, why: str) -> None:
+        self.why_ended = self.why_ended or f"no TLS with it: {why}"
 
     def _connected(self, connection: _Connection) -> IProtocol:
         self._connection = connection

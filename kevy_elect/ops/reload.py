@@ -16,6 +16,7 @@ from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.health_check import HealthCheck
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.service.election import ElectionService
 from kevy_elect.settings.resolve import Configuration, MistakesError, grace_problem
 from kevy_elect.settings.table import NAMED, TIMINGS
@@ -37,13 +38,14 @@ class Offset(Protocol):
 class Reload(Service):
     """While it runs, SIGHUP rereads the configuration.
 
-    Timings, keys, the hook, the offset command, the check and the log level change at once; what
-    else changed is named in the log, and takes a restart. If anything is wrong with it, or
-    its timings take more than one step (`step_problem`), all stays as it was.
+    Timings, keys, what protects the pages, the hook, the offset command, the check and the log
+    level change at once; what else changed is named in the log, and takes a restart. If anything
+    is wrong with it, or its timings take more than one step (`step_problem`), all stays as it was.
     """
 
     log = Logger()
     _KEYS: Final = frozenset({"noise-key", "peer-keys", "tls-cert", "tls-key", "tls-ca"})
+    _PAGES: Final = frozenset({"http-cert", "http-key", "http-ca"})
     _CHECK: Final = frozenset({"check-command", "check-fall", "check-rise"})
 
     def __init__(
@@ -56,6 +58,7 @@ class Reload(Service):
         offset: Offset,
         check: HealthCheck,
         log_lines: LogLines,
+        access: PageAccess | None = None,
     ) -> None:
         """`present` is what the node runs with; `read` reads anew, and raises MistakesError."""
         self._present = present
@@ -65,6 +68,7 @@ class Reload(Service):
         self._offset = offset
         self._check = check
         self._log_lines = log_lines
+        self._access = access or PageAccess()
         self._reading = self._again = False
         self._before: Any = None
         self._caught = False
@@ -111,6 +115,7 @@ class Reload(Service):
                 new.raiseException()
             self._check_timings(new)
             self._check_running_command(new)
+            self._check_pages(new)
             changed = self._changed(new)
             self._apply(new, changed)
         except MistakesError as error:
@@ -131,6 +136,10 @@ class Reload(Service):
         if new.links != present.links and self._KEYS.isdisjoint(changed):
             # A file of the same name has another key in it.
             changed.append("noise-key" if new.values["links"] == "noise" else "tls-cert")
+        if new.pages.token != present.pages.token and "http-token-file" not in changed:
+            changed.append("http-token-file")
+        if new.pages.content != present.pages.content and self._PAGES.isdisjoint(changed):
+            changed.append("http-cert")
         return changed
 
     def _check_timings(self, new: Configuration) -> None:
@@ -148,6 +157,11 @@ class Reload(Service):
             if problem is not None:
                 raise ConfigError(f"--stop-grace {grace:g} (until a restart): {problem}")
 
+    def _check_pages(self, new: Configuration) -> None:
+        """Raise ConfigError if pages would be served by TLS from now on, or no longer."""
+        if (new.pages.serving is None) != (self._present.pages.serving is None):
+            raise ConfigError("--http-cert: to begin or end TLS takes a restart")
+
     def _apply(self, new: Configuration, changed: list[str]) -> None:
         if any(setting.name in changed for setting in TIMINGS):
             self._election.use_timings(new.timings)
@@ -163,8 +177,9 @@ class Reload(Service):
         if not self._KEYS.isdisjoint(changed):
             peers = [peer.node_id for peer in new.cluster.peers]
             self._election.use_security(security_of(new.links, peers))
+        self._access.present = new.pages
         applied = {name: new.values[name] for name in changed if NAMED[name].reloadable}
-        self._present = self._present.evolved(applied, new.timings, new.links)
+        self._present = self._present.evolved(applied, new.timings, new.links, new.pages)
 
     def _refuse(self, *mistakes: str) -> None:
         left_out = len(mistakes) - MOST_MISTAKES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from kevy_elect.errors import ConfigError
+from kevy_elect.settings.files import read_private, read_regular
 
 if TYPE_CHECKING:
     # Imported where it is used, since a client that only names settings needs none of it.
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
-_FILE_LIMIT: Final = 1024 * 1024
-"""Bytes; more is no key, certificate or list of authorities."""
 MAX_PASSWORD: Final = 512
 """Bytes; no longer one fits into a request."""
 ALPN: Final = "kevy-elect"
@@ -69,7 +67,7 @@ def read_private_key(path: str) -> bytes:
 
     Raises ConfigError if it cannot be read, holds no key, or others may use it.
     """
-    content = _read_private(path, "kevy-elect keygen FILE makes a key")
+    content = read_private(path, "kevy-elect keygen FILE makes a key")
     text = content.decode("ascii", "replace").strip()
     if not _KEY.fullmatch(text):
         raise ConfigError(
@@ -85,7 +83,7 @@ def read_password(path: str) -> bytes:
     use it.
     """
     remedy = "write the password into it"
-    password = _read_private(path, remedy).rstrip(b"\r\n")
+    password = read_private(path, remedy).rstrip(b"\r\n")
     if not 1 <= len(password) <= MAX_PASSWORD or b"\n" in password:
         raise ConfigError(f"holds no password, a line of 1 to {MAX_PASSWORD} bytes; {remedy}")
     return password
@@ -165,7 +163,7 @@ def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
 def _contents(certificate: str, key: str, authority: str) -> tuple[bytes, ...]:
     """Of all three. Raises ConfigError if one cannot be used."""
     contents = []
-    for path, read in ((certificate, _read), (key, _read_private), (authority, _read)):
+    for path, read in ((certificate, read_regular), (key, read_private), (authority, read_regular)):
         try:
             contents.append(read(path, "name a file in PEM"))
         except ConfigError as error:
@@ -227,34 +225,3 @@ def _reason(error: OSError) -> str:
 def _no_password() -> str:
     """A key that is encrypted cannot be used by a node that starts by itself."""
     raise ConfigError("the private key is encrypted, and nobody is there to type its password")
-
-
-def _read_private(path: str, remedy: str) -> bytes:
-    """What is in a file that only its owner may use. Raises ConfigError."""
-    content = _read(path, remedy)
-    mode = stat.S_IMODE(os.stat(path).st_mode)
-    if mode & 0o077:
-        raise ConfigError(
-            f"group or others may use it (its mode is {mode:o}), and whoever has read a secret "
-            "can speak as its owner; chmod 600 it, and make another secret"
-        )
-    return content
-
-
-def _read(path: str, remedy: str) -> bytes:
-    """What is in a regular file. Raises ConfigError."""
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigError(f"is no regular file; {remedy}")
-            content = file.read(_FILE_LIMIT + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror}); {remedy}") from None
-    if len(content) > _FILE_LIMIT:
-        raise ConfigError(f"has more than {_FILE_LIMIT // 1024} KiB; {remedy}")
-    return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file, but do not wait for the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -27,6 +27,7 @@ from kevy_elect.settings.links import (
     read_password,
     read_private_key,
 )
+from kevy_elect.settings.pages import PageSecurity, read_contexts, read_token
 from kevy_elect.settings.table import (
     COMMANDS,
     DEFAULT_CHECK_FALL,
@@ -52,6 +53,7 @@ _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
 _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
+_PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
 _ADMIN: Final = ("admin-listen", "admin-peers")
 _REDIS: Final = ("redis-user", "redis-password-file")
@@ -134,6 +136,7 @@ class Configuration:
     cluster: Cluster
     timings: ElectConfig
     links: Links
+    pages: PageSecurity
     _source: Callable[[str], Source] = attrs.field(eq=False, repr=False)
 
     @property
@@ -147,11 +150,15 @@ class Configuration:
         return {name: self.values[name] for name in COMMANDS if self.values[name]}
 
     def evolved(
-        self, changed: Mapping[str, Any], timings: ElectConfig, links: Links
+        self,
+        changed: Mapping[str, Any],
+        timings: ElectConfig,
+        links: Links,
+        pages: PageSecurity,
     ) -> Configuration:
-        """The same but for these values, timings and keys."""
+        """The same but for these values, timings, keys, and what protects the pages."""
         values = {**self.values, **changed}
-        return attrs.evolve(self, values=values, timings=timings, links=links)
+        return attrs.evolve(self, values=values, timings=timings, links=links, pages=pages)
 
 
 def read(command_line: Mapping[str, str], environment: Mapping[str, str]) -> Configuration:
@@ -205,11 +212,12 @@ class _Reading:
         self._check_primary_settings(timings)
         self._check_admin()
         links = self._links(cluster)
+        pages = self._pages()
         self._check_last_will()
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
         self._fill_in(cluster, timings)
-        return Configuration(self.values, cluster, timings, links, self._source)
+        return Configuration(self.values, cluster, timings, links, pages, self._source)
 
     # What is given, and where
 
@@ -355,6 +363,29 @@ class _Reading:
         self.values["http-host"] = names
         if names and "http" not in self.given:
             self._add("http-host", "--http-host: nothing is served; give --http too")
+
+    def _pages(self) -> PageSecurity:
+        """What protects the pages, if anything does."""
+        for name in _PAGES:
+            if name in self.given and "http" not in self.given:
+                self._add(name, f"--{name}: nothing is served; give --http too")
+        token = None
+        if "http-token-file" in self.values:
+            with self._blaming(NAMED["http-token-file"]):
+                token = read_token(self.values["http-token-file"])
+        given = [name for name in ("http-cert", "http-key", "http-ca") if name in self.given]
+        missing = [name for name in ("http-cert", "http-key") if name not in self.given]
+        if given and missing:
+            self._add(given[0], f"--{given[0]}: give --{missing[0]} FILE too")
+        elif given and self._fine(*given):
+            files = self.values["http-cert"], self.values["http-key"], self.values.get("http-ca")
+            try:
+                serving, asking, content = read_contexts(*files)
+            except ConfigError as error:
+                self._add("http-cert", f"--http-cert: {error}")
+            else:
+                return PageSecurity(token=token, serving=serving, asking=asking, content=content)
+        return PageSecurity(token=token)
 
     def _check_sentinel(self, cluster: Cluster | None) -> None:
         if "sentinel" not in self.given:

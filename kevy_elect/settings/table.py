@@ -229,6 +229,24 @@ SETTINGS: Final = (
         "LIST",
         "none",
     ),
+    *(
+        Setting(name, Kind.FILE, Group.SERVICES, meaning, "FILE", default, reloadable=True)
+        for name, meaning, default in (
+            ("http-cert", "PEM file with the certificate by which --http is served by TLS", "none"),
+            ("http-key", "PEM file with the private key of that", "none"),
+            (
+                "http-ca",
+                "PEM file with the authority that signs the --http-cert of the members",
+                "those that the system trusts",
+            ),
+            (
+                "http-token-file",
+                "File with the token that --http asks for, but for health checks; all members "
+                "need the same",
+                "none",
+            ),
+        )
+    ),
     Setting(
         "agent-check",
         Kind.ENDPOINT,

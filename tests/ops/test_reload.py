@@ -14,10 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.config import ElectConfig
 from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.reload import MOST_MISTAKES, Reload
 from kevy_elect.settings.links import make_private_key, public_key
 from kevy_elect.settings.resolve import Configuration, read
 from kevy_elect.transport.channel import Security
+from tests.support.certificates import Authority
 
 FILE = """\
 node-id = "a"
@@ -97,6 +99,7 @@ class ReloadCase(SynchronousTestCase):
         self.path = Path(self.mktemp())
         self.election, self.hook, self.offset = Election(), Hook(), Offset()
         self.check = Check()
+        self.access = PageAccess()
         self.lines = LogLines("info", "text", "a")
         self.logged: list[tuple[Any, str]] = []
         globalLogPublisher.addObserver(self.log)
@@ -121,6 +124,7 @@ class ReloadCase(SynchronousTestCase):
             offset=offset,
             check=check,
             log_lines=self.lines,
+            access=self.access,
         )
         service.startService()
         self.addCleanup(lambda: service.stopService() if service.running else None)
@@ -179,6 +183,41 @@ class ReloadTests(ReloadCase):
         self.reread(service, links)
         self.assertIn("nothing of it is used", self.logged[0][1])
         self.assertEqual(len(self.election.secured), 2)
+
+    def test_a_new_token_is_taken_also_from_a_file_of_the_same_name(self) -> None:
+        token = Path(self.mktemp())
+        token.touch(0o600)
+        token.write_text("0123456789abcdef")
+        pages = f'http = "tcp:8101"\nhttp-token-file = "{token}"\n'
+        service = self.start('http = "tcp:8101"')
+        self.reread(service, pages)
+        self.assertEqual(self.access.present.token, b"0123456789abcdef")
+        token.write_text("0123456789abcdeg")
+        self.reread(service, pages)
+        self.assertEqual(self.access.present.token, b"0123456789abcdeg")
+        self.assertEqual(self.logged[0][1], "the configuration was reread: new http-token-file")
+        token.write_text("short")
+        self.reread(service, pages)
+        self.assertIn("holds no token", self.logged[0][1])
+        self.assertEqual(self.access.present.token, b"0123456789abcdeg")
+        self.reread(service, 'http = "tcp:8101"')
+        self.assertIsNone(self.access.present.token)
+
+    def test_a_new_certificate_of_the_pages_is_taken_and_to_begin_tls_takes_a_restart(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        certificate, key = authority.sign("page", [])
+        pages = f'http = "tcp:8101"\nhttp-cert = "{certificate}"\nhttp-key = "{key}"\n'
+        service = self.start(pages)
+        self.reread(service, pages)
+        self.assertEqual(self.logged[0][1], "the configuration was reread: nothing has changed")
+        authority.sign("page", [])
+        self.reread(service, pages)
+        self.assertEqual(self.logged[0][1], "the configuration was reread: new http-cert")
+        self.assertIsNotNone(self.access.present.serving)
+        self.reread(service, 'http = "tcp:8101"')
+        self.assertIn("takes a restart", self.logged[0][1])
 
     def test_another_kind_of_links_waits_for_a_restart_with_its_keys(self) -> None:
         own = self.mktemp()

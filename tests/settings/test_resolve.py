@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -185,6 +186,21 @@ class MembersTests(ConfigurationTests):
         ):
             self.assertTrue(mistake.startswith("FILE:3: --http-peers: "), mistake)
             self.assertIn(word, mistake)
+
+    def test_what_protects_the_pages_is_whole_or_wrong(self) -> None:
+        for name in ("http-cert", "http-key", "http-ca", "http-token-file"):
+            found = self.mistakes(f'{FILE}{name} = "x"')
+            self.assertIn(f"FILE:3: --{name}: nothing is served; give --http too", found)
+        for name, missing in (("cert", "key"), ("key", "cert"), ("ca", "cert")):
+            self.mistake(
+                f"--http-{name}: give --http-{missing} FILE too",
+                file=f'{FILE}http = "tcp:1"\nhttp-{name} = "x"',
+            )
+        file = FILE + 'http = "tcp:1"\n'
+        self.mistake("FILE:4: --http-token-file /x: cannot be read",
+                     file=file + 'http-token-file = "/x"')  # fmt: skip
+        self.mistake("FILE:4: --http-cert: /x cannot be read",
+                     file=file + 'http-cert = "/x"\nhttp-key = "/y"')  # fmt: skip
 
     def test_names_by_which_a_page_is_asked(self) -> None:
         file = FILE + 'http = "tcp:8101"\n'
@@ -409,6 +425,7 @@ class MistakesTests(ConfigurationTests):
         *('{b = {host = "::1", elect-port = 1, client_port = 0}}', '{"\\n" = 1}'),
     )
 
+    @limits(deadline=None)
     @given(st.dictionaries(st.sampled_from([*NAMED, "x", "a.b", "data_dir"]), st.sampled_from(ODD)))
     def test_nothing_that_a_file_can_say_makes_it_fail(self, settings: dict[str, str]) -> None:
         file = "".join(f"{name} = {value}\n" for name, value in settings.items())

@@ -15,6 +15,7 @@ from kevy_elect.settings.resolve import read
 from kevy_elect.settings.table import NAMED, SETTINGS, TIMINGS, Kind, did_you_mean
 from kevy_elect.tap import Options
 from tests.support import ROOT
+from tests.support.certificates import Authority
 
 
 class TableTests(SynchronousTestCase):
@@ -64,6 +65,21 @@ class TableTests(SynchronousTestCase):
         ]
         self.assertEqual(found, table)
 
+    def page_files(self) -> dict[str, str]:
+        """What protects the pages, by the names in the example."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        authority, token = Authority(directory), directory / "token"
+        token.touch(0o600)
+        token.write_text("0123456789abcdef\n")
+        certificate, key = authority.sign("page", [])
+        return {
+            "page.pem": certificate,
+            "page.key": key,
+            "page-ca.pem": str(authority.path),
+            "http.token": str(token),
+        }
+
     def test_the_example_has_each_and_what_it_says_may_be_said(self) -> None:
         text = (ROOT / "examples/kevy-elect.toml").read_text(encoding="utf-8")
         assigned = re.compile(r"^# ([a-z-]+ = .*)$", flags=re.MULTILINE)
@@ -73,6 +89,8 @@ class TableTests(SynchronousTestCase):
         password.write_text("secret\n")
         given = assigned.sub(r"\1", text)
         given = re.sub(r"/etc/kevy-elect/\w+\.password", str(password.absolute()), given)
+        for name, file in self.page_files().items():
+            given = given.replace(f"/etc/kevy-elect/{name}", file)
         plain = re.sub("(?m)^admin-(listen|peers).*$", "", given)
         key = self.mktemp()
         public = public_key(make_private_key(key)).hex()

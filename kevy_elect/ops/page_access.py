@@ -1,0 +1,60 @@
+"""Access to the pages of a node: for everyone, or for clients that send its token."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from http import HTTPStatus
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from kevy_elect.settings.pages import OPEN, PageSecurity
+
+
+class PageAccess:
+    """The security of the pages at this moment; `present` may be replaced while they are served."""
+
+    def __init__(self, present: PageSecurity = OPEN) -> None:
+        self.present = present
+
+    def admits(self, authorization: bytes | None) -> bool:
+        """Whether a request with this header may be answered. The token is taken as a bearer's,
+        or as the password of any user, which is what a browser can send."""
+        wanted = self.present.token
+        return wanted is None or hmac.compare_digest(_sent(authorization or b""), wanted)
+
+    @property
+    def authorization(self) -> bytes | None:
+        """The header for asking the other members, which have the same token."""
+        token = self.present.token
+        return None if token is None else b"Bearer " + token
+
+
+def _sent(authorization: bytes) -> bytes:
+    scheme, _, given = authorization.strip().partition(b" ")
+    if scheme.lower() == b"bearer":
+        return given.strip()
+    if scheme.lower() == b"basic":
+        try:
+            return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            pass
+    return b""
+
+
+class Unauthorized(Resource):
+    """The answer to a request without the token."""
+
+    isLeaf = True
+
+    def render(self, request: Request) -> bytes:
+        request.setResponseCode(HTTPStatus.UNAUTHORIZED)
+        schemes = [b'Bearer realm="kevy-elect"', b'Basic realm="kevy-elect", charset="UTF-8"']
+        request.responseHeaders.setRawHeaders(b"www-authenticate", schemes)
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-store")
+        if request.method == b"HEAD":
+            return b""
+        return b"this node requires a token (--http-token-file): send it as a bearer token or as a password\n"

@@ -1,0 +1,122 @@
+"""TLS between the pages and their TCP connections, by the standard library.
+
+Twisted's own needs another library, and cannot take a new certificate while it listens.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+
+_AT_ONCE: Final = 16 * 1024
+
+
+class TlsConnection(ProtocolWrapper):
+    """What is within TLS. It is connected at once, so that its time limits hold for the handshake
+    too; what it writes before the end of that waits."""
+
+    transport: Any
+
+    def __init__(self, factory: Any, wrapped: Any, context: ssl.SSLContext) -> None:
+        super().__init__(factory, wrapped)
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(
+            self._in,
+            self._out,
+            server_side=factory.host is None,
+            server_hostname=factory.host,
+        )
+        self._failed = factory.failed
+        self._established = False
+        self._over = False
+        self._waiting = bytearray()
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._take(b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._over:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        plain = bytearray()
+        self._in.write(data)
+        try:
+            if not self._established:
+                self._tls.do_handshake()
+                self._established = True
+                waiting, self._waiting = bytes(self._waiting), bytearray()
+                self.write(waiting)
+            while part := self._tls.read(_AT_ONCE):
+                plain += part
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._over = True  # nothing more comes; what was asked may still be answered
+        except ssl.SSLError as error:
+            self._over = True
+            self._flush()  # it says why to the other end
+            self._failed(_reason(error))
+            self.transport.loseConnection()
+            return
+        self._flush()
+        if plain:
+            super().dataReceived(bytes(plain))
+
+    def write(self, data: bytes) -> None:
+        if not self._established:
+            self._waiting += data
+        elif data and not self.disconnecting:
+            self._tls.write(data)
+            self._flush()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        if self._established and not self.disconnecting:
+            with suppress(ssl.SSLError):
+                self._tls.unwrap()  # says that this is the end, and not a cut
+            self._flush()
+        super().loseConnection()
+
+    def _flush(self) -> None:
+        sealed = self._out.read()
+        if sealed:
+            self.transport.write(sealed)
+
+
+class TlsFactory(WrappingFactory):
+    """Has what `wrapped` makes speak within TLS by the context of that moment, as long as there
+    is one. `host` is who is asked; without one, connections are served. `failed(why)` hears
+    of one that broke."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        wrapped: IProtocolFactory,
+        context: Callable[[], ssl.SSLContext | None],
+        host: str | None = None,
+        failed: Callable[[str], object] = lambda why: None,
+    ) -> None:
+        super().__init__(wrapped)
+        self.host = host
+        self.failed = failed
+        self._context = context
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        inner = self.wrappedFactory.buildProtocol(addr)
+        context = self._context()
+        return inner if inner is None or context is None else TlsConnection(self, inner, context)
+
+
+def _reason(error: ssl.SSLError) -> str:
+    said = getattr(error, "verify_message", None) or error.reason or "no TLS"
+    return str(said).lower().replace("_", " ")
