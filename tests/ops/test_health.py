@@ -139,11 +139,11 @@ class HealthTests(SynchronousTestCase):
     def test_a_tick_that_stalled_for_down_after_is_not_alive(self) -> None:
         node = Node()
         node.win()
-        node.stopped_for = 0.44  # the last tick was up to a heartbeat before
+        node.stopped_for = 0.47
         self.assertEqual(node.yes(), ["health", "liveness"])
         node.stopped_for = 0.51
         self.assertEqual(node.yes(), [])
-        node.advance(TICK)
+        node.advance(QUICK.hb_interval)
         self.assertEqual(node.yes(), ["health", "liveness"])
 
     def test_a_service_that_does_not_run_is_not_alive(self) -> None:
