@@ -57,4 +57,4 @@ class Unauthorized(Resource):
         request.setHeader(b"cache-control", b"no-store")
         if request.method == b"HEAD":
             return b""
-        return b"this node requires its token (--http-token-file), as a bearer token or a password\n"
+        return b"this node requires its token: send it as a bearer token or as a password\n"
