@@ -611,6 +611,9 @@ class ElectionService(Service):
 
     def peer_connected(self, peer: str, connected: bool) -> None:
         """Note whether there is a connection on which this node speaks to `peer` (R8)."""
+        link = self._links.get(peer)
+        if connected and link is not None and link.address is not None:
+            self._acceptor.expect(peer, link.address[0])
         self._ask(lambda elector: elector.set_connected(peer, connected))
 
     def backs(self, sender: str, epoch: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol, cast
@@ -24,6 +25,7 @@ from kevy_elect.transport.channel import (
     Security,
 )
 from kevy_elect.transport.framing import ElectionProtocol
+from kevy_elect.transport.handshakes import Handshakes
 from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing
 from kevy_elect.transport.takeover import CurrentConnections
@@ -40,6 +42,7 @@ SAID_NOTHING: Final = "it said nothing within election_timeout"
 UNPROVEN: Final = f"it did not finish the handshake within {HANDSHAKE_TIMEOUT:g} s"
 UNLISTED: Final = "its key is no longer listed"
 WAS_SILENT: Final = "it was silent for 2 × down_after"
+FLOOD: Final = "handshakes that proved nothing have taken too much of the processor"
 _RIVALRY: Final = 3
 """Two connections that spoke in turns this often are two speakers, not a reconnect."""
 
@@ -76,13 +79,13 @@ class Incoming(ElectionProtocol):
         self.since = self.last_spoke = now
         self.introduced = False  # to the receiver, once it is heard
         self.turns = 0  # how often a rival spoke between two messages of ours
+        self.handshake = 0.0  # seconds of processor time that it took so far
         self._heartbeats = 0
         self._unread = False
 
     @property
-    def host(self) -> object:
-        peer = self.transport.getPeer()
-        return getattr(peer, "host", peer)
+    def host(self) -> str:
+        return _host(self.transport.getPeer())
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -99,6 +102,11 @@ class Incoming(ElectionProtocol):
             self._heartbeats += 1
             if heard and self.greeted and not self._unread:
                 self._acknowledge(message)
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        if self.channel.established:
+            return super().receive(data)
+        return self._acceptor.shake(self, data)
 
     def _acknowledge(self, heartbeat: Heartbeat) -> None:
         if self._acceptor.receiver.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
@@ -135,7 +143,8 @@ class Acceptor(ServerFactory):
 
     Of a member's connections one at a time is heard (`CurrentConnections`). There are at most
     4 × members + 16: a member needs two of each other, the rest is room for
-    strangers, who therefore cannot keep members out.
+    strangers, who therefore cannot keep members out. The oldest one of the host that has most
+    of them makes room. Their handshakes have a bounded part of the processor (`Handshakes`).
     """
 
     noisy = False
@@ -164,12 +173,19 @@ class Acceptor(ServerFactory):
         self._accepted = 0
         self._sparing = Sparing()
         self._rivalry_logged: dict[str, float] = {}
+        self.handshakes = Handshakes()
+        self.cpu: Callable[[], float] = time.thread_time
 
     def __len__(self) -> int:
         """How many connections are open and not being ended."""
         return sum(not connection.ended for connection in self._listener)
 
-    def buildProtocol(self, addr: IAddress | None) -> Incoming:
+    def buildProtocol(self, addr: IAddress | None) -> Incoming | None:
+        if self._security.kind != "plain" and not self.handshakes.admits(
+            _host(addr), self._clock()
+        ):
+            self._refuse_flood(addr)
+            return None
         self._accepted += 1
         return Incoming(self, self._security.accepts(), self._accepted, self._clock())
 
@@ -203,9 +219,39 @@ class Acceptor(ServerFactory):
 
     def opened(self, connection: Incoming) -> None:
         if len(self) >= self.limit:
-            strangers = (c for c in self._listener if c.member is None and not c.ended)
-            self._end(next(strangers), MADE_ROOM)
+            strangers = [c for c in self._listener if c.member is None and not c.ended]
+            of = Counter(stranger.host for stranger in strangers)
+            self._end(max(strangers, key=lambda stranger: of[stranger.host]), MADE_ROOM)
         self._listener.opened(connection)
+
+    def shake(self, connection: Incoming, data: bytes) -> tuple[bytes, bytes]:
+        """Go on with the handshake of a connection, unless its host has had too many.
+        Raises ChannelError as `Channel.receive` does."""
+        host, now = connection.host, self._clock()
+        if not self.handshakes.admits(host, now):
+            raise ChannelError("flood", FLOOD)
+        began = self.cpu()
+        try:
+            return connection.channel.receive(data)
+        finally:
+            took = self.cpu() - began
+            connection.handshake += took
+            self.handshakes.charge(host, took, now)
+
+    def _refuse_flood(self, addr: IAddress | None) -> None:
+        self.refused["flood"] += 1
+        left_out = self.line("flood")
+        if left_out is not None:
+            self.log.warn(
+                "refused a connection of {host}: {why}{more}",
+                host=_host(addr),
+                why=FLOOD,
+                more=f" (and {left_out} more for this reason before)" if left_out else "",
+            )
+
+    def expect(self, member: str, host: str) -> None:
+        """Take this host for that of a member, which has proven itself there."""
+        self.handshakes.expect(member, host)
 
     def lost(self, connection: Incoming) -> None:
         self._forget(connection)
@@ -269,6 +315,9 @@ class Acceptor(ServerFactory):
             self._end(oldest, REPLACED)
         connection.member = sender
         others.append(connection)
+        if proven is not None:
+            cost = connection.handshake
+            self.handshakes.proven(sender, connection.host, cost, self._clock())
 
     def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
         """Whether `other` is what is heard of its member, and `newcomer` comes from another
@@ -316,3 +365,8 @@ class Acceptor(ServerFactory):
             if connection in speaking:
                 speaking.remove(connection)
             self._current.closed(connection.member, connection.number)
+
+
+def _host(peer: IAddress | None) -> str:
+    """Of the other end of a connection."""
+    return str(getattr(peer, "host", peer))

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol
 from kevy_elect.errors import ElectError
 
 Kind = Literal["plain", "noise", "tls"]
-Fault = Literal["bad_frame", "bad_handshake", "bad_seal", "unknown_key", "exhausted"]
+Fault = Literal["bad_frame", "bad_handshake", "bad_seal", "unknown_key", "exhausted", "flood"]
 
 HANDSHAKE_TIMEOUT: Final = 2.0
 """Seconds that a handshake may take from the connection on."""

@@ -83,7 +83,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         if self.ended:
             return
         try:
-            plain, answer = self.channel.receive(data)
+            plain, answer = self.receive(data)
         except ChannelError as error:
             self.end()
             self.channelFailed(error)
@@ -91,6 +91,10 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         self._answer(answer)
         if plain and not self.ended:
             self._decode(plain)
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        """Have the channel take what arrived, as `Channel.receive` does."""
+        return self.channel.receive(data)
 
     def _answer(self, answer: bytes) -> None:
         if answer:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from kevy_elect.settings.links import make_private_key, public_key
+from kevy_elect.settings.links import (
+    Links,
+    NoiseKeys,
+    make_private_key,
+    public_key,
+    read_identity,
+    read_private_key,
+)
+from kevy_elect.transport.channel import Security
+from kevy_elect.transport.security import security_of
 from tests.support.certificates import Authority
 
 KINDS: Final = ("plain", "noise", "tls")
@@ -20,6 +29,23 @@ def options(kind: str, ids: Collection[str], directory: Path) -> Mapping[str, li
     if kind == "tls":
         return _tls(ids, directory)
     return {node_id: [] for node_id in ids}
+
+
+def security(node_id: str, peers: Collection[str], given: Iterable[str]) -> Security:
+    """What the member with these options, of `options`, proves itself by to its peers."""
+    return security_of(_links(node_id, peers, given), peers)
+
+
+def _links(node_id: str, peers: Collection[str], given: Iterable[str]) -> Links:
+    named = dict(option.removeprefix("--").split("=", 1) for option in given)
+    kind = named.get("links", "plain")
+    if kind == "noise":
+        listed = dict(entry.split("=") for entry in named["peer-keys"].split(","))
+        keys = {peer: (bytes.fromhex(listed[peer]),) for peer in peers}
+        return NoiseKeys(read_private_key(named["noise-key"]), keys)
+    if kind == "tls":
+        return read_identity(node_id, named["tls-cert"], named["tls-key"], named["tls-ca"])
+    return None
 
 
 def _noise(ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:

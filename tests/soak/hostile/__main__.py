@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,7 @@ from tests.soak.hostile.cases import CASES, Case
 from tests.soak.hostile.cluster import Cluster
 from tests.soak.hostile.measure import Result, measure
 from tests.soak.hostile.report import HEADER, row
+from tests.support.secured import KINDS
 
 
 def main(arguments: list[str]) -> int:
@@ -33,7 +35,8 @@ def main(arguments: list[str]) -> int:
     chosen = [CASES[name] for name in options.case or CASES]
     results = []
     print(f"load {os.getloadavg()[0]:.1f}, logs in {directory}\n\n{HEADER}", flush=True)
-    for result in run(chosen, directory, quick=options.quick, seed=options.seed):
+    cluster = partial(Cluster, links=options.links)
+    for result in run(chosen, directory, cluster, quick=options.quick, seed=options.seed):
         results.append(result)
         print(row(result), flush=True)
     if options.json:
@@ -46,12 +49,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run(cases: Iterable[Case], directory: Path, *, quick: bool, seed: int) -> Iterator[Result]:
+def run(
+    cases: Iterable[Case],
+    directory: Path,
+    make: Callable[[Path], Cluster],
+    *,
+    quick: bool,
+    seed: int,
+) -> Iterator[Result]:
     """Each case against a cluster of its own."""
     for case in cases:
         place = directory / case.name
         place.mkdir(parents=True)
-        with Cluster(place) as cluster:
+        with make(place) as cluster:
             result = measure(case, cluster, quick, seed)
         yield result
 
@@ -64,6 +74,9 @@ def _raise_descriptor_limit() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.hostile", description=__doc__)
     parser.add_argument("--case", action="append", choices=list(CASES), help="only this one")
+    parser.add_argument(
+        "--links", choices=KINDS, default="plain", help="of the nodes [%(default)s]"
+    )
     parser.add_argument("--quick", action="store_true", help="small versions of a second each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--seed", type=int, default=1, help="of the frames [%(default)s]")

@@ -9,9 +9,10 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -21,7 +22,17 @@ from kevy_elect.elector import EPOCH_LEAP
 from kevy_elect.messages import U64_MAX, Announce, Heartbeat, Message, Offer, Role
 from tests.soak.hostile import web
 from tests.soak.hostile.cluster import Cluster, Node
-from tests.soak.hostile.strangers import Mutator, Trickle, dial, held, is_open, keep_saying, say
+from tests.soak.hostile.strangers import (
+    STRANGER,
+    Mutator,
+    Trickle,
+    dial,
+    held,
+    is_open,
+    keep_saying,
+    say,
+)
+from tests.support.secured import KINDS
 
 FLOOD: Final = 64 * 1024
 """Bytes of one write of a flood."""
@@ -70,9 +81,9 @@ class Case:
     name: str
     title: str
     attack: Attack
-    unpreventable: bool = False
-    """Whether it speaks as a member in a way that plain TCP cannot keep from doing harm, so
-    that only two writers at once would be a failure."""
+    unpreventable: Collection[str] = ()
+    """The kinds of links that cannot keep it from doing harm, as where somebody is believed to be
+    a member, so that only two writers at once would be a failure."""
     unfelt: bool = False
     """Whether the node must neither stop for longer than `measure.TURN` nor grow by more than
     `measure.GROWTH`."""
@@ -169,8 +180,8 @@ def health_checks(scene: Scene) -> str:
 def nothing(scene: Scene) -> str:
     """Empty arrays, which say nothing, as fast as they are read."""
     burst = wire.GREETING * (FLOOD // len(wire.GREETING))
-    ports = [node.port for node in scene.nodes for _ in range(8)]
-    dialled = _speak(ports, lambda: itertools.repeat(burst), 0.0, scene.until(5.0))
+    nodes = [node for node in scene.nodes for _ in range(8)]
+    dialled = _speak(scene, nodes, lambda: itertools.repeat(burst), 0.0, scene.until(5.0))
     return f"{dialled:,} connections, 8 at a time to each node"
 
 
@@ -203,6 +214,40 @@ def _press(port: int, until: float) -> int:
     return dialled
 
 
+def forged(scene: Scene) -> str:
+    """First messages by a key of nobody, each made anew."""
+    return _hands(scene, scene.cluster.stranger.opening)
+
+
+def replayed(scene: Scene) -> str:
+    """First messages that members have said before."""
+    return _hands(scene, lambda name: scene.cluster.stranger.recorded[name])
+
+
+def garbled(scene: Scene) -> str:
+    """First messages of the right length that are none."""
+    return _hands(scene, lambda _: b"\x00\x60" + scene.rng.randbytes(96))
+
+
+def _hands(scene: Scene, opening: Callable[[str], bytes]) -> str:
+    """As many handshakes as fast as they are taken, begun from one address."""
+    total = scene.scaled(10_000, 1_500)
+    begun = time.monotonic()
+    refused = 0
+    with held() as connections:
+        for number in range(total):
+            node = scene.nodes[number % len(scene.nodes)]
+            connection = dial(node.port, STRANGER)
+            if connection is None or not say(connection, opening(node.name)):
+                refused += 1
+            if connection is not None:
+                connections.append(connection)
+            if len(connections) > 100:
+                connections.pop(0).close()
+    took = time.monotonic() - begun
+    return f"{total:,} in {took:.1f} s from one address, {refused:,} of them not taken"
+
+
 # Who says to be a member
 
 
@@ -219,8 +264,8 @@ def as_primary(scene: Scene) -> str:
 
 def as_primary_crowd(scene: Scene) -> str:
     frame = wire.encode(Heartbeat(scene.epoch, scene.primary, Role.REPLICA, 0))
-    ports = [node.port for node in scene.replicas for _ in range(3)]
-    dialled = _speak(ports, lambda: itertools.repeat(frame), 0.01, scene.until(5.0))
+    nodes = [node for node in scene.replicas for _ in range(3)]
+    dialled = _speak(scene, nodes, lambda: itertools.repeat(frame), 0.01, scene.until(5.0))
     return f"{dialled} connections, 3 at a time to each replica"
 
 
@@ -235,15 +280,25 @@ def _say_to_all(
     scene: Scene, victim: Node, words: Callable[[], Iterator[bytes]], pause: float, until: float
 ) -> int:
     """Go on speaking to all others but `victim`, to each from the beginning."""
-    return _speak([node.port for node in scene.others(victim)], words, pause, until)
+    return _speak(scene, scene.others(victim), words, pause, until)
 
 
 def _speak(
-    ports: Sequence[int], words: Callable[[], Iterator[bytes]], pause: float, until: float
+    scene: Scene,
+    nodes: Sequence[Node],
+    words: Callable[[], Iterator[bytes]],
+    pause: float,
+    until: float,
 ) -> int:
-    """Go on speaking on one connection to each of the ports; how many it took."""
-    with ThreadPoolExecutor(len(ports)) as pool:
-        said = [pool.submit(keep_saying, port, words(), pause, until) for port in ports]
+    """Go on speaking on one connection to each of the nodes; how many it took."""
+    stranger = scene.cluster.stranger
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        said = [
+            pool.submit(
+                keep_saying, node.port, words(), pause, until, partial(stranger.opening, node.name)
+            )
+            for node in nodes
+        ]
         return sum(each.result() for each in said)
 
 
@@ -431,6 +486,9 @@ CASES: Final = {
         Case("silent", "connections that say nothing", silent),
         Case("half", "connections that say half a frame", half),
         Case("nothing", "empty arrays", nothing),
+        Case("forged", "handshakes by a key of nobody", forged),
+        Case("replayed", "handshakes of members, said again", replayed),
+        Case("garbled", "handshakes that are none", garbled),
         Case("crowded", "a member returns in a crowd of strangers", crowded),
         Case("health", "health checks, 50 a second to each node", health_checks),
         Case("as-replica", "a stranger's flood as a replica, in a higher epoch", as_replica),
@@ -438,7 +496,7 @@ CASES: Final = {
         Case("as-primary-crowd", "several strangers as the primary at once", as_primary_crowd),
         Case("usurper", "a stranger speaks for a paused primary, and leaves", usurper),
         Case("wild-replica", "a replica's flood", wild_replica),
-        Case("wild-primary", "the primary's flood", wild_primary, unpreventable=True),
+        Case("wild-primary", "the primary's flood", wild_primary, unpreventable=KINDS),
         Case("deaf", "a peer that never reads a flood", deaf),
         Case("pipelined-read", "pipelined requests, answers read", pipelined_read, unfelt=True),
         Case(
@@ -454,7 +512,7 @@ CASES: Final = {
             "below-primary",
             "a primary just below the bound, again and again",
             below_primary,
-            unpreventable=True,
+            unpreventable=("plain",),
         ),
     )
 }

@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from tests.soak.hostile.member import MemberSettings
+from tests.soak.hostile.openings import Stranger
 from tests.support import ROOT
+from tests.support.secured import options
 from tests.support.transports import free_ports
 
 _TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
@@ -113,11 +115,14 @@ class Node:
 class Cluster:
     """Three nodes, killed on the way out."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, links: str = "plain") -> None:
         self.directory = directory
+        self.links = links
         self.journal = directory / "journal"
         self.refusals = directory / "refusals"
         names = ("a", "b", "c")
+        secured = options(links, names, directory)
+        self.stranger = Stranger(links, secured, directory)
         ports = free_ports(2 * len(names))
         election, pages = ports[: len(names)], ports[len(names) :]
         peers = [f"{n}@127.0.0.1:{port}" for n, port in zip(names, election, strict=True)]
@@ -127,6 +132,7 @@ class Cluster:
                     node=name,
                     peers=peers,
                     http=page,
+                    links=secured[name],
                     data=directory / f"{name}.data",
                     journal=self.journal,
                     refusals=self.refusals,

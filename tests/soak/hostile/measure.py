@@ -137,7 +137,7 @@ def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
         log_rate=count / max(1.0, end - begin),
         log_cause=cause,
         back_after=back,
-        failures=[*verdict.violations, *_harm(case, elections, leases_lost, back)],
+        failures=[*verdict.violations, *_harm(case, cluster, elections, leases_lost, back)],
     )
     if case.unfelt and not quick:
         result.failures.extend(_felt(result))
@@ -151,8 +151,10 @@ def _felt(result: Result) -> Iterator[str]:
         yield f"grew by {result.memory / 1024:.1f} MB"
 
 
-def _harm(case: Case, elections: int, leases_lost: int, back: float | None) -> Iterator[str]:
-    if case.unpreventable:
+def _harm(
+    case: Case, cluster: Cluster, elections: int, leases_lost: int, back: float | None
+) -> Iterator[str]:
+    if cluster.links in case.unpreventable:
         return
     if elections:
         yield f"{elections} elections"

@@ -20,6 +20,7 @@ from kevy_elect.messages import Heartbeat
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService, use_monotonic_time
 from tests.soak.chaos.journal import Journal
+from tests.support.secured import security
 
 VARIABLE: Final = "HOSTILE_MEMBER"
 WRITE_INTERVAL: Final = 0.005
@@ -41,6 +42,8 @@ class MemberSettings:
     node: str
     peers: list[str]
     http: int
+    links: list[str]
+    """The options that say what the member proves itself by."""
     data: Path = attrs.field(converter=Path)
     journal: Path = attrs.field(converter=Path)
     refusals: Path = attrs.field(converter=Path)
@@ -112,7 +115,13 @@ def make_application() -> Any:
     settings = MemberSettings.from_environment()
     use_monotonic_time()
     cluster = Cluster(settings.node, tuple(PeerAddr.parse(peer) for peer in settings.peers))
-    election = ElectionService(cluster, data_dir=settings.data, config=CONFIG)
+    ids = [peer.node_id for peer in cluster.peers]
+    election = ElectionService(
+        cluster,
+        data_dir=settings.data,
+        config=CONFIG,
+        security=security(settings.node, ids, settings.links),
+    )
     application = Application(settings.node)
     page = strports.service(f"tcp:{settings.http}:interface=127.0.0.1", site(election))
     writing = TimerService(WRITE_INTERVAL, Writer(election, settings).write)

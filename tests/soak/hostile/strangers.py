@@ -6,7 +6,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -68,14 +68,19 @@ def held() -> Iterator[list[socket.socket]]:
             connection.close()
 
 
-def keep_saying(port: int, words: Iterator[bytes], pause: float, until: float) -> int:
-    """Go on with `words` on one connection, on a new one when it was ended; how many it took."""
+def keep_saying(
+    port: int, words: Iterator[bytes], pause: float, until: float, opening: Callable[[], bytes]
+) -> int:
+    """Go on with `words` on one connection, on a new one when it was ended, each of which
+    begins with an `opening`; how many it took."""
     dialled = 0
     connection: socket.socket | None = None
     while time.monotonic() < until:
         if connection is None:
             connection = dial(port, STRANGER)
             dialled += connection is not None
+            if connection is not None:
+                say(connection, opening())
         if connection is not None and not say(connection, next(words)):
             connection.close()
             connection = None

@@ -24,6 +24,11 @@ CHOSEN: Final = (
     "descriptors-primary",
     "leap-alone",
 )
+SECURE: Final = {
+    "noise": ("forged", "replayed", "as-primary-crowd", "usurper"),
+    "tls": ("forged",),
+}
+"""What members are spared that know who speaks, or must bear for it."""
 SEED: Final = 1
 MEMORY: Final = 16 * 1024
 """Kilobytes; a node starts with more than twice that."""
@@ -36,8 +41,25 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="module", params=SECURE)
+def secure(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp(request.param), request.param) as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_nodes_bear_it(name: str, cluster: Cluster) -> None:
+    bear(name, cluster)
+
+
+def test_nodes_with_secure_links_bear_it(secure: Cluster) -> None:
+    for name in SECURE[secure.links]:
+        bear(name, secure)
+
+
+def bear(name: str, cluster: Cluster) -> None:
     result = measure(CASES[name], cluster, quick=True, seed=SEED)
     print(result)
     for node in cluster:

@@ -1,0 +1,90 @@
+"""How much of the processor those may take who have not proven yet who they are."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+import attrs
+
+SHARE: Final = 0.1
+"""Seconds of processor time in a second that the handshakes of strangers may take in all."""
+HOST_SHARE: Final = 0.05
+"""The same for one host."""
+MAX_HOSTS: Final = 256
+"""Hosts that are told apart. Those beyond are bounded by SHARE alone."""
+
+
+@attrs.define
+class _Allowance:
+    """What is left of a share. It grows again, to what one second brings."""
+
+    share: float
+    left: float
+    since: float
+
+    def left_at(self, now: float) -> float:
+        self.left = min(self.share, self.left + self.share * (now - self.since))
+        self.since = now
+        return self.left
+
+    def charge(self, seconds: float, now: float) -> None:
+        self.left = self.left_at(now) - seconds
+
+
+class Handshakes:
+    """Keeps account of what handshakes cost, by the host that dialled.
+
+    Each handshake is charged at first, since anybody can begin one, and what an onlooker has
+    recorded can be said again. It is given back once the other end has spoken as a member.
+    Who has used up its share is refused for a moment: one host, or all strangers together. The
+    host of a member is bounded by its own share alone, so strangers elsewhere cannot keep it out.
+    """
+
+    def __init__(self) -> None:
+        self._all = _Allowance(SHARE, SHARE, 0.0)
+        self._hosts: dict[object, _Allowance] = {}
+        self._members: dict[str, object] = {}
+
+    def admits(self, host: str, now: float) -> bool:
+        """Whether a handshake with this host may begin or go on."""
+        source = _source(host)
+        allowance = self._hosts.get(source)
+        if allowance is not None and allowance.left_at(now) <= 0:
+            return False
+        return source in self._members.values() or self._all.left_at(now) > 0
+
+    def charge(self, host: str, seconds: float, now: float) -> None:
+        """A step of a handshake with this host took so many seconds of processor time."""
+        source = _source(host)
+        if source not in self._hosts:
+            self._make_room(now)
+            self._hosts[source] = _Allowance(HOST_SHARE, HOST_SHARE, now)
+        self._hosts[source].charge(seconds, now)
+        if source not in self._members.values():
+            self._all.charge(seconds, now)
+
+    def proven(self, member: str, host: str, seconds: float, now: float) -> None:
+        """The other end of a handshake that was charged so much has spoken as this member."""
+        self.charge(host, -seconds, now)
+        self.expect(member, host)
+
+    def expect(self, member: str, host: str) -> None:
+        """This member is at this host."""
+        self._members[member] = _source(host)
+
+    def _make_room(self, now: float) -> None:
+        """Forget who has its whole share, and whoever was charged first if nobody has."""
+        if len(self._hosts) < MAX_HOSTS:
+            return
+        whole = [host for host, each in self._hosts.items() if each.left_at(now) >= each.share]
+        for host in whole or [next(iter(self._hosts))]:
+            del self._hosts[host]
+
+
+def _source(host: str) -> object:
+    """Those addresses are one host that one machine can take at will: of IPv6, a /64."""
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped) if address.ipv4_mapped else address.packed[:8]

@@ -1,0 +1,49 @@
+"""How a stranger begins a connection to members that want a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from kevy_elect.settings.links import read_identity
+from kevy_elect.transport.channel import PLAIN_SECURITY, Security
+from kevy_elect.transport.noise import NoiseSecurity
+from kevy_elect.transport.tls import TlsSecurity
+from tests.support.certificates import Authority
+from tests.support.secured import security
+
+
+class Stranger:
+    """Knows the public keys of all members, and has recorded how they began."""
+
+    def __init__(self, links: str, members: Mapping[str, Sequence[str]], directory: Path) -> None:
+        """`members` are the options of each."""
+        self._security = _own(links, members, directory)
+        self.recorded = {
+            member: security(other, [member], given).dials(member).start()
+            for member in members
+            for other, given in [next(each for each in members.items() if each[0] != member)]
+        }
+
+    def opening(self, member: str) -> bytes:
+        """What it says first to this member, anew each time; nothing on plain links."""
+        return self._security.dials(member).start()
+
+
+def _own(links: str, members: Mapping[str, Sequence[str]], directory: Path) -> Security:
+    if links == "noise":
+        (given, *_) = (dict(_named(options)) for options in members.values())
+        listed = [entry.split("=") for entry in given["peer-keys"].split(",")]
+        keys = {member: [bytes.fromhex(key)] for member, key in listed}
+        return NoiseSecurity(X25519PrivateKey.generate(), keys)
+    if links == "tls":
+        authority = Authority(directory, "strangers")
+        identity = read_identity("a", *authority.member("a"), str(authority.path))
+        return TlsSecurity(identity, members)
+    return PLAIN_SECURITY
+
+
+def _named(options: Sequence[str]) -> list[list[str]]:
+    return [option.removeprefix("--").split("=", 1) for option in options]
