@@ -231,7 +231,7 @@ def garbled(scene: Scene) -> str:
 
 def _hands(scene: Scene, opening: Callable[[str], bytes]) -> str:
     """As many handshakes as fast as they are taken, begun from one address."""
-    total = scene.scaled(10_000, 1_500)
+    total = scene.scaled(10_000, 300)
     begun = time.monotonic()
     refused = 0
     with held() as connections:

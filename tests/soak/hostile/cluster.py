@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from tests.soak.hostile.member import MemberSettings
+from tests.soak.hostile.member import CONFIG, MemberSettings
 from tests.soak.hostile.openings import Stranger
 from tests.support import ROOT
 from tests.support.secured import options
@@ -115,7 +115,9 @@ class Node:
 class Cluster:
     """Three nodes, killed on the way out."""
 
-    def __init__(self, directory: Path, links: str = "plain") -> None:
+    def __init__(
+        self, directory: Path, links: str = "plain", down_after: float = CONFIG.down_after
+    ) -> None:
         self.directory = directory
         self.links = links
         self.journal = directory / "journal"
@@ -133,6 +135,7 @@ class Cluster:
                     peers=peers,
                     http=page,
                     links=secured[name],
+                    down_after=down_after,
                     data=directory / f"{name}.data",
                     journal=self.journal,
                     refusals=self.refusals,

@@ -44,6 +44,7 @@ class MemberSettings:
     http: int
     links: list[str]
     """The options that say what the member proves itself by."""
+    down_after: float
     data: Path = attrs.field(converter=Path)
     journal: Path = attrs.field(converter=Path)
     refusals: Path = attrs.field(converter=Path)
@@ -119,7 +120,7 @@ def make_application() -> Any:
     election = ElectionService(
         cluster,
         data_dir=settings.data,
-        config=CONFIG,
+        config=attrs.evolve(CONFIG, down_after=settings.down_after),
         security=security(settings.node, ids, settings.links),
     )
     application = Application(settings.node)

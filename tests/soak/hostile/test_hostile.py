@@ -30,6 +30,8 @@ SECURE: Final = {
 }
 """What members are spared that know who speaks, or must bear for it."""
 SEED: Final = 1
+PATIENT: Final = 2.0
+"""Seconds of a lease that a busy machine does not lose by itself."""
 MEMORY: Final = 16 * 1024
 """Kilobytes; a node starts with more than twice that."""
 
@@ -45,7 +47,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def secure(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp(request.param), request.param) as cluster:
+    directory = tmp_path_factory.mktemp(request.param)
+    with Cluster(directory, request.param, down_after=PATIENT) as cluster:
         yield cluster
 
 
