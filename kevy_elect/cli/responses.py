@@ -15,7 +15,10 @@ from kevy_elect.replication import is_in_sync, lag, waits_for_server
 from kevy_elect.status import DataStatus, Status
 
 HEADER: Final = ("NODE", "ROLE", "EPOCH", "PRIMARY", "LEASE", "QUORUM", "DOWN")
+ABOUT_HEADER: Final = ("NODE", "UP", "VERSION", "SENDS CLIENTS TO")
 SERVER_HEADER: Final = ("NODE", "SERVER", "DATA EPOCH", "LENGTH", "BEHIND", "IN SYNC")
+
+_UNITS: Final = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
 State = tuple[str, str]
 """A node's state in one word, and further details."""
@@ -80,6 +83,25 @@ def _lease_left(status: Status) -> str:
 
 def _shown(text: str | None) -> str:
     return printable(text) if text else "-"
+
+
+def about_cells(status: Status) -> tuple[str, ...]:
+    """One line of the table of the nodes' processes."""
+    up = "-" if status.uptime is None else said(status.uptime)
+    return printable(status.node_id), up, printable(status.version), _shown(status.primary_addr)
+
+
+def said(seconds: float) -> str:
+    """A duration as people say it, in two units at most.
+
+    >>> said(287)
+    '4 min 47 s'
+    """
+    for unit, size, smaller, part in _UNITS:
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            return f"{whole:.0f} {unit} {rest // part:.0f} {smaller}"
+    return f"{seconds:.0f} s"
 
 
 # In a word

@@ -28,15 +28,19 @@ from kevy_elect.cli.admin_client import (
 )
 from kevy_elect.cli.printable import printable
 from kevy_elect.cli.responses import (
+    ABOUT_HEADER,
     HEADER,
     SERVER_HEADER,
     Changes,
     Response,
+    about_cells,
     cells,
+    said,
     server_cells,
     state_of,
 )
-from kevy_elect.cli.tables import Grid, Page, open_board
+from kevy_elect.cli.tables import Grid, Page
+from kevy_elect.cli.terminal import is_colourful, open_board, painted
 from kevy_elect.errors import ConfigError
 from kevy_elect.replication import waits_for_server, without_server
 from kevy_elect.settings.timing_change import mixed_timings
@@ -88,7 +92,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="repeat until Ctrl-C: redrawn in place on a terminal if rich is installed, else "
+        help="repeat until Ctrl-C: redrawn in place on a terminal and cut to its size, else "
         "one table after the other, or with --json an object per line",
     )
     parser.add_argument(
@@ -143,7 +147,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(view.as_object(), indent=2))
     else:
-        print(*view.page(), sep="\n\n")
+        page = view.page()
+        print(painted(page) if is_colourful(sys.stdout) else "\n\n".join(map(str, page)))
     return _judge(view.problem)
 
 
@@ -178,11 +183,16 @@ class View:
         if self.alone:
             lines = [*self.remarks(), *self.warning_lines()]
             return [self.nodes(), *self.servers(), self.links(), *lines]
-        return [self.nodes(), *self.servers(), *self.warning_lines()]
+        return [self.nodes(), *self.about(), *self.servers(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
         """A line for each node that was asked."""
         return Grid(HEADER, list(map(cells, self.responses)))
+
+    def about(self) -> list[Grid]:
+        """How long the nodes that answered have been running, and what."""
+        rows = [about_cells(status) for status in self._statuses()]
+        return [Grid(ABOUT_HEADER, rows)] if rows else []
 
     def servers(self) -> list[Grid]:
         """The data servers of the nodes; no table if no node drives one."""
@@ -200,14 +210,25 @@ class View:
             for status in self._statuses()
             for peer in status.peers[:MAX_ROWS]
         ]
-        return self._grid(PEER_HEADER, rows)
+        return self._grid(PEER_HEADER, rows, spare=("OFFSET", "EPOCH", "ITS LINK"))
+
+    def broken_links(self) -> list[Grid]:
+        """Those of these links that are not as they should be; no table if all are."""
+        whole = self.links()
+        at = whole.header.index("OUR LINK"), whole.header.index("ROLE")
+        rows = [
+            row
+            for row in whole.rows
+            if row[at[1]] == "down" or not row[at[0]].startswith("connected")
+        ]
+        return [attrs.evolve(whole, rows=rows)] if rows else []
 
     def events(self) -> Grid:
         """The recent events of the nodes, the newest last."""
         found = [(status, event) for status in self._statuses() for event in status.events]
         found.sort(key=lambda each: -each[1].ago)  # events of the same time keep a node's order
         rows = [_event_cells(status.node_id, event) for status, event in found[-RECENT:]]
-        return self._grid(EVENT_HEADER, rows)
+        return self._grid(EVENT_HEADER, rows, spare=("EPOCH", "KIND"), grows=True)
 
     def remarks(self) -> list[str]:
         """Further remarks on the nodes, a line each."""
@@ -215,7 +236,7 @@ class View:
         return [
             printable(remark if len(statuses) == 1 else f"{status.node_id}: {remark}")
             for status in statuses
-            for remark in _remarks(status)
+            for remark in (*(_about(status) if self.alone else ()), *_remarks(status))
         ]
 
     def warnings(self) -> list[str]:
@@ -234,13 +255,19 @@ class View:
         found = [response.status for response in self.responses if response.status is not None]
         return list({status.node_id: status for status in found}.values())
 
-    def _grid(self, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Grid:
+    def _grid(
+        self,
+        header: tuple[str, ...],
+        rows: Sequence[tuple[str, ...]],
+        spare: tuple[str, ...] = (),
+        grows: bool = False,
+    ) -> Grid:
         """The table, without the column of names if there is only one node."""
         lines = [header, *(tuple(map(printable, row)) for row in rows)]
         if len(self._statuses()) <= 1:
             at = header.index("NODE")
             lines = [line[:at] + line[at + 1 :] for line in lines]
-        return Grid(lines[0], lines[1:])
+        return Grid(lines[0], lines[1:], spare, grows)
 
 
 def _look(args: argparse.Namespace, where: str | None) -> View:
@@ -298,8 +325,8 @@ def _peer_cells(peer: PeerStatus) -> tuple[str, ...]:
         str(peer.epoch),
         str(peer.offset),
         "never" if heard is None else f"{heard:.1f} s ago",
-        "none" if incoming is None else f"for {incoming:.0f} s",
-        f"{peer.link} for {peer.link_age:.0f} s{_proven(peer)}",
+        "none" if incoming is None else f"for {said(incoming)}",
+        f"{peer.link} for {said(peer.link_age)}{_proven(peer)}",
     )
 
 
@@ -318,6 +345,13 @@ def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
+def _about(status: Status) -> Iterator[str]:
+    if status.uptime is not None:
+        yield f"up {said(status.uptime)}, version {status.version}"
+    if status.primary_addr is not None:
+        yield f"clients find the primary at {status.primary_addr}"
+
+
 def _remarks(status: Status) -> Iterator[str]:
     for child in status.children:
         pid = f", process {child.pid}" if child.pid else ""
@@ -331,7 +365,7 @@ def _remarks(status: Status) -> Iterator[str]:
     if status.last_will:
         yield "this node has a last will: if it dies, the other members are notified at once"
     if status.paused_for:
-        yield f"this node does not run for election for another {status.paused_for:.0f} s"
+        yield f"this node does not run for election for another {said(status.paused_for)}"
 
 
 def _ask_others(own: Status, pages: Mapping[str, str], args: argparse.Namespace) -> list[Response]:
@@ -398,7 +432,7 @@ def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
             if shown is None:
                 print(json.dumps({"at": time.time()} | view.as_object()), flush=True)
             else:
-                shown.show(_watched(view, log))
+                shown.show(_watched(view, log, small=shown.small))
             time.sleep(max(0.0, began + interval - time.monotonic()))
 
 
@@ -412,20 +446,15 @@ def _orderly_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _watched(view: View, log: ChangeLog) -> Page:
-    """The parts of a view: the nodes, the changes since the watch began, and the remarks."""
+def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
+    """The parts of a view: the nodes, the changes since the watch began, and the remarks. In a
+    small one of several nodes, only the links that are broken."""
     log.note(view)
-    links, remarks, events = view.links(), view.remarks(), view.events()
-    return [
-        _headline(view),
-        view.nodes(),
-        *view.servers(),
-        *view.warning_lines(),
-        log.page(),
-        links,
-        *remarks,
-        events,
-    ]
+    top: list[Grid | str] = [_headline(view), view.nodes(), *view.servers(), *view.warning_lines()]
+    if small:
+        links = [view.links()] if view.alone else view.broken_links()
+        return [*top, *view.remarks(), *links, log.page(), view.events()]
+    return [*top, log.page(), view.links(), *view.remarks(), view.events()]
 
 
 def _headline(view: View) -> str:
@@ -451,4 +480,4 @@ class ChangeLog:
 
     def page(self) -> Grid:
         """A line for each change, the newest last."""
-        return Grid(CHANGE_HEADER, list(self._rows))
+        return Grid(CHANGE_HEADER, list(self._rows), grows=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.live import Live
 
 STYLES: Final = {
     "primary": "bold green",
@@ -28,6 +26,10 @@ class Grid:
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    spare: tuple[str, ...] = ()
+    """Columns that may be left out where there is no room, the first one first."""
+    grows: bool = False
+    """Whether it is a history, of which only the newest rows are shown where there is no room."""
 
     def __str__(self) -> str:
         """Aligned text, one line each."""
@@ -70,51 +72,3 @@ def drawn(page: Page) -> RenderableType:
 def can_draw() -> bool:
     """Whether tables can be redrawn in place: on a terminal, with rich."""
     return sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
-
-
-# Boards
-
-
-@contextlib.contextmanager
-def open_board() -> Iterator[Board]:
-    """Redraw pages in place on a terminal if rich is installed, else print them one by one."""
-    if not can_draw():
-        if sys.stdout.isatty():
-            print(
-                "kevy-elect: to see tables redrawn in place, install rich: "
-                "pip install 'kevy-elect[rich]'",
-                file=sys.stderr,
-            )
-        yield PlainBoard(sys.stdout)
-        return
-    from rich.live import Live
-
-    with Live(auto_refresh=False) as live:
-        yield LiveBoard(live)
-
-
-class Board(Protocol):
-    """A place where pages are shown."""
-
-    def show(self, page: Page) -> None:
-        """Show this page instead of the page before, or after it."""
-
-
-class PlainBoard:
-    """Prints one page after the other."""
-
-    def __init__(self, out: IO[str]) -> None:
-        self._out = out
-
-    def show(self, page: Page) -> None:
-        print(*page, "", sep="\n", file=self._out, flush=True)
-
-
-class LiveBoard:
-    """Draws each page in the place of the one before."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, page: Page) -> None:
-        self._live.update(drawn(page), refresh=True)

@@ -19,11 +19,12 @@ from unittest import skipIf
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.cli import status_command as report
-from kevy_elect.cli import tables as screen
+from kevy_elect.cli import terminal as screen
 from kevy_elect.cli.main import main
-from kevy_elect.cli.responses import Changes, Response
+from kevy_elect.cli.responses import Changes, Response, said
 from kevy_elect.cli.status_command import MAX_ROWS, RECENT, ChangeLog, View, verdict
-from kevy_elect.cli.tables import Grid, PlainBoard, drawn
+from kevy_elect.cli.tables import Grid, drawn
+from kevy_elect.cli.terminal import PlainBoard, fitted, painted
 from kevy_elect.local_server import join_offset
 from kevy_elect.status import from_object
 from tests.support.statuses import child, data, document, event, following, peer, replica
@@ -227,14 +228,14 @@ class WatchTests(SynchronousTestCase):
         wrong = ["status", "h:1", "--watch", "--interval=0"]
         self.assertEqual(self.assertRaises(SystemExit, main, wrong).code, 2)
 
-    def test_a_terminal_without_rich_is_told_what_to_install(self) -> None:
+    def test_a_terminal_is_redrawn_in_place_and_left_in_order(self) -> None:
         self.patch(self.out, "isatty", lambda: True)
-        self.patch(screen.importlib.util, "find_spec", lambda name: None)
         with status_page(document) as url:
-            self.watch(url)
-        self.assertIn("pip install 'kevy-elect[rich]'", self.err.getvalue())
-        self.assertEqual(self.err.getvalue().count("\n"), 1)
-        self.assertEqual(self.out.getvalue().count("NODE  ROLE"), 2)
+            self.assertEqual(self.watch(url), 130)
+        shown = self.out.getvalue()
+        self.assertTrue(shown.startswith(screen.HIDE_CURSOR))
+        self.assertTrue(shown.endswith(screen.SHOW_CURSOR))
+        self.assertEqual(len(re.findall(r"\x1b\[\d+F", shown)), 1)
 
     def test_nothing_that_is_told_reaches_the_terminal_raw(self) -> None:
         hostile = document(
@@ -341,6 +342,86 @@ class ServerTests(SynchronousTestCase):
             [f"replica, epoch 3, follows a, server {state}" for state in ("frozen", "following")],
         )
         self.assertIn("b     following", "\n".join(map(str, report._watched(view(driven()), log))))
+
+
+def large(node_id: str, **more: Any) -> dict[str, Any]:
+    """What a node of five says, with a link that is down and much that happened."""
+    others = [each for each in "abcde" if each != node_id]
+    peers = [peer(node_id=each) for each in others]
+    peers[-1] = peer(node_id=others[-1], alive=False, link="waiting")
+    events = [
+        event(ago=60.0 - at, text=f"{at}: primary no more, since others are in a higher epoch")
+        for at in range(RECENT)
+    ]
+    return document(node_id=node_id, peers=peers, events=events, **more)
+
+
+class SizeTests(SynchronousTestCase):
+    """What is watched fits into its terminal."""
+
+    def page(self) -> list[Any]:
+        others = [
+            large(each, role="replica", can_write=False, current_primary="a") for each in "bcde"
+        ]
+        found, log = view(large("a"), *others), ChangeLog()
+        return list(report._watched(found, log, small=True))
+
+    def test_five_nodes_in_24_lines_and_80_or_60_columns(self) -> None:
+        words = {word for part in self.page() for word in str(part).split()}
+        for columns in (80, 60):
+            lines = fitted(self.page(), columns, 23)
+            self.assertLessEqual(len(lines), 23)
+            self.assertLessEqual(max(map(len, lines)), columns)
+            shown = "\n".join(lines)
+            for node_id in "abcde":
+                self.assertRegex(shown, rf"(?m)^{node_id} +(primary|replica)")
+            self.assertEqual(set(shown.split()) - words, set())
+            self.assertIn(f"{RECENT - 1}: primary no more", shown)
+            self.assertIn("waiting for", shown)
+
+    def test_of_what_happened_the_newest_is_shown(self) -> None:
+        grid = Grid(("WHEN", "WHAT"), [(str(each), "it was so") for each in range(50)], grows=True)
+        lines = fitted(["all is well", grid], 60, 10)
+        self.assertEqual(lines[-1], "49    it was so")
+        self.assertEqual(lines[:2], ["all is well", "WHEN  WHAT"])
+        self.assertLessEqual(len(lines), 10)
+
+    def test_columns_that_can_be_spared_make_room(self) -> None:
+        grid = Grid(("A", "B", "C"), [("a" * 20, "b" * 20, "some words here")], spare=("A",))
+        self.assertEqual(fitted([grid], 60, 9)[0].split(), ["A", "B", "C"])
+        self.assertEqual(fitted([grid], 50, 9)[0].split(), ["B", "C"])
+
+    def test_colours_are_for_terminals_that_want_them(self) -> None:
+        class Out(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        for environment, colourful in (
+            ({}, True),
+            ({"NO_COLOR": "1"}, False),
+            ({"NO_COLOR": ""}, True),
+            ({"TERM": "dumb"}, False),
+        ):
+            self.patch(screen.os, "environ", environment)
+            self.assertEqual(screen.is_colourful(Out()), colourful)
+            self.assertFalse(screen.is_colourful(io.StringIO()))
+        rows = [("a", "primary"), ("b", "replica"), ("h:9", "error: refused")]
+        self.assertEqual(
+            painted([Grid(("NODE", "ROLE"), rows), "warning: x"]),
+            "NODE  ROLE\n\x1b[1;32ma     primary\x1b[0m\nb     replica\n"
+            "\x1b[31mh:9   error: refused\x1b[0m\n\n\x1b[33mwarning: x\x1b[0m",
+        )
+
+    def test_durations_are_said_as_people_say_them(self) -> None:
+        for seconds, words in (
+            (0.4, "0 s"),
+            (59.4, "59 s"),
+            (287.0, "4 min 47 s"),
+            (3600.0, "1 h 0 min"),
+            (86399.0, "23 h 59 min"),
+            (200000.0, "2 d 7 h"),
+        ):
+            self.assertEqual(said(seconds), words)
 
 
 class ScreenTests(SynchronousTestCase):

@@ -168,7 +168,7 @@ def test_keep_running(start: Start, tmp_path: Path) -> None:
         [*COMMAND, "status", *urls[1].split()], capture_output=True, text=True, timeout=DEADLINE
     )
     assert (status.returncode, status.stderr) == (0, "")
-    assert len(status.stdout.splitlines()) == 4
+    assert len(status.stdout.splitlines()) == 4 + 1 + 4
     os.kill(int(kill[1]), signal.SIGKILL)
     read_until(demo, "-> primary")
     read_until(demo, "== restart")
@@ -185,7 +185,6 @@ def test_keep_running(start: Start, tmp_path: Path) -> None:
 
 def test_watched(start: Start, tmp_path: Path) -> None:
     """Watches see the failover, and leave the terminal in order."""
-    pytest.importorskip("rich")
     demo = start("--rounds", "0", "--keep-running")
     shown = read_until(demo, "kill -9")
     urls = re.search(r"kevy-elect status (.*)", shown)
