@@ -655,7 +655,8 @@ class Elector:
     def _begin(self, now: float) -> None:
         """Notice a pause (R9) and a lost lease (R8) before anything else happens."""
         self._quiet_until = NEVER
-        self._lease_until()  # as it is without what happens now
+        if self._role is Role.PRIMARY:
+            self._lease_until()  # as it is without what happens now
         if self._started is None:
             self._started = self._none_since = now
         elif now - self._last_run > self.config.pause_after:

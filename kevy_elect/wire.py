@@ -128,6 +128,8 @@ class Decoder(Generic[T]):
         while True:
             if self._elements < 0:
                 self._start = self._at
+                if self._at == len(self._buffer):
+                    return None
                 if self._last is not None and self._buffer.startswith(self._last[0], self._at):
                     return self._repeated(*self._last)
                 if not self._plain_frame():

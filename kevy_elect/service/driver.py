@@ -93,9 +93,8 @@ class Driver:
             self._timer.cancel()
             self._timer = None
 
-    def take(self, sender: str, message: Message) -> None:
+    def take(self, sender: str, message: Message, now: float) -> None:
         """Take in what `sender` said. Raises FrameError for what ends its connection (R1)."""
-        now = self._clock()
         self._run(lambda elector: elector.on_message(sender, message, now) + elector.tick(now), now)
 
     def order(self, order: Callable[[Elector, float], object]) -> None:

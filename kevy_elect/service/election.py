@@ -596,10 +596,11 @@ class ElectionService(Service):
 
     # What the connections tell and ask
 
-    def message_received(self, sender: str, message: Message) -> None:
-        """Take what `sender` said. Raises FrameError to have its connection ended (R1)."""
+    def message_received(self, sender: str, message: Message, now: float | None = None) -> None:
+        """Take what `sender` said, which came at `now` (by this service's clock; None for this
+        moment). Raises FrameError to end its connection (R1)."""
         if self._driver is not None:
-            self._driver.take(sender, message)
+            self._driver.take(sender, message, self._clock() if now is None else now)
 
     def check(self, message: Message) -> None:
         """Raises FrameError for a message that may not be sent, heard or not (R1)."""
@@ -616,9 +617,9 @@ class ElectionService(Service):
             self._acceptor.expect(peer, link.address[0])
         self._ask(lambda elector: elector.set_connected(peer, connected))
 
-    def backs(self, sender: str, epoch: int) -> bool:
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether this node backs `sender` as primary of `epoch` (section 4)."""
-        return bool(self._ask(lambda elector: elector.backs(sender, epoch, self._clock())))
+        return bool(self._ask(lambda elector: elector.backs(sender, epoch, now)))
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
         """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""

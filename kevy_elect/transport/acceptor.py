@@ -50,8 +50,8 @@ _RIVALRY: Final = 3
 class Receiver(Protocol):
     """Takes in what members say."""
 
-    def message_received(self, sender: str, message: Message) -> None:
-        """Take a message. May raise FrameError to have its connection ended."""
+    def message_received(self, sender: str, message: Message, now: float) -> None:
+        """Take a message that came at `now`. May raise FrameError to have its connection ended."""
 
     def check(self, message: Message) -> None:
         """Look at a message that is not heard. May raise FrameError too."""
@@ -59,7 +59,7 @@ class Receiver(Protocol):
     def member_connected(self, member: str, greeted: bool) -> None:
         """A connection of `member` began, with a greeting or without (section 4)."""
 
-    def backs(self, sender: str, epoch: int) -> bool:
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether a heartbeat of `sender`, primary of `epoch`, is to be acknowledged."""
 
 
@@ -97,19 +97,21 @@ class Incoming(ElectionProtocol):
         self.open_channel()
 
     def messageReceived(self, message: Message) -> None:
-        heard = self._acceptor.spoke(self, message)
+        now = self._acceptor.clock()
+        heard = self._acceptor.spoke(self, message, now)
         if isinstance(message, Heartbeat):
             self._heartbeats += 1
             if heard and self.greeted and not self._unread:
-                self._acknowledge(message)
+                self._acknowledge(message, now)
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         if self.channel.established:
             return super().receive(data)
         return self._acceptor.shake(self, data)
 
-    def _acknowledge(self, heartbeat: Heartbeat) -> None:
-        if self._acceptor.receiver.backs(heartbeat.sender, heartbeat.epoch) and not self.ended:
+    def _acknowledge(self, heartbeat: Heartbeat, now: float) -> None:
+        backed = self._acceptor.receiver.backs(heartbeat.sender, heartbeat.epoch, now)
+        if backed and not self.ended:
             self.write(wire.encode_ack(Ack(heartbeat.epoch, self._heartbeats)))
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
@@ -166,7 +168,7 @@ class Acceptor(ServerFactory):
         self._node_id = node_id
         self._config = config
         self.receiver = receiver
-        self._clock = clock
+        self.clock = clock
         self._listener = Listener[Incoming]()
         self._speaking: dict[str, list[Incoming]] = {peer: [] for peer in peer_ids}
         self._current = CurrentConnections(config.pause_after)
@@ -181,13 +183,11 @@ class Acceptor(ServerFactory):
         return sum(not connection.ended for connection in self._listener)
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming | None:
-        if self._security.kind != "plain" and not self.handshakes.admits(
-            _host(addr), self._clock()
-        ):
+        if self._security.kind != "plain" and not self.handshakes.admits(_host(addr), self.clock()):
             self._refuse_flood(addr)
             return None
         self._accepted += 1
-        return Incoming(self, self._security.accepts(), self._accepted, self._clock())
+        return Incoming(self, self._security.accepts(), self._accepted, self.clock())
 
     @property
     def address(self) -> IAddress | None:
@@ -227,7 +227,7 @@ class Acceptor(ServerFactory):
     def shake(self, connection: Incoming, data: bytes) -> tuple[bytes, bytes]:
         """Go on with the handshake of a connection, unless its host has had too many.
         Raises ChannelError as `Channel.receive` does."""
-        host, now = connection.host, self._clock()
+        host, now = connection.host, self.clock()
         if not self.handshakes.admits(host, now):
             raise ChannelError("flood", FLOOD)
         began = self.cpu()
@@ -257,9 +257,9 @@ class Acceptor(ServerFactory):
         self._forget(connection)
         self._listener.lost(connection)
 
-    def spoke(self, connection: Incoming, message: Message) -> bool:
+    def spoke(self, connection: Incoming, message: Message, now: float) -> bool:
         """Take a message in; whether it was heard. Raises FrameError if it may not be said."""
-        sender, now = message.sender, self._clock()
+        sender = message.sender
         if connection.member is None:
             self._admit(connection, sender)
         elif sender != connection.member:
@@ -275,7 +275,7 @@ class Acceptor(ServerFactory):
         if not connection.introduced:
             connection.introduced = True
             self.receiver.member_connected(sender, connection.greeted)
-        self.receiver.message_received(sender, message)
+        self.receiver.message_received(sender, message, now)
         return True
 
     def sweep(self, now: float) -> None:
@@ -317,7 +317,7 @@ class Acceptor(ServerFactory):
         others.append(connection)
         if proven is not None:
             cost = connection.handshake
-            self.handshakes.proven(sender, connection.host, cost, self._clock())
+            self.handshakes.proven(sender, connection.host, cost, self.clock())
 
     def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
         """Whether `other` is what is heard of its member, and `newcomer` comes from another
@@ -327,7 +327,7 @@ class Acceptor(ServerFactory):
 
     def line(self, cause: str) -> int | None:
         """None if no further line of this cause is to be logged, else how many were left out."""
-        return self._sparing.line(cause, self._clock())
+        return self._sparing.line(cause, self.clock())
 
     def _watch_rivals(self, connection: Incoming, now: float) -> None:
         member = connection.member

@@ -69,7 +69,7 @@ class LogTests(SynchronousTestCase):
 
     def say(self, *messages: Message) -> None:
         for message in messages:
-            self.driver.take(message.sender, message)
+            self.driver.take(message.sender, message, self.clock.seconds())
 
     def come_and_go(self, times: int) -> None:
         for _ in range(times):

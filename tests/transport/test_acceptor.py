@@ -27,7 +27,7 @@ class AcceptorTests(SynchronousTestCase):
         globalLogPublisher.addObserver(self.log)
         self.addCleanup(globalLogPublisher.removeObserver, self.log)
 
-    def message_received(self, sender: str, message: Message) -> None:
+    def message_received(self, sender: str, message: Message, now: float) -> None:
         self.heard.append((sender, message))
 
     def check(self, message: Message) -> None:
@@ -37,7 +37,7 @@ class AcceptorTests(SynchronousTestCase):
     def member_connected(self, member: str, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
-    def backs(self, sender: str, epoch: int) -> bool:
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
         return (sender, epoch) in self.backed
 
     def log(self, event: dict[str, object]) -> None:
@@ -80,7 +80,7 @@ class MembersOnlyTests(AcceptorTests):
         self.assertEqual(len(self.heard), 1)
 
     def test_a_message_that_is_refused_ends_its_connection_only(self) -> None:
-        def refuse(sender: str, message: Message) -> None:
+        def refuse(sender: str, message: Message, now: float) -> None:
             raise FrameError("bad_epoch", "too far ahead")
 
         one, other = self.connect(), self.connect(port=40001)

@@ -98,7 +98,7 @@ class FloodTests(SynchronousTestCase):
     def spent(self) -> float:
         return self.asked / 2 * STEP
 
-    def message_received(self, sender: str, message: Message) -> None:
+    def message_received(self, sender: str, message: Message, now: float) -> None:
         self.heard.append(sender)
 
     def check(self, message: Message) -> None:
@@ -107,7 +107,7 @@ class FloodTests(SynchronousTestCase):
     def member_connected(self, member: str, greeted: bool) -> None:
         pass
 
-    def backs(self, sender: str, epoch: int) -> bool:
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
         return True
 
     def connect(self, host: str) -> Incoming | None:

@@ -54,7 +54,7 @@ class SecureLinkTests(SynchronousTestCase):
         self.incoming.makeConnection(self.back)
         self.outgoing.makeConnection(self.there)
 
-    def message_received(self, sender: str, message: Message) -> None:
+    def message_received(self, sender: str, message: Message, now: float) -> None:
         self.heard.append((sender, message))
 
     def check(self, message: Message) -> None:
@@ -63,7 +63,7 @@ class SecureLinkTests(SynchronousTestCase):
     def member_connected(self, member: str, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
-    def backs(self, sender: str, epoch: int) -> bool:
+    def backs(self, sender: str, epoch: int, now: float) -> bool:
         return True
 
     def carry(self) -> None:
