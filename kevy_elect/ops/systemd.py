@@ -114,7 +114,7 @@ class Notifier(Service):
         self._tell(STATUS=self._status(snapshot))
 
     def _beat(self) -> None:
-        patience = max(self.manager.limit / PINGS, self.election.config.hb_interval)
+        patience = max(self.manager.limit / PINGS, 2 * self.election.config.hb_interval)
         if self.manager.limit and self.election.last_tick_ago() <= patience:
             self._tell(WATCHDOG="1")
         elif self._untold:

@@ -121,7 +121,9 @@ class Driver:
         now = self._clock()
         if self._beat_due != NEVER:
             self._probes.ticked(max(0.0, now - self._beat_due))
-        self._begin_interval(now, now + self.elector.config.hb_interval)
+        interval = self.elector.config.hb_interval
+        following = self._beat_due + interval  # a late beat does not put off the next
+        self._begin_interval(now, following if following > now else now + interval)
         self._run(lambda elector: elector.tick(now), now)
 
     def _begin_interval(self, now: float, until: float) -> None:
