@@ -19,6 +19,8 @@ from kevy_elect.transport.security import security_of
 from tests.support.certificates import Authority
 
 KINDS: Final = ("plain", "noise", "tls")
+IN_TURN: Final = {"mixed": ("plain", "noise"), **{kind: (kind,) for kind in KINDS}}
+"""The kinds of links that a campaign has one after the other, in parts of the same length."""
 
 
 def options(kind: str, ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:

@@ -23,6 +23,7 @@ from tests.soak.chaos.journal import read
 from tests.soak.chaos.judge import judge
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.report import Report, make_report
+from tests.support.secured import IN_TURN
 
 LONG_RUN: Final = 5.0
 """Minutes from which on there is time for the long cut, and for faults of full length."""
@@ -60,9 +61,13 @@ def _run(options: argparse.Namespace, directory: Path) -> Report:
     # The network's own source: how many packets pass must not change the schedule.
     cluster = Cluster(options.nodes, directory, options.stall, random.Random(options.seed))
     campaign = Campaign(cluster, rng, long=options.minutes >= LONG_RUN, stall=options.stall)
-    print(f"seed {options.seed}, {options.nodes} nodes, logs in {directory}", flush=True)
+    print(
+        f"seed {options.seed}, {options.nodes} nodes, {options.links} links, logs in {directory}",
+        flush=True,
+    )
     try:
-        campaign.run(60 * options.minutes, lambda line: print(line, flush=True))
+        kinds = IN_TURN[options.links]
+        campaign.run(60 * options.minutes, lambda line: print(line, flush=True), kinds)
     except KeyboardInterrupt:
         print("interrupted; judging what there is", flush=True)
     campaign.inspect()
@@ -84,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=int, default=3, help="[%(default)s]")
     parser.add_argument(
         "--stall", type=float, default=10.0, help="seconds that names stall [%(default)s]"
+    )
+    parser.add_argument(
+        "--links",
+        choices=IN_TURN,
+        default="mixed",
+        help="of the nodes; mixed are plain in one half and noise in the other [%(default)s]",
     )
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from tests.soak.chaos.schedule import Trouble, schedule
 SETTLED_WITHIN: Final = 15.0
 """Seconds from the healing to one primary that all follow. Far more than an election takes,
 because a busy machine is no violation."""
+STARTING: Final = 45.0
+"""Seconds more where all processes have to be started first."""
 LINKED_WITHIN: Final = 2.0
 """Seconds from the end of a long cut to all links being up."""
 GIVEN_UP_AFTER: Final = 60.0
@@ -56,17 +58,33 @@ class Campaign:
         self._long = long
         self._stall = stall
 
-    def run(self, seconds: float, tell: Callable[[str], None]) -> None:
-        """Begin, and make trouble until the time is over or the cluster does not recover."""
-        end = time.monotonic() + seconds
-        self.cluster.heal()
-        recovered = self._settle("the start", 0.0)[0]
+    def run(self, seconds: float, tell: Callable[[str], None], links: Sequence[str]) -> None:
+        """Begin, and make trouble until the time is over or the cluster does not recover. Its
+        links are of each of these kinds for an equal part of the time."""
+        begun, part = time.monotonic(), seconds / len(links)
+        recovered = self._begin(links[0])
+        following = list(links[1:])
         for trouble in schedule(self._rng, long=self._long):
-            if not recovered or time.monotonic() > end:
+            if (
+                recovered
+                and following
+                and time.monotonic() > begun + seconds - part * len(following)
+            ):
+                kind = following.pop(0)
+                recovered = self._begin(kind)
+                tell(f"      all start again with {kind} links")
+            if not recovered or time.monotonic() > begun + seconds:
                 return
             time.sleep(trouble.calm)
             recovered = self._go_through(trouble)
             tell(_in_words(len(self.rounds), self.rounds[-1]))
+
+    def _begin(self, links: str) -> bool:
+        """Whether the cluster comes to an agreement with links of this kind."""
+        if links != self.cluster.links:
+            self.cluster.relink(links)
+        self.cluster.heal()
+        return self._settle(f"the start with {links} links", STARTING)[0]
 
     def _go_through(self, trouble: Trouble) -> bool:
         """Whether the cluster recovered, be it too late."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -16,6 +16,7 @@ from tests.soak.chaos.node import Node
 from tests.soak.chaos.process import Process
 from tests.soak.chaos.sandbox import WORLD
 from tests.soak.chaos.settings import MemberSettings
+from tests.support.secured import options as secured
 
 PORT: Final = 7101
 POLL: Final = 0.02
@@ -42,6 +43,7 @@ class Group(Generic[N]):
         self.directory = directory
         self.network = network
         self.nodes = {node.name: node for node in nodes}
+        self.links = "plain"
         self.primary = self.names[0]
         """The last one that all agreed on."""
 
@@ -68,6 +70,18 @@ class Group(Generic[N]):
     def kill(self) -> None:
         for node in self:
             node.kill()
+
+    def relink(self, kind: str) -> None:
+        """Have all nodes start again with links of another kind, which members with links of
+        different kinds cannot do one by one."""
+        self.kill()
+        self.links = kind
+        for name, given in self.secured(kind).items():
+            self[name].relink(given)
+
+    def secured(self, kind: str) -> Mapping[str, list[str]]:
+        """The options that say what each node proves itself by."""
+        return secured(kind, self.names, self.directory)
 
     def settle(self, deadline: float) -> Agreement:
         """Wait for links and agreement, until `deadline` at the latest."""
@@ -115,6 +129,7 @@ class Cluster(Group[Node]):
                     journal=self.journal,
                     refusals=directory / f"{name}.refusals",
                     monotonic=size < 3 or name != names[-1],
+                    links=[],
                     stall=stall,
                 ),
                 directory / f"{name}.log",

@@ -24,6 +24,7 @@ from tests.soak.chaos.journal import Journal
 from tests.soak.chaos.orders import DIE_AFTER_SAVE, DIE_BEFORE_SAVE, STALL_NAMES, Orders
 from tests.soak.chaos.settings import MemberSettings
 from tests.soak.chaos.workload import Writer
+from tests.support.secured import security
 
 HOUR: Final = 3600.0
 TIMINGS: Final = ElectConfig(
@@ -48,11 +49,14 @@ def make_application() -> Any:
     loop.installNameResolver(HostsFile(settings.addresses, settings.stall, orders))
     make_mortal(orders)
 
+    cluster = Cluster(settings.node, tuple(PeerAddr.parse(each) for each in settings.peers))
+    ids = [peer.node_id for peer in cluster.peers]
     election = ElectionService(
-        Cluster(settings.node, tuple(PeerAddr.parse(each) for each in settings.peers)),
+        cluster,
         data_dir=settings.data,
         config=TIMINGS,
         listen=settings.listen,
+        security=security(settings.node, ids, settings.links),
     )
     application = Application("chaos")
     journal = Journal(settings.journal, settings.node)

@@ -7,13 +7,15 @@ import signal
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from tests.soak.chaos.orders import Orders
 from tests.soak.chaos.process import TWISTD, Process
 from tests.soak.chaos.sandbox import run
 from tests.soak.chaos.settings import MemberSettings
 
 DISK_SIZE: Final = "64k"
-_TAC: Final = Path(__file__).with_name("node.tac")
+_COMMAND: Final = (*TWISTD, "-n", "--pidfile=", "-y", str(Path(__file__).with_name("node.tac")))
 
 
 class Node(Process):
@@ -22,7 +24,7 @@ class Node(Process):
     def __init__(self, settings: MemberSettings, log: Path) -> None:
         super().__init__(
             settings.node,
-            (*TWISTD, "-n", "--pidfile=", "-y", str(_TAC)),
+            _COMMAND,
             environment=settings.to_environment(),
             status=settings.status,
             log=log,
@@ -36,6 +38,10 @@ class Node(Process):
         run("mount", "-t", "tmpfs", "-o", options, self.name, str(settings.data))
 
     # The process
+
+    def relink(self, links: list[str]) -> None:
+        self.settings = attrs.evolve(self.settings, links=links)
+        self.use(_COMMAND, self.settings.to_environment())
 
     def start(self) -> None:
         """Start it if it does not run."""

@@ -46,6 +46,11 @@ class Process:
         """None if it does not run."""
         return self._process.pid if self._process is not None and self.runs() else None
 
+    def use(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Run another command from the next start on, with another environment added."""
+        self._command = ("nsenter", f"--net=/run/netns/{self.name}", *command)
+        self._environment.update(environment)
+
     def start(self) -> None:
         """Start it if it does not run."""
         if self.runs():
@@ -83,6 +88,10 @@ class Process:
         if self._process is not None:
             self._process.wait()
         self.runs()
+
+    def relink(self, links: list[str]) -> None:
+        """From the next start on, give it these options, which say what it proves itself by."""
+        raise NotImplementedError
 
     def heal(self) -> None:
         """As a process should be: running."""

@@ -25,6 +25,8 @@ class MemberSettings:
     refusals: Path = attrs.field(converter=Path)
     monotonic: bool
     """Whether the reactor's timers follow the monotonic clock."""
+    links: list[str]
+    """The options that say what the member proves itself by."""
     stall: float
     """Seconds by which names resolve late, when ordered to."""
 

@@ -19,6 +19,7 @@ from tests.soak.counter.faults import FAULTS, possible
 from tests.soak.counter.journal import read
 from tests.soak.counter.judge import judge
 from tests.soak.counter.report import Report, make_report
+from tests.support.secured import IN_TURN
 
 
 def main(arguments: list[str]) -> int:
@@ -31,14 +32,22 @@ def _run(options: argparse.Namespace, directory: Path) -> Report:
     source = random.Random(options.seed)
     cluster = Cluster(directory, options.kind, source, last_will=options.last_will)
     campaign = Campaign(cluster, random.Random(options.seed))
-    print(f"{options.kind.value}, seed {options.seed}, logs in {directory}", flush=True)
+    print(
+        f"{options.kind.value}, seed {options.seed}, {options.links} links, logs in {directory}",
+        flush=True,
+    )
     try:
         kinds = [
             fault
             for fault in possible(options.kind)
             if options.only is None or fault.kind in options.only
         ]
-        campaign.run(options.faults, kinds, lambda line: print(line, flush=True))
+        campaign.run(
+            options.faults,
+            kinds,
+            lambda line: print(line, flush=True),
+            links=IN_TURN[options.links],
+        )
     except KeyboardInterrupt:
         print("interrupted; judging what there is", flush=True)
     campaign.inspect()
@@ -82,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=list(FAULTS),
         help="only such faults; may be repeated. KIND is one of %(choices)s",
+    )
+    parser.add_argument(
+        "--links",
+        choices=IN_TURN,
+        default="mixed",
+        help="of the nodes; mixed are plain in one half and noise in the other [%(default)s]",
     )
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -18,6 +18,8 @@ SETTLED_WITHIN: Final = 20.0
 """Seconds from the healing to one primary that all follow and whose child increments. Far more
 than an election takes, because a busy machine is no violation; a child that was killed several
 times is not started again for 5 s."""
+STARTED_WITHIN: Final = 60.0
+"""The same where all processes have to be started first."""
 OVERRAN: Final = "others may be primary from now on"
 """What a node logs that ends itself, because it was stopped for longer than its lease."""
 
@@ -53,12 +55,18 @@ class Campaign:
         kinds: Sequence[Fault],
         tell: Callable[[str], None],
         fair: Callable[[Trouble], bool] = lambda trouble: True,
+        links: Sequence[str] = ("plain",),
     ) -> None:
         """Begin, and make trouble until there were so many `faults` of these `kinds`, or the
-        cluster does not recover; a trouble that is not `fair` is left out."""
-        self.cluster.heal()
-        recovered = self._settle("the start")[1] is not None
+        cluster does not recover; a trouble that is not `fair` is left out. The links are of each
+        of these kinds for an equal part of the faults."""
+        recovered, following = self._begin(links[0]), list(links[1:])
         for trouble in schedule(self._rng, faults, kinds):
+            done = len(links) - len(following)
+            if recovered and following and self.faults >= faults * done / len(links):
+                kind = following.pop(0)
+                recovered = self._begin(kind)
+                tell(f"      all start again with {kind} links")
             if not recovered:
                 return
             if not fair(trouble):
@@ -66,6 +74,13 @@ class Campaign:
             time.sleep(trouble.calm)
             recovered = self._go_through(trouble)
             tell(_in_words(self.faults, self.rounds[-1]))
+
+    def _begin(self, links: str) -> bool:
+        """Whether the counter moves with links of this kind."""
+        if links != self.cluster.links:
+            self.cluster.relink(links)
+        self.cluster.heal()
+        return self._settle(f"the start with {links} links", STARTED_WITHIN)[1] is not None
 
     def _go_through(self, trouble: Trouble) -> bool:
         """Whether the cluster recovered."""
@@ -91,9 +106,11 @@ class Campaign:
         )
         return moved is not None
 
-    def _settle(self, what: str) -> tuple[float | None, float | None]:
+    def _settle(
+        self, what: str, within: float = SETTLED_WITHIN
+    ) -> tuple[float | None, float | None]:
         """When all agreed, and when the counter moved after that."""
-        deadline = time.monotonic() + SETTLED_WITHIN
+        deadline = time.monotonic() + within
         agreed = self.cluster.settle(deadline).agreed
         moved = agreed and self.cluster.moves(deadline)
         if moved is None:
@@ -101,7 +118,7 @@ class Campaign:
             place.write_text(json.dumps(self.cluster.statuses(), indent=1))
             missing = "agreement" if agreed is None else "the counter moving"
             self.violations.append(
-                f"{what}: {missing} was not back within {SETTLED_WITHIN:.0f} s; see {place.name}"
+                f"{what}: {missing} was not back within {within:.0f} s; see {place.name}"
             )
         return agreed, moved
 

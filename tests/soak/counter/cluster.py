@@ -57,11 +57,12 @@ class Member(Process):
     """
 
     def __init__(self, settings: Settings, kind: Kind, log: Path, last_will: bool) -> None:
-        command = _command(settings) if kind is Kind.COMMAND else ("-y", str(TAC))
         self._wrapped = last_will
+        self._kind = kind
+        self._settings = settings
         super().__init__(
             settings.node,
-            (*(SUPERVISE if last_will else ()), *TWISTD, "-n", "--pidfile=", *command),
+            self._words(),
             environment=settings.to_environment(),
             status=settings.data.with_name("status"),
             log=log,
@@ -72,6 +73,14 @@ class Member(Process):
         """How often it was told to end in good order."""
         self._stopped: list[int] = []
         self.data.mkdir(parents=True)
+
+    def _words(self) -> tuple[str, ...]:
+        command = _command(self._settings) if self._kind is Kind.COMMAND else ("-y", str(TAC))
+        return (*(SUPERVISE if self._wrapped else ()), *TWISTD, "-n", "--pidfile=", *command)
+
+    def relink(self, links: list[str]) -> None:
+        self._settings = attrs.evolve(self._settings, links=links)
+        self.use(self._words(), self._settings.to_environment())
 
     @property
     def supervisors(self) -> list[int]:
@@ -153,6 +162,7 @@ class Cluster(Group[Member]):
                     status=f"unix:{WORLD}/counter/{name}/status:lockfile=0",
                     directory=directory,
                     checked=kind is not Kind.UNCHECKED,
+                    links=[],
                 ),
                 kind,
                 directory / f"{name}.log",
@@ -210,6 +220,7 @@ def _command(settings: Settings) -> tuple[str, ...]:
         f"--http={settings.status}",
         f"--run-primary={shlex.join(work)}",
         f"--stop-grace={STOP_GRACE}",
+        *settings.links,
         *(f"--{name.replace('_', '-')}={timings[name]}" for name in _OPTIONS),
     )
 

@@ -25,6 +25,7 @@ from kevy_elect.settings.admin import socket_in
 from tests.soak.chaos.orders import STOP_BEFORE_WRITE, Orders
 from tests.soak.counter.counter import Count, Counter
 from tests.soak.counter.journal import BUSY, DONE, REFUSED, START, STOP, TURN, Journal
+from tests.support.secured import security
 
 VARIABLE: Final = "COUNTER_MEMBER"
 PAUSE: Final = 0.005
@@ -50,6 +51,8 @@ class Settings:
     directory: Path = attrs.field(converter=Path)
     """Where counter and journal are."""
     checked: bool
+    links: list[str]
+    """The options that say what the member proves itself by."""
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(attrs.asdict(self), default=str)}
@@ -63,10 +66,13 @@ def make_application() -> Any:
     """The election, its status page and admin socket, and the work, as twistd wants them."""
     use_monotonic_time()
     settings = Settings.from_environment()
+    cluster = Cluster(settings.node, tuple(PeerAddr.parse(each) for each in settings.peers))
+    ids = [peer.node_id for peer in cluster.peers]
     election = ElectionService(
-        Cluster(settings.node, tuple(PeerAddr.parse(each) for each in settings.peers)),
+        cluster,
         data_dir=settings.data,
         config=TIMINGS,
+        security=security(settings.node, ids, settings.links),
     )
     orders = Orders(settings.orders)
     work = Incrementing(election, settings.directory, settings.checked, orders)

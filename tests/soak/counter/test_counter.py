@@ -19,7 +19,11 @@ FAULTS = {
     "tac": ("node killed", "switchover", "node stopped before its write"),
     "last-will": ("node killed", "node restarted", "node stopped", "supervisor killed"),
 }
-OPTIONS = {"tac": ["--tac"], "last-will": ["--last-will"]}
+OPTIONS = {
+    "run-primary": ["--links=plain"],
+    "tac": ["--tac", "--links=tls"],
+    "last-will": ["--last-will", "--links=noise"],
+}
 
 
 @attrs.frozen

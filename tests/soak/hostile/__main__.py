@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     chosen = [CASES[name] for name in options.case or CASES]
     results = []
     print(f"load {os.getloadavg()[0]:.1f}, logs in {directory}\n\n{HEADER}", flush=True)
-    cluster = partial(Cluster, links=options.links)
+    cluster = partial(Cluster, links=options.links, real_time=options.real_time)
     for result in run(chosen, directory, cluster, quick=options.quick, seed=options.seed):
         results.append(result)
         print(row(result), flush=True)
@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--case", action="append", choices=list(CASES), help="only this one")
     parser.add_argument(
         "--links", choices=KINDS, default="plain", help="of the nodes [%(default)s]"
+    )
+    parser.add_argument(
+        "--real-time",
+        action="store_true",
+        help="nodes have a real-time priority, which keeps the machine's other work out of the "
+        "figures, and the nodes' from that: niceness may count within a session only",
     )
     parser.add_argument("--quick", action="store_true", help="small versions of a second each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")

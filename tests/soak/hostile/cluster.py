@@ -33,7 +33,10 @@ REAL_TIME: Final = os.sched_param(1)
 class Node:
     """One node's process."""
 
-    def __init__(self, settings: MemberSettings, port: int, directory: Path) -> None:
+    def __init__(
+        self, settings: MemberSettings, port: int, directory: Path, real_time: bool
+    ) -> None:
+        self._real_time = real_time
         self.name = settings.node
         self.settings = settings
         self.port = port
@@ -63,13 +66,11 @@ class Node:
         self._prefer()
 
     def _prefer(self) -> None:
-        """Give the process priority, if allowed: attackers would have machines of their own.
-
-        Niceness counts within one session only, where the kernel groups processes by session.
-        """
+        """Give the process priority, if allowed: attackers would have machines of their own."""
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, self.pid, PRIORITY)
-            os.sched_setscheduler(self.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, REAL_TIME)
+            if self._real_time:
+                os.sched_setscheduler(self.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, REAL_TIME)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -121,7 +122,11 @@ class Cluster:
     """Three nodes, killed on the way out."""
 
     def __init__(
-        self, directory: Path, links: str = "plain", down_after: float = CONFIG.down_after
+        self,
+        directory: Path,
+        links: str = "plain",
+        down_after: float = CONFIG.down_after,
+        real_time: bool = False,
     ) -> None:
         self.directory = directory
         self.links = links
@@ -147,6 +152,7 @@ class Cluster:
                 ),
                 port,
                 directory,
+                real_time,
             )
             for name, port, page in zip(names, election, pages, strict=True)
         }
