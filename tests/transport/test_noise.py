@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Final
 
 import attrs
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -31,6 +32,13 @@ def private(secret: bytes) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(secret)
 
 
+P: Final = 2**255 - 19
+EIGHT: Final = (
+    0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+    0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+)
+"""The points of order 8 on the curve; on its twist and elsewhere there are none but these."""
+SMALL_ORDER: Final = [number.to_bytes(32, "little") for number in (0, 1, *EIGHT, P - 1, P, P + 1)]
 A, B, C = (private(bytes([number]) * 32) for number in (1, 2, 5))
 
 
@@ -188,6 +196,21 @@ class BrokenHandshakeTests(SynchronousTestCase):
             message = pair()[0].start()[2 : 2 + length]
             self.assertRaises(ChannelError, accepted.receive, length.to_bytes(2, "big") + message)
 
+    def test_a_truncated_answer_is_refused_whatever_its_length(self) -> None:
+        for length in range(48):
+            dialled, accepted = pair()
+            _, second = accepted.receive(dialled.start())
+            cut = length.to_bytes(2, "big") + second[2 : 2 + length]
+            self.assertRaises(ChannelError, dialled.receive, cut)
+            self.assertFalse(dialled.established)
+
+    def test_a_message_that_is_longer_than_it_says_is_refused(self) -> None:
+        dialled, accepted = pair()
+        _, second = accepted.receive(dialled.start())
+        for end, message in ((security(B, a=A).accepts(), pair()[0].start()), (dialled, second)):
+            longer = (len(message) - 1).to_bytes(2, "big") + message[2:] + b"x"
+            self.assertRaises(ChannelError, end.receive, longer)
+
     def test_a_payload_in_a_handshake_message_is_ignored(self) -> None:
         initiator = Initiator(A, public_bytes(B))
         _, accepted = pair()
@@ -198,8 +221,7 @@ class BrokenHandshakeTests(SynchronousTestCase):
         self.assertTrue(accepted.established)
 
     def test_keys_of_zeros_and_of_small_order_are_refused_by_both_ends(self) -> None:
-        one = b"\x01" + bytes(31)
-        for key in (bytes(32), one):
+        for key in SMALL_ORDER:
             _, accepted = pair()
             self.assertRaises(ChannelError, accepted.receive, b"\x00\x60" + key + bytes(64))
             dialled, _ = pair()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
@@ -11,9 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Message, Role
+from kevy_elect.settings.links import read_identity
 from kevy_elect.transport.acceptor import Acceptor, Incoming
 from kevy_elect.transport.channel import HANDSHAKE_TIMEOUT, PLAIN_SECURITY, Security
 from kevy_elect.transport.link import Outgoing, PeerLink
+from kevy_elect.transport.tls import TlsSecurity
+from tests.support.certificates import Authority
 from tests.support.transports import QUICK, Wire, heartbeat, rng
 from tests.transport.test_noise import A, B, C, security
 
@@ -115,6 +120,17 @@ class EstablishedTests(SecureLinkTests):
         self.assertTrue(self.incoming.ended)
         self.assertEqual(self.acceptor.refused, {"bad_sender": 1})
 
+    def test_members_whose_keys_were_swapped_are_not_taken_for_each_other(self) -> None:
+        self.acceptor.use_security(security(B, a=C, c=A))
+        self.incoming = self.acceptor.buildProtocol(IPv4Address("TCP", "h", 2))
+        self.back = Wire()
+        self.incoming.makeConnection(self.back)
+        self.carry()
+        self.link.send(heartbeat("a", 9, Role.PRIMARY))
+        self.carry()
+        self.assertEqual(self.heard, [])
+        self.assertEqual(self.acceptor.refused, {"bad_sender": 1})
+
     def test_a_plain_frame_within_a_secure_link_ends_it(self) -> None:
         self.carry()
         self.incoming.dataReceived(wire.encode(heartbeat("a")) * 400)
@@ -159,6 +175,16 @@ class UnprovenTests(SecureLinkTests):
         self.acceptor.sweep(self.timings.election_timeout)
         self.assertTrue(self.incoming.ended)
 
+    def test_a_handshake_that_comes_byte_by_byte_has_no_more_time(self) -> None:
+        first = self.there.value()
+        for byte in range(20):
+            self.reactor.rightNow = byte * HANDSHAKE_TIMEOUT / 20
+            self.incoming.dataReceived(first[byte : byte + 1])
+            self.acceptor.sweep(self.reactor.rightNow)
+            self.assertFalse(self.incoming.ended)
+        self.acceptor.sweep(HANDSHAKE_TIMEOUT)
+        self.assertTrue(self.incoming.ended)
+
     def test_a_stranger_is_counted_and_learns_nothing(self) -> None:
         stranger = security(C, b=B).dials("b")
         self.acceptor.use_security(security(B, a=A))
@@ -192,3 +218,70 @@ class PlainAcceptorTests(SecureLinkTests):
         self.assertTrue(self.incoming.ended)
         self.assertNotEqual(self.link.state, "connected")
         self.assertEqual(self.acceptor.refused, {"bad": 1})
+
+
+class TlsCase(SecureLinkTests):
+    """Of a node with a certificate, and one with links of another kind."""
+
+    def tls(self, node_id: str, peer: str) -> Security:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        files = authority.member(node_id)
+        return TlsSecurity(read_identity(node_id, *files, str(authority.path)), [peer])
+
+    def assert_deaf(self) -> None:
+        """Neither end believes to be connected, nor hears anything."""
+        for _ in range(400):
+            self.link.send(heartbeat("a"))
+        self.carry()
+        self.assertEqual((self.heard, self.greeted, self.connections), ([], [], []))
+        self.assertNotEqual(self.link.state, "connected")
+
+
+class TlsAcceptorTests(TlsCase):
+    def setUp(self) -> None:
+        self.accepting = self.tls("b", "a")
+        super().setUp()
+
+    def test_noise_is_not_understood(self) -> None:
+        self.assert_deaf()
+        self.assertTrue(self.incoming.ended)
+
+
+class TlsDiallerTests(TlsCase):
+    def setUp(self) -> None:
+        self.dialler = self.tls("a", "b")
+        super().setUp()
+
+    def test_it_is_not_understood_by_noise(self) -> None:
+        self.assert_deaf()
+        self.acceptor.sweep(HANDSHAKE_TIMEOUT)  # its first two bytes are the length of a long one
+        self.assertTrue(self.incoming.ended)
+
+
+class TlsToPlainTests(TlsCase):
+    accepting = PLAIN_SECURITY
+
+    def setUp(self) -> None:
+        self.dialler = self.tls("a", "b")
+        super().setUp()
+
+    def test_it_is_refused(self) -> None:
+        self.assert_deaf()
+        self.assertTrue(self.incoming.ended)
+
+
+class PlainToTlsTests(TlsCase):
+    dialler = PLAIN_SECURITY
+
+    def setUp(self) -> None:
+        self.accepting = self.tls("b", "a")
+        super().setUp()
+
+    def test_it_is_not_heard(self) -> None:
+        for _ in range(400):
+            self.link.send(heartbeat("a"))
+        self.carry()
+        self.assertEqual((self.heard, self.greeted), ([], []))
+        self.assertTrue(self.incoming.ended)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import ssl
 import time
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.errors import ConfigError
-from kevy_elect.settings.links import read_identity
+from kevy_elect.settings.links import ALPN, read_identity
 from kevy_elect.transport.channel import MAX_PLAIN, PLAIN_SECURITY, Channel, ChannelError
-from kevy_elect.transport.tls import TlsSecurity
+from kevy_elect.transport.tls import TlsChannel, TlsSecurity
 from tests.support.certificates import Authority
 
 
@@ -91,6 +93,70 @@ class HandshakeTests(TlsCase):
             accepted = self.security("b", "a", authority=acceptor).accepts()
             error = self.assertRaises(ChannelError, self.shake, dialled, accepted)
             self.assertEqual(error.kind, "bad_handshake")
+            self.assertFalse(accepted.established)
+
+    def raw(self, accepted: bool, *files: str, version: ssl.TLSVersion | None = None) -> Channel:
+        """An end with a certificate that no node would start with, or with none."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if accepted else ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.authority.path)
+        context.set_alpn_protocols([ALPN])
+        if version is not None:
+            context.maximum_version = version
+        if files:
+            context.load_cert_chain(*files)
+        return TlsChannel(context, frozenset("ab"), frozenset(), accepted=accepted)
+
+    def assert_refused(self, *files: str, version: ssl.TLSVersion | None = None) -> None:
+        """That neither a dialler nor an acceptor like this is believed."""
+        accepted = self.security("b", "a").accepts()
+        self.assertRaises(ChannelError, self.shake, self.raw(False, *files, version=version),
+                          accepted)  # fmt: skip
+        self.assertFalse(accepted.established)
+        dialled = self.security("a", "b").dials("b")
+        if files:
+            self.assertRaises(ChannelError, self.shake, dialled, self.raw(True, *files))
+            self.assertFalse(dialled.established)
+
+    def test_a_certificate_that_has_ended_is_refused_by_both_ends(self) -> None:
+        for name in "ab":
+            files = self.authority.sign(f"ended-{name}", [uri(f"kevy-elect:{name}")], days=-1)
+            self.assert_refused(*files)
+
+    def test_a_certificate_without_a_name_of_a_member_is_refused_by_both_ends(self) -> None:
+        self.assert_refused(*self.authority.sign("none", []))
+        self.assert_refused(*self.authority.sign("elsewhere", [x509.DNSName("a.example.org")]))
+
+    def test_who_shows_no_certificate_is_refused(self) -> None:
+        self.assert_refused()
+
+    def test_an_older_version_is_refused(self) -> None:
+        files = self.authority.member("a")
+        accepted = self.security("b", "a").accepts()
+        older = self.raw(False, *files, version=ssl.TLSVersion.TLSv1_2)
+        self.assertRaises(ChannelError, self.shake, older, accepted)
+        self.assertFalse(accepted.established)
+
+    def test_a_handshake_that_arrives_byte_by_byte_is_understood(self) -> None:
+        dialled, accepted = self.pair()
+        there, back = dialled.start(), b""
+        while there:
+            back = b"".join(accepted.receive(bytes([byte]))[1] for byte in there)
+            there = b"".join(dialled.receive(bytes([byte]))[1] for byte in back)
+        self.assertTrue(dialled.established and accepted.established)
+
+    def test_an_altered_handshake_is_refused_or_not_understood(self) -> None:
+        first = self.security("a", "b").dials("b").start()
+        acceptor = self.security("b", "a", "c")
+        for place in range(0, len(first), 5):
+            dialled, accepted = self.security("a", "b").dials("b"), acceptor.accepts()
+            altered = bytearray(dialled.start())
+            altered[place % len(altered)] ^= 1
+            with contextlib.suppress(ChannelError):
+                _, back = accepted.receive(bytes(altered))
+                _, there = dialled.receive(back)
+                accepted.receive(there)
             self.assertFalse(accepted.established)
 
     def test_plain_text_and_noise_are_refused(self) -> None:
