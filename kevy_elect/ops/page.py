@@ -19,19 +19,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from kevy_elect.config import join_host_port
 from kevy_elect.events import Event
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page_access import PageAccess
-from kevy_elect.ops.page_model import (
-    Happening,
-    Headline,
-    Known,
-    happenings,
-    headline,
-    history,
-    lanes,
-    told,
-)
+from kevy_elect.ops.page_headline import Headline, headline
+from kevy_elect.ops.page_history import history, lanes
+from kevy_elect.ops.page_links import Link, links
+from kevy_elect.ops.page_model import Happening, Known, happenings, quiet_after
+from kevy_elect.ops.page_nodes import View, view
 from kevy_elect.ops.page_poll import Others
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.timers import timers
@@ -45,14 +41,15 @@ RETRY_AFTER: Final = 2
 # Keys of events. The others are members' ids, which have no colon.
 _CLUSTER: Final = ":cluster"
 _HEADLINE: Final = ":headline"
+_LINKS: Final = ":links"
 _HISTORY: Final = ":history"
 
 
 class Watch:
     """What all watchers of one node see. Nothing is asked or composed while nobody watches.
 
-    There are four kinds of events, all JSON: `cluster`, what does not change;
-    `headline`; `history`; and `node`, one member, this one several times a second.
+    There are five kinds of events, all JSON: `cluster`, what does not change;
+    `headline`; `links`; `history`; and `node`, one member, this one several times a second.
     Each says all that those before it of the same kind and member said.
     """
 
@@ -83,8 +80,12 @@ class Watch:
         self._loop: LoopingCall | None = None
         self._soon: Any = None
         self._headline: Headline | None = None
-        self._happened: list[list[Happening]] = []
+        self._links: list[Link] = []
+        self._views: dict[str, View] = {}
+        self._happened: list[tuple[list[Happening], float | None]] = []
         self._newest: Event | None = None
+        self._shared: dict[str, bytes] | None = None
+        """While several streams are told of one change: what is composed once for all."""
 
     @property
     def is_full(self) -> bool:
@@ -96,7 +97,7 @@ class Watch:
         if self._loop is None:
             self._begin()
         self._streams.append(stream)
-        stream.put(_CLUSTER, _HEADLINE, _HISTORY, *self._service.cluster.ids)
+        stream.put(_CLUSTER, _HEADLINE, _LINKS, _HISTORY, *self._service.cluster.ids)
 
     def leave(self, stream: Stream) -> None:
         """Tell `stream` nothing more."""
@@ -123,6 +124,13 @@ class Watch:
 
     def event(self, key: str) -> bytes:
         """The event of this key as it is now."""
+        if self._shared is None:
+            return self._event(key)
+        if key not in self._shared:
+            self._shared[key] = self._event(key)
+        return self._shared[key]
+
+    def _event(self, key: str) -> bytes:
         name = key[1:] if key.startswith(":") else "node"
         return f"event: {name}\ndata: {json.dumps(self._compose(key))}\n\n".encode()
 
@@ -168,10 +176,10 @@ class Watch:
         self._soon = None
         self._look()
         self._put(self._me.node_id)
+        self._others.ask()
 
     def _answered(self, node_id: str) -> None:
-        self._put(node_id)
-        self._look()
+        self._put(node_id)  # what it changes for the whole is seen with the next tick
 
     def _look(self) -> None:
         """See how this node is, and tell what that changes for the whole."""
@@ -182,13 +190,39 @@ class Watch:
         assert me.status is not None
         peers = {peer.node_id: peer for peer in me.status.peers}
         for other in self._others:
-            other.see(peers.get(other.node_id), now)
-        found = headline(me, list(self._others), now)
+            other.see(peers.get(other.node_id), now, quiet_after(me.status))
+        self._look_at_links(now)
+        found = headline(me, list(self._others), now, self._links)
         if found != self._headline:
             self._headline = found
             self._put(_HEADLINE)
-        happened = [known.events for known in self._everyone()]
-        if any(was is not now for was, now in zip(self._happened, happened, strict=False)):
+        self._look_at_nodes(now)
+        self._look_at_history()
+
+    def _look_at_links(self, now: float) -> None:
+        found, before = links(self._everyone(), now), self._links
+        if len(found) != len(before) or not all(
+            new.is_like(old) for new, old in zip(found, before, strict=True)
+        ):
+            self._links = found
+            self._put(_LINKS)
+
+    def _look_at_nodes(self, now: float) -> None:
+        """Tell of those that have changed; of this one is told all the time."""
+        for other in self._others:
+            seen = view(other, self._me, now)
+            if not seen.is_like(self._views.get(other.node_id)):
+                self._views[other.node_id] = seen
+                self._put(other.node_id)
+
+    def _look_at_history(self) -> None:
+        happened = [(known.events, known.lost_at) for known in self._everyone()]
+        if len(happened) != len(self._happened) or any(
+            events is not before or lost_at != lost_before
+            for (events, lost_at), (before, lost_before) in zip(
+                happened, self._happened, strict=True
+            )
+        ):
             self._put(_HISTORY)
         self._happened = happened
 
@@ -205,19 +239,15 @@ class Watch:
         return [self._me, *self._others]
 
     def _put(self, key: str) -> None:
+        self._shared = {}
         for stream in list(self._streams):
             stream.put(key)
+        self._shared = None
 
     def _compose(self, key: str) -> dict[str, Any]:
         now = self._service.now()
         if key == _CLUSTER:
-            cluster = self._service.cluster
-            return {
-                "me": cluster.node_id,
-                "members": list(cluster.ids),
-                "quorum": cluster.quorum,
-                "retry_after": RETRY_AFTER,
-            }
+            return self._cluster()
         if key == _HEADLINE:
             assert self._headline is not None
             return self._headline.told(now)
@@ -225,7 +255,21 @@ class Watch:
             everyone = self._everyone()
             found = history((event for known in everyone for event in known.events), now)
             return found | {"lanes": lanes(everyone, now)}
-        return told(self._me if key == self._me.node_id else self._others[key], now)
+        if key == _LINKS:
+            return {"links": [link.told(now) for link in self._links]}
+        known = self._me if key == self._me.node_id else self._others[key]
+        return view(known, self._me, now).told()
+
+    def _cluster(self) -> dict[str, Any]:
+        cluster = self._service.cluster
+        return {
+            "me": cluster.node_id,
+            "members": [
+                {"node_id": each.node_id, "address": join_host_port(each.host, each.elect_port)}
+                for each in cluster.members
+            ],
+            "quorum": cluster.quorum,
+        }
 
 
 @implementer(IPushProducer)
@@ -313,7 +357,11 @@ class Page:
 
     @classmethod
     def load(cls) -> Page:
-        html = (files("kevy_elect.ops") / "page.html").read_bytes()
+        folder = files("kevy_elect.ops") / "web"
+        html = (folder / "page.html").read_bytes()
+        for place, names in _PARTS.items():
+            parts = b"".join((folder / name).read_bytes() for name in names)
+            html = html.replace(place, parts)
         return cls(
             html,
             b"; ".join(
@@ -330,6 +378,13 @@ class Page:
                 )
             ),
         )
+
+
+_PARTS: Final = {
+    b"/* style */\n": ("page.css",),
+    b"// script\n": ("parts.js", "ring.js", "timeline.js", "page.js"),
+}
+"""What stands where in page.html: one answer is one request, and the policy needs no names."""
 
 
 def _hash(html: bytes, element: bytes) -> bytes:

@@ -91,6 +91,13 @@ class Others:
                 self._loops.append(loop)
                 loop.start(self._interval).addErrback(self._broken)
 
+    def ask(self) -> None:
+        """Ask every node soon, since something has changed; nothing while stopped."""
+        if self._loops:
+            for known in self:
+                if known.url is not None:
+                    self._ask(known)
+
     def stop(self) -> None:
         """Ask no more, and drop what was asked. What is known stays known, and grows old."""
         loops, self._loops = self._loops, []
@@ -105,6 +112,9 @@ class Others:
 
     def _ask(self, known: Known) -> Deferred[None] | None:
         now = self._clock()
+        asking = self._open.get(known.node_id)
+        if asking is not None and not asking.called:
+            return None
         if now - self._asked.get(known.node_id, -math.inf) < self._interval / 2:
             return None  # whoever comes and goes quickly does not have it asked more often
         self._asked[known.node_id] = now

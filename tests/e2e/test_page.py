@@ -1,139 +1,40 @@
-"""The page in a real browser, while a real cluster elects and is partitioned.
-
-With KEVY_SCREENSHOTS=DIR in the environment the pictures of docs/page.md are made there.
-"""
+"""The page in a real browser: over clusters that are made up, and over a real one that elects and
+is partitioned."""
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import shutil
-import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
-from kevy_elect.local_server import join_offset
-from kevy_elect.messages import Announce, Heartbeat, Role
 from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
-from tests.ops.test_page_model import page, writer
-from tests.support.data_servers import Driven
+from tests.support.browser import CHROMIUM, DESKTOP, DRIVER, PHONE, Browser, axe_core
 from tests.support.processes import Cluster, poll
-from tests.support.statuses import child, data, event
-from tests.support.transports import QUICK, free_ports
+from tests.support.scenes import Scene, staged
+from tests.support.statuses import child, data, event, follower, following
+from tests.support.transports import QUICK
 from tests.support.transports import cluster as nowhere
-from tests.support.waiting import DEADLINE
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 pytestmark = pytest.mark.skipif(
     None in (CHROMIUM, DRIVER), reason="chromium and its chromedriver are not installed"
 )
-TIMINGS = ("--down-after=1.2", "--run-primary=sleep 1000", "--stop-grace=0.1")
-DESKTOP = (1000, 800)
-PHONE = (360, 740)
-
-
-class Browser:
-    """Chromium without a window. Its calls block, so they run in a thread."""
-
-    def __init__(self) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-
-    def do(self, name: str, *arguments: Any) -> Deferred[Any]:
-        return deferToThread(getattr(self.driver, name), *arguments)
-
-    def command(self, name: str, **parameters: Any) -> Deferred[Any]:
-        return self.do("execute_cdp_cmd", name, parameters)
-
-    async def text(self, selector: str = "body") -> str:
-        """What a reader sees of the first such element, on one line; empty if it is not there."""
-        script = (
-            "const found = document.querySelector(arguments[0]); return found && found.innerText"
-        )
-        found = await self.do("execute_script", script, selector)
-        return " ".join((found or "").split())
-
-    async def shows(self, selector: str, pattern: str) -> str:
-        """Wait until that element's text matches; the text. Fails with what is there instead."""
-        deadline = time.monotonic() + DEADLINE
-        while not re.search(pattern, found := await self.text(selector)):
-            if time.monotonic() > deadline:
-                pytest.fail(f"{selector} shows {found!r}, not {pattern!r}")
-            await deferLater(reactor, 0.02)  # type: ignore[arg-type]
-        return found
-
-    async def lease_moves(self, down: bool) -> bool:
-        """Whether the bar of the lease is seen to go down, or to be filled again."""
-        script = "return document.querySelector('#nodes .primary meter').value"
-        before = await self.do("execute_script", script)
-        await deferLater(reactor, 0.02)  # type: ignore[arg-type]
-        after = await self.do("execute_script", script)
-        return bool(after < before if down else after > before)
-
-    async def resize(self, size: tuple[int, int], scheme: str = "light") -> None:
-        width, height = size
-        await self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=size == PHONE,
-        )
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        await self.command("Emulation.setEmulatedMedia", features=media)
-
-    async def picture(self, name: str, size: tuple[int, int], scheme: str = "light") -> None:
-        """A picture of the whole page; nothing of it may lie beyond the right edge."""
-        await self.resize(size, scheme)
-        page = (
-            "return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
-        )
-        needed, height = await self.do("execute_script", page)
-        assert needed <= size[0]
-        clip = {"x": 0, "y": 0, "width": size[0], "height": height, "scale": 1}
-        taken = await self.command(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip
-        )
-        if "KEVY_SCREENSHOTS" in os.environ:
-            folder = Path(os.environ["KEVY_SCREENSHOTS"])
-            (folder / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
-
-    async def accessible(self) -> set[tuple[str, str]]:
-        """Role and name of everything that a screen reader is told."""
-        tree = await self.command("Accessibility.getFullAXTree")
-        return {
-            (node["role"]["value"], node["name"]["value"].strip())
-            for node in tree["nodes"]
-            if not node["ignored"] and node.get("name", {}).get("value")
-        }
-
-    async def complaints(self) -> list[str]:
-        """What the console says, but for the network, which is cut here on purpose."""
-        log = await self.do("get_log", "browser")
-        return [entry["message"] for entry in log if entry["source"] != "network"]
+TIMINGS = ("--hb-interval=0.1", "--down-after=2.5", "--run-primary=sleep 1000", "--stop-grace=0.1")
+DEAD = Scene(killed={"b": -3.0, "c": -1.0}, up_for={"a": 900.0})
+ONE_WAY = Scene(silent={("c", "a"): -3.0})
+UNFOLD = "for (const each of document.querySelectorAll('details')) each.open = true"
 
 
 @async_yield_fixture(scope="module")
@@ -141,6 +42,138 @@ async def chromium() -> AsyncIterator[Browser]:
     browser = await deferToThread(Browser)
     yield browser
     await browser.do("quit")
+
+
+@ensureDeferred
+async def test_a_healthy_cluster_is_told_in_a_sentence_a_picture_and_a_timeline(
+    chromium: Browser,
+) -> None:
+    with staged(Scene()) as url:
+        await chromium.resize(DESKTOP)
+        await chromium.do("get", url)
+        await chromium.shows("#headline", "All is well.*b is primary of epoch 7 and holds its")
+        await chromium.shows("#since", r"Since \d.* for 37 min .* Nothing needs to be done")
+        await chromium.shows("#title", "Election of a, b and c")
+        await chromium.shows("#about", r"3 members, 1 may fail · kevy-elect 0\.1\.0 · seen from a")
+        await chromium.shows("#members tbody", "a this node ○ replica orders waits 2 d 3 h")
+        await chromium.shows("#members tbody", "b ★ primary orders runs 2 d 3 h")
+        await chromium.shows("#recent", "b was elected primary of epoch 7 because a gave up")
+        accessible = await chromium.accessible()
+        images = [name for role, name in accessible if role == "image"]
+        ring = "a and c: replica. b: primary. All 6 links are up."
+        assert ring in images
+        assert any("b: replica from" in name and "primary of epoch 7" in name for name in images)
+        headings = {name for role, name in accessible if role == "heading"}
+        assert headings >= {"What is so", "Members", "The last hour", "Details"}
+        assert ("link", "b") in accessible
+        assert ("rowheader", "b") in accessible
+        assert await chromium.complaints() == []
+
+
+@ensureDeferred
+async def test_the_lease_runs_down_and_is_filled_again(chromium: Browser) -> None:
+    script = (
+        "return parseFloat(document.querySelector('.node .lease').getAttribute('stroke-dasharray'))"
+    )
+
+    async def goes(down: bool) -> bool:
+        before, after = await chromium.run(script), await chromium.run(script)
+        return bool(after < before if down else after > before)
+
+    with staged(Scene()) as url:
+        await chromium.do("get", url)
+        await chromium.shows("#headline", "holds its lease")
+        await poll(lambda: goes(down=True))
+        await poll(lambda: goes(down=False))
+
+
+@ensureDeferred
+async def test_of_a_dead_primary_it_says_when_its_lease_ends(chromium: Browser) -> None:
+    """And never that it holds it, nor that anybody confirms it."""
+    with staged(Scene(killed={"b": 2.0}), start=0.5) as url:
+        await chromium.do("get", url)
+        await chromium.run(UNFOLD)
+        await chromium.shows("#headline", "b is primary of epoch 7 and holds its lease")
+        await chromium.shows(
+            ".now", r"b, the primary, cannot be reached; its lease ends in \d\.\d s"
+        )
+        assert "holds its lease" not in await chromium.text("#say")
+        await chromium.shows("#members tbody", "b ✗ cannot be reached; it was the primary")
+        await chromium.shows("#links", "a to b ✗ no connection.* – – ")
+        await chromium.shows("#remarks", "Wait: the others elect another primary")
+        assert await chromium.complaints() == []
+
+
+@ensureDeferred
+async def test_a_silent_direction_is_named_and_the_time_is_told(chromium: Browser) -> None:
+    with staged(ONE_WAY) as url:
+        await chromium.do("get", url)
+        await chromium.shows("#ring", r"silent \d+(\.\d)? s")
+        await chromium.shows(
+            "#remarks", "a does not hear c.*The other direction, from a to c, works"
+        )
+        await chromium.shows("#links", "Links: 1 of 6 broken")
+        await chromium.run(UNFOLD)
+        await chromium.shows("#links tbody", r"c to a ✗ silent, last heard \d+ s ago")
+
+
+@ensureDeferred
+async def test_the_timeline_can_be_zoomed_and_moved(chromium: Browser) -> None:
+    with staged(Scene()) as url:
+        await chromium.do("get", url)
+        await chromium.shows("#recent", "epoch 7")
+        await chromium.shows("#past-title", "The last hour")
+        await chromium.shows("#lanes", "★ epoch 6")
+        await chromium.run("document.querySelector('#zoom [value=\"300\"]').click()")
+        await chromium.shows("#past-title", "The last 5 minutes")
+        assert "epoch 6" not in await chromium.text("#lanes")
+        await chromium.run("document.getElementById('earlier').click()")
+        await chromium.shows("#past-title", r"From \d.* to \d")
+        await chromium.run("document.getElementById('later').click()")
+        await chromium.shows("#past-title", "The last 5 minutes")
+
+
+@ensureDeferred
+async def test_a_phone_shows_all_of_it_and_paper_what_is_folded(chromium: Browser) -> None:
+    servers = {
+        "a": {"data": following(source="10.0.0.2:6379")},
+        "b": {"data": data(length=2**60)},
+        "c": {"data": data(state="unknown", problem="Redis at 10.0.0.3:6379 gave no answer")},
+    }
+    with staged(Scene(changes=servers)) as url:
+        await chromium.do("get", url)
+        await chromium.shows("#remarks", "The data server of c is not known")
+        for size, scheme, media in ((PHONE, "dark", ""), ((700, 990), "light", "print")):
+            await chromium.resize(size, scheme, media)
+            await chromium.run("dispatchEvent(new Event('beforeprint'))")
+            await chromium.shows(
+                "#cards", f"takes the clients' writes; data epoch 3, length {2**60}"
+            )
+            await chromium.shows("#cards", "not known: Redis at 10.0.0.3:6379 gave no answer")
+            assert (await chromium.picture())[:4] == b"\x89PNG"
+        await chromium.resize(DESKTOP)
+        assert await chromium.complaints() == []
+
+
+@pytest.mark.skipif(axe_core() is None, reason="axe-core is not installed")
+@pytest.mark.parametrize(
+    ("scene", "said"),
+    [(Scene(), "holds its lease"), (DEAD, "hears too few"), (ONE_WAY, "holds its lease")],
+    ids=["healthy", "too few", "one direction"],
+)
+@ensureDeferred
+async def test_axe_core_finds_nothing(scene: Scene, said: str, chromium: Browser) -> None:
+    axe = axe_core()
+    assert axe is not None
+    with staged(scene, start=8.0 if scene is DEAD else 0.0) as url:
+        await chromium.resize(DESKTOP)
+        await chromium.do("get", url)
+        await chromium.shows("#headline", said)
+        await chromium.run(UNFOLD)
+        await chromium.shows("#cards", "Address")
+        for scheme in ("light", "dark"):
+            await chromium.resize(DESKTOP, scheme)
+            assert await chromium.faults(axe) == []
 
 
 class Relay(ProxyFactory):
@@ -215,129 +248,51 @@ async def test_who_is_on_call_sees_an_election_and_a_partition(
     seen, _ = (node_id for node_id in "abc" if node_id != first)
     await chromium.resize(DESKTOP)
     await chromium.do("get", f"http://127.0.0.1:{cluster[seen].http}/")
+    await chromium.run(UNFOLD)
 
     async def card(node_id: str, pattern: str) -> str:
-        return await chromium.shows(f"#nodes li:nth-child({'abc'.index(node_id) + 1})", pattern)
+        return await chromium.shows(
+            f"#cards article:nth-child({'abc'.index(node_id) + 1})", pattern
+        )
 
     # All is well.
-    await chromium.shows("#headline", rf"OK: {first} is primary of epoch \d+ and holds its lease")
-    leading = await card(first, r"primary .*Runs .*running, process \d+")
-    assert re.search(r"Lease \d\.\d s of 1\.18 s left", leading), leading
-    assert re.search(r"replica this node As of now", await card(seen, "Runs .*stopped"))
-    await poll(lambda: chromium.lease_moves(down=True))
-    await poll(lambda: chromium.lease_moves(down=False))
-    await chromium.shows("#links-summary", "All 6 are up")
-    await chromium.shows("#connection", f"Live from {seen}")
-    accessible = await chromium.accessible()
-    assert ("meter", f"what is left of the lease of {first}") in accessible
-    assert {name for role, name in accessible if role == "heading"} >= {
-        "Nodes",
-        "Links",
-        "Epochs",
-        "Refused votes",
-        f"{first} primary",
-    }
-    assert any(role == "table" and "Each direction" in name for role, name in accessible)
+    await chromium.shows("#headline", rf"{first} is primary of epoch \d+ and holds its lease")
+    await card(first, r"primary Lease \d\.\d s left of 2\.45 s .*runs, process \d+")
+    await card(seen, "this node, replica .*waits until this node is primary")
+    await chromium.shows("#links summary", "^Links: 6$")
+    await chromium.shows("#connection", "Live")
 
     # The primary dies.
     cluster[first].kill()
     second = (await cluster.settled("abc".replace(first, ""), other_than=first))["node_id"]
-    await chromium.shows(
-        "#headline", rf"Attention: {second} is primary .* {first} cannot be reached"
-    )
-    gone = await card(first, "cannot be reached, was primary .*Lease none: may not write")
-    assert re.search(r"As of (< )?\d+ s ago; connection was refused", gone), gone
-    assert re.search(r"Runs then .*: running, process", gone), gone
-    await chromium.shows("#epochs > li", rf"Epoch \d+: {second} primary From .* was down")
-    assert f"{first} primary" in await chromium.text("#epochs > li:nth-child(2)")
-    await chromium.shows("#links-summary", f"4 of 6 not up: .*{seen} to {first}")
+    await chromium.shows("#headline", rf"{second} is primary of epoch \d+ and holds its lease")
+    await chromium.shows("#remarks", rf"{first} cannot be reached.*no other member may fail")
+    await card(first, "cannot be reached; it was the primary Lease none: it may not write")
+    await card(first, r"Its page connection was refused by other side; it answered last \d+ s ago")
+    await chromium.shows("#recent", f"{second} was elected primary .* because {first} was down")
+    await chromium.shows("#links summary", "4 of 6 broken")
     (third,) = set("abc") - {first, second}
-    await card(third, f"Primary {second}, at")
-    await card(second, "Runs .*running")
-    await chromium.picture("election", DESKTOP)
-    await chromium.picture("election-phone", PHONE)
+    await card(third, f"Follows {second}; clients go to")
+    await card(second, "Job .*runs, process")
 
     # It comes back, and cannot talk with the new one.
     start(first)
     await cluster.settled()
-    await chromium.shows("#headline", f"OK: {second} is primary")
+    await chromium.shows("#headline", f"All is well.*{second} is primary")
     relays[first, second].sever()
     relays[second, first].sever()
     await chromium.shows("#refused", rf"{third} R4\.6 refused OFFER \d+ of {first}: ")
-    deaf = await chromium.shows("#headline", f"{first} does not hear {second}")
-    assert f"{second} is primary" in deaf
-    assert "holds its lease" in deaf
-    for link in (f"{first} to {second}", f"{second} to {first}"):
-        await chromium.shows("#links-summary", f"2 of 6 not up: .*{link}")
-    await chromium.picture("partition", DESKTOP, "dark")
-    await chromium.picture("partition-phone", PHONE)
+    await chromium.shows("#remarks", f"{first} does not hear {second}")
+    await chromium.shows("#headline", f"{second} is primary of epoch .* holds its lease")
+    await chromium.shows("#links summary", "2 of 6 broken")
 
     # This node stops.
     cluster[seen].kill()
     await chromium.shows("#connection", f"No connection to {seen} since")
-    await chromium.shows("#headline", f"Attention: What {seen} knows is not known here since")
+    await chromium.shows("#headline", f"What {seen} knows is not known here since")
     start(seen)
-    await chromium.shows("#connection", f"Live from {seen}")
+    await chromium.shows("#connection", "Live")
     assert await chromium.complaints() == []
-
-
-@ensureDeferred
-async def test_data_servers_are_told_in_plain_words(chromium: Browser) -> None:
-    said = writer("b", data=data(length=2**60), lease_expires_in=5.0)
-    election = ElectionService(
-        nowhere(), ballot=MemoryBallot(), config=QUICK, listen="tcp:0:interface=127.0.0.1"
-    )
-    own = election.data = Driven(length=900)
-    election.startService()
-    ports = []
-    try:
-        ports.append(reactor.listenTCP(0, Site(Said(said)), interface="127.0.0.1"))  # type: ignore[attr-defined]
-        others = {"b": f"http://127.0.0.1:{ports[0].getHost().port}"}
-        ports.append(reactor.listenTCP(0, site(election, others), interface="127.0.0.1"))  # type: ignore[attr-defined]
-        await chromium.resize(PHONE)
-        await chromium.do("get", f"http://127.0.0.1:{ports[1].getHost().port}/")
-        mine, other = "#nodes li:nth-child(1)", "#nodes li:nth-child(2)"
-        await chromium.shows(
-            mine, "Server follows 127.0.0.1:6001, in sync; data epoch 3, length 900"
-        )
-        await chromium.shows(
-            other, f"Server takes the clients' writes; data epoch 3, length {2**60}"
-        )
-        election.message_received("b", Announce(3, "b", "127.0.0.1:6001"))
-        election.message_received("b", Heartbeat(3, "b", Role.PRIMARY, join_offset(3, 1000)))
-        await chromium.shows(
-            mine, "Server follows 127.0.0.1:6001, in sync, 100 behind; data epoch 3"
-        )
-        own.become(state="unknown", problem="Redis at 127.0.0.1:6379 gave no answer within 1 s")
-        await chromium.shows(
-            mine, "Server not known: Redis at 127.0.0.1:6379 gave no answer within"
-        )
-        await chromium.picture("data-server-phone", PHONE)
-        assert await chromium.complaints() == []
-    finally:
-        for port in ports:
-            await port.stopListening()
-        await election.stopService()
-
-
-@ensureDeferred
-async def test_it_says_what_to_do_when_data_servers_cannot_be_reached(
-    cluster: Cluster, chromium: Browser
-) -> None:
-    pages = ",".join(f"{n}@127.0.0.1:{node.http}" for n, node in cluster.nodes.items())
-    (nobody,) = free_ports(1)
-    for node in cluster.nodes.values():
-        node.start(
-            node.command(
-                f"--redis=127.0.0.1:{nobody}", "--advertise=127.0.0.1:1", f"--http-peers={pages}"
-            )
-        )
-    await poll(cluster["a"].status)
-    await chromium.do("get", f"http://127.0.0.1:{cluster['a'].http}/")
-    unknown = "The data servers of a, b and c are not known: a, b and c neither vote nor run."
-    await chromium.shows("#headline", f"Alarm: Nobody is primary: nobody may write.* {unknown}")
-    await chromium.shows("#advice", "Start the data servers of a, b and c, or repair what keeps")
-    await chromium.shows("#nodes", f"not known: Redis at 127.0.0.1:{nobody} cannot be reached")
 
 
 class Said(Resource):
@@ -356,7 +311,7 @@ class Said(Resource):
 @ensureDeferred
 async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Browser) -> None:
     markup = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
-    said = page("b", current_primary=markup, primary_addr=markup)
+    said = follower("b", current_primary=markup, primary_addr=markup, version=markup)
     said["children"] = [child(name=markup, state=markup)]
     said["data"] = data(state=markup, problem=markup, server=markup, source=markup)
     said["check"] = {"healthy": False, "problem": markup}
@@ -371,21 +326,20 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
         others = {"b": f"http://127.0.0.1:{ports[0].getHost().port}"}
         ports.append(reactor.listenTCP(0, site(election, others), interface="127.0.0.1"))  # type: ignore[attr-defined]
         await chromium.do("get", f"http://127.0.0.1:{ports[1].getHost().port}/")
+        await chromium.run(UNFOLD)
         await chromium.shows("#refused", re.escape(markup))
-        await chromium.shows("#nodes", re.escape(f"{markup}: {markup}"))
-        has = "; data epoch 3, length 1000: "
-        await chromium.shows("#nodes", re.escape(f"Server {markup}{has}{markup}"))
-        await chromium.shows("#nodes", re.escape(f"Check unhealthy: {markup}"))
-        assert "Alarm" in await chromium.do("execute_script", "return document.title")
+        await chromium.shows("#cards", re.escape(f"Job {markup} {markup}, process 7"))
+        has = f"Data server {markup} {markup}; data epoch 3, length 1000: {markup}"
+        await chromium.shows("#cards", re.escape(has))
+        await chromium.shows("#cards", re.escape(f"Health check fails: {markup}"))
+        await chromium.shows("#about", re.escape(markup))
+        assert "✗" in await chromium.run("return document.title")
         assert await chromium.complaints() == []
 
-        focused = []
-        for _ in range(5):
-            await chromium.command("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab")
-            script = "return document.activeElement.innerText.split('\\n')[0]"
-            focused.append(await chromium.do("execute_script", script))
-        assert focused[0] == "To the nodes", focused
-        assert any(text.startswith("1 event") for text in focused), focused
+        focused = [await chromium.press("Tab") for _ in range(14)]
+        assert focused[0] == "To what is so now", focused
+        assert {"b", "Earlier", "Each member", "Table of links"} <= set(focused), focused
+        assert any(each.endswith((" min", " h")) for each in focused), focused
     finally:
         for port in ports:
             await port.stopListening()

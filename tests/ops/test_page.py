@@ -100,18 +100,24 @@ class StreamTests(WatchTestCase):
     def test_a_watcher_is_told_everything_at_once(self) -> None:
         watcher = self.get()
         self.assertIn(b"Content-Type: text/event-stream", watcher.head)
-        self.assertEqual(watcher.names(), ["cluster", "headline", "history", *["node"] * 3])
-        self.assertEqual(watcher.last("cluster")["members"], ["a", "b", "c"])
-        self.assertEqual(watcher.last("node", "a")["status"]["role"], "replica")
-        self.assertEqual(watcher.last("node", "b")["status"], None)
+        self.assertEqual(
+            watcher.names(), ["cluster", "headline", "links", "history", *["node"] * 3]
+        )
+        members = watcher.last("cluster")["members"]
+        self.assertEqual([each["node_id"] for each in members], ["a", "b", "c"])
+        self.assertEqual(watcher.last("node", "a")["role"], "replica")
+        self.assertEqual(watcher.last("node", "b")["word"], "never heard")
+        self.assertEqual(len(watcher.last("links")["links"]), 6)
         self.assertEqual(watcher.last("headline")["level"], "alarm")
 
     def test_no_id_of_a_member_is_taken_for_another_kind_of_event(self) -> None:
-        ids = ("cluster", "headline", "history")
+        ids = ("cluster", "headline", "links", "history")
         peers = tuple(PeerAddr(each, "127.0.0.1", 7201 + i, 6201 + i) for i, each in enumerate(ids))
         self.serve(Cluster("cluster", peers))
         watcher = self.get()
-        self.assertEqual(watcher.names(), ["cluster", "headline", "history", *["node"] * 3])
+        self.assertEqual(
+            watcher.names(), ["cluster", "headline", "links", "history", *["node"] * 4]
+        )
         self.assertEqual([watcher.last("node", each)["node_id"] for each in ids], list(ids))
 
     def test_this_node_is_told_several_times_a_second(self) -> None:
@@ -126,11 +132,12 @@ class StreamTests(WatchTestCase):
         watcher.clear()
         self.service.message_received("b", Announce(7, "b", "192.0.2.2:1"))
         self.reactor.advance(0)
-        self.assertEqual(watcher.last("node", "a")["status"]["current_primary"], "b")
-        self.assertIn("b, the primary,", watcher.last("headline")["text"])
+        rows = {row["label"]: row["text"] for row in watcher.last("node", "a")["rows"]}
+        self.assertEqual(rows["Follows"], "b; clients go to 192.0.2.2:1")
+        self.assertIn("b, the primary,", watcher.last("headline")["lead"])
         newest = watcher.last("history")["epochs"][0]
         self.assertEqual((newest["epoch"], newest["primary"]), ("7", "b"))
-        (span,) = watcher.last("history")["lanes"]["a"]
+        (span,) = watcher.last("history")["lanes"]["a"]["spans"]
         self.assertEqual((span["role"], span["until_ago"]), ("replica", None))
 
     def test_what_does_not_change_is_not_told_again(self) -> None:
@@ -186,8 +193,8 @@ class SlowReaderTests(WatchTestCase):
             self.service.message_received("b", Announce(epoch, "b", "192.0.2.2:1"))
             self.reactor.advance(0.1)
         watcher.read_on()
-        self.assertEqual(sorted(watcher.names()), ["headline", "history", "node"])
-        self.assertEqual(watcher.last("node", "a")["status"]["epoch"], "99")
+        self.assertEqual(len(watcher.names()), len(set(watcher.names())) + 1)  # a and b
+        self.assertEqual(watcher.last("node", "a")["epoch"], "99")
         self.assertEqual(watcher.last("node", "a")["age"], 0)
 
     def test_it_stops_in_the_middle_when_the_connection_is_full(self) -> None:
@@ -274,6 +281,7 @@ class PageTests(WatchTestCase):
 
     def test_it_fetches_nothing_from_elsewhere_and_makes_no_markup_of_text(self) -> None:
         html = self.get(b"/").value().decode()
+        self.assertLess(len(html), 60 * 1024)
         self.assertNotRegex(html, r"https?://|//[a-z]|\bimport\b|url\(")
         self.assertNotRegex(html, r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(")
         self.assertNotRegex(html, r"\sstyle=|\son[a-z]+=\"")
@@ -351,8 +359,10 @@ class RealNodeTests(TestCase):
         self.node("a", http, "b", "c")
         self.node("b", http)
         watcher = yield self.watch(http[0])
-        yield watcher.until(b'{"node_id": "b", "url": "http://127.0.0.1:%d", "status": {' % http[1])
-        yield watcher.until(b'"error": "connection was refused by other side"')  # that is c
+        yield watcher.until(
+            b'{"node_id": "b", "url": "http://127.0.0.1:%d", "role": "replica"' % http[1]
+        )
+        yield watcher.until(b"connection was refused by other side")  # that is c
         watcher.transport.loseConnection()
         yield watcher.ended
 

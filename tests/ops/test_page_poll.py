@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops import page_poll as others_module
 from kevy_elect.ops.page_poll import LONGEST_ANSWER, Others
-from tests.ops.test_page_model import page
+from tests.support.statuses import follower
 from tests.support.transports import QUICK, cluster
 
 
@@ -102,19 +102,19 @@ class AskingTests(TestCase):
 
     @inlineCallbacks
     def test_a_status_is_taken_in(self) -> Any:
-        found = yield self.answer(self.serve(say(json.dumps(page("b")).encode())))
+        found = yield self.answer(self.serve(say(json.dumps(follower("b")).encode())))
         self.assertEqual(found["b"].status.role, "replica")
         self.assertIsNone(found["b"].error)
         self.assertLess(time.monotonic() - found["b"].at, 5)
 
     @inlineCallbacks
     def test_it_is_asked_again_and_again(self) -> Any:
-        yield self.answer(self.serve(say(json.dumps(page("b")).encode())), times=3)
+        yield self.answer(self.serve(say(json.dumps(follower("b")).encode())), times=3)
         self.assertEqual(self.server.asked, 3)
 
     @inlineCallbacks
     def test_starting_anew_does_not_ask_it_more_often(self) -> Any:
-        url = self.serve(say(json.dumps(page("b")).encode()))
+        url = self.serve(say(json.dumps(follower("b")).encode()))
         found = yield self.answer(url)
         for _ in range(10):
             found.start()
@@ -130,7 +130,7 @@ class AskingTests(TestCase):
     def test_a_failure_leaves_what_was_told_before(self) -> Any:
         def answer(connection: Any) -> None:
             if self.server.asked == 1:
-                say(json.dumps(page("b")).encode())(connection)
+                say(json.dumps(follower("b")).encode())(connection)
             else:
                 connection.transport.abortConnection()
 
@@ -149,7 +149,7 @@ class AskingTests(TestCase):
         return self.assert_error("http://no..body:1", ".")
 
     def test_another_node(self) -> Any:
-        return self.assert_error(self.serve(say(json.dumps(page("c")).encode())), "'c' answers")
+        return self.assert_error(self.serve(say(json.dumps(follower("c")).encode())), "'c' answers")
 
     def test_no_json(self) -> Any:
         return self.assert_error(self.serve(say(b"[" * 100_000)), "status: it is no JSON$")
@@ -161,7 +161,7 @@ class AskingTests(TestCase):
         return self.assert_error(self.serve(answer), ".")
 
     def test_a_redirect_is_not_followed(self) -> Any:
-        target = self.serve(say(json.dumps(page("b")).encode()))
+        target = self.serve(say(json.dumps(follower("b")).encode()))
         followed = self.server
         head = b"HTTP/1.1 302 Found\r\nLocation: " + target.encode() + b"/status"
         asked = self.assert_error(self.serve(say(b"", head)), "^HTTP status 302$")

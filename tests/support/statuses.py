@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kevy_elect.ops.page_model import Known
+from kevy_elect.status import from_object
+
 
 def document(**changes: object) -> dict[str, Any]:
     """What a healthy primary `a` of epoch 3 says of itself, one peer and one event included."""
@@ -36,6 +39,24 @@ def replica(node_id: str, primary: str | None = "a", **changes: object) -> dict[
     """What a replica that follows `primary` says of itself."""
     follows = {"current_primary": primary, "can_write": False, "lease_expires_in": 0.0}
     return document(node_id=node_id, role="replica", **follows) | changes
+
+
+def follower(node_id: str = "b", primary: str | None = "c", **more: Any) -> dict[str, Any]:
+    """What a replica of c in epoch 3 says of itself, without peers and events."""
+    return replica(node_id, primary, peers=[], events=[]) | more
+
+
+def writer(node_id: str, **more: Any) -> dict[str, Any]:
+    """What a primary of epoch 3 with a lease says of itself, without peers and events."""
+    leads = {"role": "primary", "can_write": True, "lease_expires_in": 0.4}
+    return follower(node_id, node_id, **leads) | more
+
+
+def known(found: dict[str, Any], at: float = 10.0) -> Known:
+    """A node that said this at that time."""
+    made = Known(found["node_id"], "http://192.0.2.1")
+    made.say(from_object(found), at, at)
+    return made
 
 
 def peer(**changes: object) -> dict[str, Any]:
