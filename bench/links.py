@@ -1,17 +1,22 @@
 """Handshakes and heartbeats per second of CPU by noise and tls, beside plain links.
 
-Both ends of a connection in one process, without sockets: what a channel costs beyond TCP.
+Both ends of a connection in one process, without sockets: what a channel costs beyond TCP. And
+what that is of the CPU of an idle node.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
 from bench import identities
+from bench.clusters.contender import Timings
+from bench.clusters.kevy import KevyElect
+from bench.process import Usage
 from bench.report import Table, parser, publish
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
@@ -84,14 +89,70 @@ def measure(kinds: Mapping[str, Ends], beats: int, repetitions: int) -> list[Tab
     return tables
 
 
+class Idle(KevyElect):
+    """Three nodes that do nothing but keep a primary."""
+
+    def usage(self) -> Iterator[Usage]:
+        return (child.usage() for child in self.children.values())
+
+
+class IdleNoise(Idle):
+    links = "noise"
+
+
+class IdleTls(Idle):
+    links = "tls"
+
+
+def measure_idle(seconds: float, repetitions: int) -> Table:
+    """The clusters of all kinds at once, so that other work of the machine hits all."""
+    timings = Timings("200 ms / 5 s", heartbeat=0.2, down_after=5.0)
+    table = Table(f"links: CPU of an idle node of three, {timings.name}")
+    with ExitStack() as ends:
+        kinds: dict[str, Idle] = {"plain": Idle(timings), "noise": IdleNoise(timings)}
+        kinds["tls"] = IdleTls(timings)
+        for cluster in kinds.values():
+            ends.enter_context(closing(cluster))
+        for cluster in kinds.values():
+            cluster.settle()
+        samples = [idle_once(kinds, seconds) for _ in range(repetitions)]
+    beside = table.add("plain", "ms CPU a second", [each["plain"] for each in samples])
+    for kind in ("noise", "tls"):
+        table.compare(kind, "ms CPU a second", [each[kind] for each in samples], beside)
+    return table
+
+
+def idle_once(kinds: Mapping[str, Idle], seconds: float) -> dict[str, float]:
+    """Milliseconds of CPU that a node of each kind uses in a second."""
+    before = {kind: list(cluster.usage()) for kind, cluster in kinds.items()}
+    started = time.monotonic()
+    time.sleep(seconds)
+    after = {kind: list(cluster.usage()) for kind, cluster in kinds.items()}
+    passed = time.monotonic() - started
+    return {
+        kind: sum((now - then).cpu for now, then in zip(after[kind], before[kind], strict=True))
+        / len(before[kind])
+        / passed
+        * 1000
+        for kind in kinds
+    }
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--beats", type=int, default=20_000, help="and a hundredth in handshakes")
     made.add_argument("--repetitions", type=int, default=7)
+    made.add_argument("--idle", type=float, default=10.0, help="seconds of each repetition")
     options = made.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         kinds = {kind: ends(kind, Path(directory)) for kind in ("plain", "noise", "tls")}
-        publish(options, lambda: measure(kinds, options.beats, options.repetitions))
+        publish(
+            options,
+            lambda: [
+                *measure(kinds, options.beats, options.repetitions),
+                measure_idle(options.idle, options.repetitions),
+            ],
+        )
 
 
 if __name__ == "__main__":
