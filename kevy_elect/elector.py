@@ -1,4 +1,4 @@
-"""The rules of the election, R1 to R10 and D1 to D6 of docs/protocol.md, as one state machine.
+"""The rules of the election, R1 to R10, D1 to D6 and M1 to M3 of docs/protocol.md, as one state machine.
 
 Pure: time, randomness and the ballot come in as arguments, messages go out as
 return values. All times are seconds of one monotonic clock.
@@ -149,6 +149,8 @@ class Elector:
         self._eligible_since: float | None = None
         self._backoff_until = NEVER
         self._aside_until = NEVER
+        self._maintained_until = NEVER
+        self._anew: set[str] = set()  # peers that connected after they last said they lead
 
         self._fenced = False
         self._target: str | None = None  # whom alone a handover tells, until then
@@ -316,6 +318,24 @@ class Elector:
         self._note(now, EventKind.ASIDE, text, Cause.BEGUN)
         if self._role is Role.CANDIDATE:
             self._become_replica(now, "stands aside", Cause.WITHDRAWN)
+
+    def maintain(self, now: float, seconds: float) -> None:
+        """Take over from nobody by itself for so many seconds, 0 to do so again (M1, M2)."""
+        was_on = now < self._maintained_until
+        self._maintained_until = now + seconds
+        self._eligible_since = None
+        self._changed()
+        if seconds > 0:
+            text = f"maintenance: takes over from nobody by itself for {seconds:g} s"
+            self._note(now, EventKind.MAINTENANCE, text, Cause.BEGUN)
+            if self._role is Role.CANDIDATE:
+                self._become_replica(now, "maintenance", Cause.WITHDRAWN)
+        elif was_on:
+            self._note(now, EventKind.MAINTENANCE, "maintenance is over", Cause.ENDED)
+
+    def maintained_for(self, now: float) -> float:
+        """Seconds for which this node still takes over from nobody by itself."""
+        return max(0.0, self._maintained_until - now)
 
     def aside_for(self, now: float) -> float:
         """Seconds that this node still does not run because it was told to stand aside."""
@@ -526,6 +546,7 @@ class Elector:
         """Every time at which a rule may come to another decision by itself."""
         config, counts_from = self.config, self._counts_from()
         times = [self._next_heartbeat, self._target_until, self._hold_until, self._lease_until()]
+        times.append(self._maintained_until)
         times.append(self._deadline(counts_from, math.inf))
         if counts_from != self._hold_until:
             times.append(self._deadline(self._hold_until, math.inf))
@@ -630,6 +651,7 @@ class Elector:
     def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
         """Whether `peer` answers heartbeats with ACK, so that its backing is known exactly."""
         self.peers[peer].acknowledging = acknowledging
+        self._anew.add(peer)
         self._changed()
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
@@ -695,6 +717,7 @@ class Elector:
             gave_up = heartbeat.role is Role.REPLICA and heartbeat.epoch == vote.epoch
             vote.released = vote.released or gave_up or heartbeat.epoch > vote.epoch
         if heartbeat.role is Role.PRIMARY:
+            self._anew.discard(sender)
             self._on_claim(sender, heartbeat.epoch, None, now)
         elif sender == self._primary:
             self._on_resignation(heartbeat, now)
@@ -964,6 +987,8 @@ class Elector:
         rests_until = max(self._backoff_until, self._yields_until, self._aside_until)
         if self.witness or now < self._hold_until or now < rests_until:
             return False
+        if now < self._maintained_until and not self._was_given_up():
+            return False
         if self._binding_vote(now) is not None or not self.peers.quorum_alive(now):
             return False
         if self.peers.claims_primary(now):
@@ -981,6 +1006,12 @@ class Elector:
             and now - view.heard < self.config.pause_after
             for view in self.peers
         )
+
+    def _was_given_up(self) -> bool:
+        """Whether the primary gave the role up while it ran, as an operator has it do (M1). One
+        that connected anew before it said so was started again, or is dead and its last will said
+        so."""
+        return self._no_wait and self._resigned not in self._anew
 
     def _guard_lease(self, now: float) -> None:
         """A primary renews: in place while it has its lease, without it as a candidate. If
@@ -1001,6 +1032,8 @@ class Elector:
         if ahead and free and self.peers.quorum_alive(now) and self._is_ready_to_run(now):
             why = "the lease is lost and others are in a higher epoch"
             self._become_candidate(now, why, Cause.OTHERS_AHEAD)
+        elif now < self._maintained_until:
+            return  # M2
         elif now - self._lease.lost_since >= self.config.down_after:
             self._become_replica(now, "no lease for down_after", Cause.LEASELESS, no_wait=True)
 

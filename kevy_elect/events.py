@@ -43,6 +43,8 @@ class EventKind(StrEnum):
     """It writes nothing, whatever its lease, or no longer so."""
     ASIDE = "aside"
     """It does not stand for election for some time, or again."""
+    MAINTENANCE = "maintenance"
+    """It takes over from nobody by itself for some time, or does so again."""
     SERVER = "server"
     """The data server that it drives takes the clients' writes, or no longer."""
 

@@ -155,6 +155,8 @@ class Status:
     """What it noted lately, the oldest first."""
     data: DataStatus | None = None
     """The data server that it drives."""
+    maintained_for: float = 0.0
+    """For so long it takes over from nobody by itself; 0 if it does."""
     check: CheckStatus | None = None
     """What its health check says; None without one."""
     uptime: float | None = None

@@ -32,6 +32,7 @@ from kevy_elect.ops.admin_port import AdminPort
 from kevy_elect.ops.agent_check import AgentCheckFactory
 from kevy_elect.ops.history import History
 from kevy_elect.ops.log import LogLines
+from kevy_elect.ops.maintenance import Maintenance
 from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
@@ -197,6 +198,7 @@ class Node(MultiService):
         self._data_dir = options["data-dir"]
         self._warning = token_warning(options)
         history = History(self.election)
+        maintenance = Maintenance(self.election)
         access = PageAccess(options.configuration.pages)
         privileged = options["allow-new-privileges"]
         on_change, asked, checked = (
@@ -226,9 +228,10 @@ class Node(MultiService):
         self._listening = [
             (f"--listen {self.election.listen}", self.election),
             *_pages(options, self.election, access),
-            *_admin(options, self.election, history),
+            *_admin(options, self.election, history, maintenance),
         ]
         self._beside: list[IService] = [
+            maintenance,
             hook,
             offset,
             check,
@@ -328,7 +331,7 @@ def _sentinel(options: Options, election: ElectionService) -> IService:
 
 
 def _admin(
-    options: Options, election: ElectionService, history: History
+    options: Options, election: ElectionService, history: History, maintenance: Maintenance
 ) -> Iterator[tuple[str, IService]]:
     if options["admin"] is not None:
         peers = AdminPeers(election, options["admin-peers"])
@@ -336,7 +339,7 @@ def _admin(
             node_id: f"{_scheme(options)}://{address}"
             for node_id, address in options["http-peers"].items()
         }
-        admin = Admin(election, options["admin"], pages, history, peers)
+        admin = Admin(election, options["admin"], pages, history, peers, maintenance)
         yield f"--admin {options['admin']}", admin
         if options["admin-listen"] is not None:
             port = AdminPort(admin, options["admin-listen"])

@@ -205,6 +205,8 @@ class HealthCheck(Service):
             self._stand_back(at)
 
     def _step_down(self, snapshot: ElectorSnapshot, at: float) -> None:
+        if self.election.maintained_for():
+            return  # nobody would take over
         if snapshot.can_write and at >= self._keeps_until and self._is_anybody_there():
             self._keeps_until = at + RESPITE
             self.election.step_down(REST, f"it is unhealthy: {self} {self._problem}")

@@ -22,6 +22,7 @@ from kevy_elect.cli.printable import printable
 from kevy_elect.config import parse_advertised
 from kevy_elect.errors import ConfigError, ElectError, StatusError
 from kevy_elect.settings.admin import (
+    DEFAULT_MAINTENANCE,
     DEFAULT_PATIENCE,
     DEFAULT_REST,
     LONGEST_REASON,
@@ -113,6 +114,19 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     pause = _add(commands, "pause", _pause, "keep this node from running for election")
     pause.add_argument("duration", metavar="DURATION", type=duration, help="such as 90, 15m or 2h")
     _add(commands, "resume", _resume, "let this node run for election again")
+
+    maintenance = _add(
+        commands, "maintenance", _maintenance, "have no member take over from a primary by itself"
+    )
+    maintenance.add_argument("state", metavar="on|off", choices=("on", "off"))
+    maintenance.add_argument(
+        "--for",
+        dest="seconds",
+        metavar="DURATION",
+        type=duration,
+        default=DEFAULT_MAINTENANCE,
+        help="until off is said, but for so long at most, 7d at the most (default: 1h)",
+    )
 
     offset = _add(commands, "offset", _offset, "state how much data this node's copy has")
     offset.add_argument("offset", metavar="N", type=int, help="more is better; unsigned 64-bit")
@@ -382,6 +396,22 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _offset(args: argparse.Namespace) -> int:
     return _print(args, answer(find_node(args), {"command": "offset", "offset": args.offset}))
+
+
+def _maintenance(args: argparse.Namespace) -> int:
+    seconds = args.seconds if args.state == "on" else 0.0
+    where = find_node(args)
+    told: list[str] = []
+    reply: Reply = {}
+    for reply in ask(where, _request(args, "maintenance", seconds=seconds)):
+        if "told" in reply:
+            told.append(str(reply["told"]))
+            if not args.json:
+                print(printable(told[-1], MAX_EVENT), flush=True)
+    if args.json:
+        print(json.dumps({**reply, "told": told}))
+        return 0 if reply["ok"] else REFUSED
+    return _print(args, reply)
 
 
 def _switchover(args: argparse.Namespace) -> int:

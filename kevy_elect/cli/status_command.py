@@ -180,14 +180,24 @@ class View:
 
     def page(self) -> Page:
         """The view for people."""
+        top: list[Grid | str] = [*self.maintenance(), self.nodes()]
         if self.alone:
             lines = [*self.remarks(), *self.warning_lines()]
-            return [self.nodes(), *self.servers(), self.links(), *lines]
-        return [self.nodes(), *self.about(), *self.servers(), *self.warning_lines()]
+            return [*top, *self.servers(), self.links(), *lines]
+        return [*top, *self.about(), *self.servers(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
         """A line for each node that was asked."""
         return Grid(HEADER, list(map(cells, self.responses)))
+
+    def maintenance(self) -> list[str]:
+        """That members take over from nobody by themselves, if so."""
+        left = {each.node_id: each.maintained_for for each in self._statuses()}
+        those = [node_id for node_id, seconds in left.items() if seconds > 0]
+        if not those:
+            return []
+        who = printable(", ".join(those))
+        return [f"MAINTENANCE of {who}: no failover for {said(max(left.values()))}"]
 
     def about(self) -> list[Grid]:
         """How long the nodes that answered have been running, and what."""
@@ -450,7 +460,8 @@ def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
     """The parts of a view: the nodes, the changes since the watch began, and the remarks. In a
     small one of several nodes, only the links that are broken."""
     log.note(view)
-    top: list[Grid | str] = [_headline(view), view.nodes(), *view.servers(), *view.warning_lines()]
+    top: list[Grid | str] = [_headline(view), *view.maintenance(), view.nodes()]
+    top += [*view.servers(), *view.warning_lines()]
     if small:
         links = [view.links()] if view.alone else view.broken_links()
         return [*top, *view.remarks(), *links, log.page(), view.events()]

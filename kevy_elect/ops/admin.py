@@ -30,6 +30,7 @@ from kevy_elect.errors import ConfigError, ElectError
 from kevy_elect.messages import Role
 from kevy_elect.ops.admin_peers import AdminPeers
 from kevy_elect.ops.history import History, recent
+from kevy_elect.ops.maintenance import Maintenance
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
@@ -50,6 +51,8 @@ MEMBER_LINES: Final = 20
 """Lines that are logged and kept in ten seconds of what one other member asks for."""
 MAX_RESULT: Final = 1000
 """Characters of a result that are logged."""
+TOLD_WITHIN: Final = 5.0
+"""Seconds that each member may take to answer, where all of them are told something."""
 SLACK: Final = 60.0
 """Seconds that another member may take to answer, on top of what was asked for."""
 
@@ -123,6 +126,15 @@ async def _resume(node: Admin, say: Say) -> Answer:
     return {"text": f"{node.election.cluster.node_id} stands for election"}
 
 
+async def _maintenance(node: Admin, say: Say, seconds: float) -> Answer:
+    me = node.election.cluster.node_id
+    if node.maintenance is None:
+        raise ConfigError(f"{me} has no place to keep its maintenance")
+    node.maintenance.begin(seconds)
+    state = f"is in maintenance for {seconds:g} s" if seconds else "is in no maintenance"
+    return {"text": f"{me} {state}"}
+
+
 async def _offset(node: Admin, say: Say, offset: int) -> Answer:
     node.election.set_repl_offset(offset)
     return {"text": f"{node.election.cluster.node_id} is at offset {node.election.repl_offset}"}
@@ -136,11 +148,12 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "switchover": _Command(_switchover, {"target": str, "timeout": _NUMBER, "reason": str}),
     "pause": _Command(_pause, {"seconds": _NUMBER}),
     "resume": _Command(_resume, {}),
+    "maintenance": _Command(_maintenance, {"seconds": _NUMBER}),
     "offset": _Command(_offset, {"offset": int}),
 }
 _QUESTIONS: Final = ("status", "events")
 """Commands that change nothing, and are not worth a line in the log."""
-_REQUIRED: Final = {"pause": "seconds", "offset": "offset"}
+_REQUIRED: Final = {"pause": "seconds", "maintenance": "seconds", "offset": "offset"}
 _PRIMARYS: Final = ("step-down", "switchover")
 """Commands that only the primary can carry out."""
 _LOCAL: Final = ("offset",)
@@ -238,6 +251,7 @@ class Admin(Service):
         http_peers: Mapping[str, str] | None = None,
         history: History | None = None,
         peers: AdminPeers | None = None,
+        maintenance: Maintenance | None = None,
     ) -> None:
         """Raises ConfigError for a description of a Unix socket that cannot be."""
         self.election = election
@@ -245,6 +259,7 @@ class Admin(Service):
         self.http_peers = http_peers or {}
         self.history = history
         self.peers = peers or AdminPeers(election, {})
+        self.maintenance = maintenance
         self._sparing = Sparing()
         self._at_work = ""  # the member for which a command is being carried out
         self.listener = Listener[_Operator]()
@@ -273,16 +288,19 @@ class Admin(Service):
         """
         try:
             name, arguments = _parse(line)
-            where = self._where(name, arguments.pop("on", None), member)
+            on = arguments.pop("on", None)
+            where = self._where(name, on, member)
             if name not in _QUESTIONS:
-                on = f" on {where}" if where else ""
+                place = f" on {where}" if where else ""
                 told = [f"{argument}={value!r}" for argument, value in arguments.items()]
-                self.note(" ".join(["asked to", name, *told]) + on, member)
+                self.note(" ".join(["asked to", name, *told]) + place, member)
             if where:
                 answer = await self._hand_on(where, name, arguments, say)
             else:
                 with self._one_at_a_time(name, member):
                     answer = await COMMANDS[name].run(self, say, **arguments)
+                if name == "maintenance" and on is None and not member:
+                    answer = await self._tell_all({"command": name, **arguments}, say, answer)
         except ElectError as error:
             answer = {"ok": False, "error": str(error)}
         answer = {"ok": True} | answer
@@ -324,6 +342,29 @@ class Admin(Service):
         patience = SLACK + min(86400.0, abs(arguments.get("timeout", 0.0)))
         request = {"command": name, **arguments}
         return await self.peers.ask(member, request, say, patience)
+
+    async def _tell_all(self, request: Mapping[str, Any], say: Say, mine: Answer) -> Answer:
+        """Have all other members do the same; what came of it with each is said."""
+        say({"told": mine["text"]})
+        others = [peer.node_id for peer in self.election.cluster.peers]
+        asked = [Deferred.fromCoroutine(self._tell_one(each, request)) for each in others]
+        missing = []
+        for member, each in zip(others, asked, strict=True):
+            answer = await each
+            say({"told": str(answer.get("text") or answer.get("error"))})
+            if not answer["ok"]:
+                missing.append(member)
+        if missing:
+            return {"ok": False, "error": f"run it on the machine of {', '.join(missing)}, too"}
+        return {"text": "all members were told"}
+
+    async def _tell_one(self, member: str, request: Mapping[str, Any]) -> Answer:
+        if member not in self.peers:
+            return {"ok": False, "error": f"{member} cannot be asked: it is not in --admin-peers"}
+        try:
+            return await self.peers.ask(member, request, lambda told: None, TOLD_WITHIN)
+        except ElectError as error:
+            return {"ok": False, "error": str(error)}
 
     @contextmanager
     def _one_at_a_time(self, name: str, member: str) -> Iterator[None]:

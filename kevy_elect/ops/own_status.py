@@ -24,6 +24,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
         members=election.cluster.ids,
         witness=election.witness,
         paused_for=election.paused_for(),
+        maintained_for=election.maintained_for(),
         last_will=election.last_will,
         settings=attrs.asdict(election.config),
         peers=tuple(election.peer_status()),

@@ -69,6 +69,24 @@ def headline(
 
     `found` are the links, if they are known already.
     """
+    told = _headline(me, others, now, found)
+    those = [
+        known.node_id
+        for known in (me, *others)
+        if known.status is not None and known.status.maintained_for > 0
+    ]
+    if not those:
+        return told
+    remark = Remark(
+        f"Maintenance of {listed(those)}: there is no failover.",
+        "End it with kevy-elect maintenance off.",
+    )
+    return attrs.evolve(told, level="alarm", remarks=(remark, *told.remarks))
+
+
+def _headline(
+    me: Known, others: Sequence[Known], now: float, found: Sequence[Link] | None
+) -> Headline:
     mine = me.status
     if mine is None or mine.epoch == 0:
         start = f"Read the log of {me.node_id}, repair what it names, and start it again."

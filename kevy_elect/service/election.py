@@ -414,6 +414,21 @@ class ElectionService(Service):
         if self.paused_for():
             self._stand_aside(0.0)
 
+    def maintain(self, seconds: float) -> None:
+        """Take over from nobody by itself for so many seconds; 0 to do so again at once.
+
+        See section M of docs/protocol.md. It votes and acknowledges as ever. Raises ConfigError
+        for a number of seconds below 0 or above a thousand days.
+        """
+        if not 0 <= seconds <= LONGEST_PAUSE:
+            raise ConfigError("maintenance takes from 0 seconds to a thousand days")
+        self._order(lambda elector, now: elector.maintain(now, seconds))
+
+    def maintained_for(self) -> float:
+        """Seconds for which this node still takes over from nobody by itself."""
+        now = self._clock()
+        return 0.0 if self._elector is None else self._elector.maintained_for(now)
+
     def paused_for(self) -> float:
         """Seconds for which this node still does not stand for election; 0 if it does."""
         now = self._clock()

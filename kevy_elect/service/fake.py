@@ -77,6 +77,7 @@ class FakeElection(ElectionService):
         self._primary: str | None = None
         self._lease_end: float | None = None  # None while it is renewed
         self._aside_until = -math.inf
+        self._maintained_until = -math.inf
         self._down: set[str] = set()
         self._offsets: dict[str, int] = {}
         self._events = EventLog()
@@ -203,6 +204,14 @@ class FakeElection(ElectionService):
         """What has happened, each with how many seconds ago it was."""
         now = self.now()
         return [(now - event.at, event) for event in self._events] if self._running else []
+
+    def maintain(self, seconds: float) -> None:
+        """See `ElectionService.maintain`."""
+        self._maintained_until = self.now() + seconds
+
+    def maintained_for(self) -> float:
+        """See `ElectionService.maintained_for`."""
+        return max(0.0, self._maintained_until - self.now())
 
     def paused_for(self) -> float:
         """Seconds for which `pause` has it not stand; `elect` elects it all the same."""

@@ -19,6 +19,9 @@ DEFAULT_REST: Final = 30.0
 """Seconds for which a node that stepped down does not stand."""
 DEFAULT_PATIENCE: Final = 10.0
 """Seconds for which a switchover waits for children and data."""
+DEFAULT_MAINTENANCE: Final = 3600.0
+"""Seconds after which maintenance ends by itself."""
+LONGEST_MAINTENANCE: Final = 7 * 86400.0
 LONGEST_REASON: Final = 200
 """Characters of a reason that an operator may give."""
 

@@ -237,5 +237,14 @@ class AdminTests(ServiceTests):
     def test_every_command_is_tested_here(self) -> None:
         self.assertEqual(
             set(COMMANDS),
-            {"status", "events", "step-down", "switchover", "pause", "resume", "offset"},
+            {
+                "status",
+                "events",
+                "step-down",
+                "switchover",
+                "pause",
+                "resume",
+                "offset",
+                "maintenance",
+            },
         )

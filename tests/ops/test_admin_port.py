@@ -18,6 +18,7 @@ from kevy_elect.ops.admin import COMMANDS, MAX_REQUEST, Admin
 from kevy_elect.ops.admin_peers import AdminPeers
 from kevy_elect.ops.admin_port import MAX_MEMBERS, AdminPort
 from kevy_elect.ops.history import History
+from kevy_elect.ops.maintenance import Maintenance
 from kevy_elect.settings.links import read_identity
 from kevy_elect.transport.channel import Security
 from kevy_elect.transport.tls import TlsSecurity
@@ -59,7 +60,10 @@ class PortTests(ServiceTests):
             node._data_dir = self.mktemp()
             node.use_security(proof)
             history = self.histories[node_id] = History(node)
-            admin = self.admins[node_id] = Admin(node, f"unix:{node_id}", history=history)
+            maintenance = Maintenance(node)
+            admin = self.admins[node_id] = Admin(
+                node, f"unix:{node_id}", history=history, maintenance=maintenance
+            )
             port = self.ports[node_id] = AdminPort(admin, "tcp:0:interface=127.0.0.1")
             port.startService()
             self.addCleanup(port.stopService)
@@ -135,6 +139,20 @@ class HandOnTests(PortTests):
         self.assertTrue(answer["ok"] and events, answer)
         answer, _ = await self.ask(self.primary, command="status", on=self.primary)
         self.assertEqual(answer["status"]["node_id"], self.primary)
+
+    async def test_maintenance_begins_and_ends_on_all_members(self) -> None:
+        await self.begin()
+        for seconds in (600, 0):
+            answer, told = await self.ask("b", command="maintenance", seconds=seconds)
+            self.assertTrue(answer["ok"], answer)
+            self.assertEqual([each["told"][:5] for each in told], ["b is ", "a is "])
+            for node in self.nodes.values():
+                self.assertEqual(node.maintained_for() > 0, seconds > 0)
+        await self.ports["a"].stopService()
+        answer, told = await self.ask("b", command="maintenance", seconds=600)
+        self.assertEqual(answer["error"], "run it on the machine of a, too")
+        self.assertGreater(self.nodes["b"].maintained_for(), 0)
+        self.assertEqual(self.nodes["a"].maintained_for(), 0)
 
     async def test_what_cannot_be_handed_on_is_refused_and_says_what_to_do(self) -> None:
         await self.begin()

@@ -1,0 +1,98 @@
+"""Maintenance of a node, kept in its data directory so that a restart does not end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from kevy_elect.errors import BallotError, ConfigError
+from kevy_elect.service.election import ElectionService
+from kevy_elect.settings.admin import LONGEST_MAINTENANCE
+
+FILE: Final = "maintenance.json"
+_MAX: Final = 1000
+"""Bytes of the file."""
+
+
+class Maintenance(Service):
+    """Begins and ends the maintenance of `election`, and goes on with it after a start.
+
+    It is to be started after the election. `wall` tells the time of day, in seconds since 1970.
+    """
+
+    log = Logger()
+
+    def __init__(self, election: ElectionService, wall: Callable[[], float] = time.time) -> None:
+        self._election = election
+        self._wall = wall
+
+    def startService(self) -> None:
+        """Go on with what the file says, if it is not over."""
+        super().startService()
+        left = self._kept()
+        if left > 0:
+            self._election.maintain(left)
+
+    def begin(self, seconds: float) -> None:
+        """Begin for so many seconds, or end with 0.
+
+        Raises ConfigError, with nothing changed, if there are too many or it cannot be kept.
+        """
+        if not 0 <= seconds <= LONGEST_MAINTENANCE:
+            raise ConfigError(
+                f"maintenance for {seconds:g} s: it takes from 0 to {LONGEST_MAINTENANCE:g} s"
+            )
+        if seconds or self._election.maintained_for():
+            self._keep(seconds)
+            self._election.maintain(seconds)
+
+    def _kept(self) -> float:
+        """Seconds that are left by what the file says."""
+        directory = self._election.directory
+        if directory is None:
+            return 0.0
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            file = os.open(FILE, flags, dir_fd=directory.descriptor())
+            with open(file, "rb") as content:
+                until = float(json.loads(content.read(_MAX))["until"])
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, BallotError, ValueError, TypeError, KeyError, RecursionError) as error:
+            self.log.warn(
+                "{node}: {file} cannot be read ({error}): this node is in no maintenance",
+                node=self._election.cluster.node_id,
+                file=FILE,
+                error=error,
+            )
+            return 0.0
+        left = until - self._wall()
+        return min(left, LONGEST_MAINTENANCE) if left > 0 else 0.0
+
+    def _keep(self, seconds: float) -> None:
+        directory = self._election.directory
+        if directory is None:
+            return
+        try:
+            there = directory.descriptor()
+            if not seconds:
+                os.unlink(FILE, dir_fd=there)
+                return
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(f"{FILE}.new", flags, 0o600, dir_fd=there)
+            with open(file, "wb") as content:
+                content.write(json.dumps({"until": self._wall() + seconds}).encode() + b"\n")
+                content.flush()
+                os.fsync(file)
+            os.replace(f"{FILE}.new", FILE, src_dir_fd=there, dst_dir_fd=there)
+            os.fsync(there)
+        except FileNotFoundError:
+            return  # it was not kept, so there is nothing to forget
+        except (OSError, BallotError) as error:
+            raise ConfigError(f"maintenance cannot be saved in --data-dir: {error}") from None
