@@ -1,4 +1,5 @@
-"""The rules of the election, R1 to R10, D1 to D6 and M1 to M3 of docs/protocol.md, as one state machine.
+"""The rules of the election in docs/protocol.md, R1 to R10, D1 to D6 and M1 to M3, as one state
+machine.
 
 Pure: time, randomness and the ballot come in as arguments, messages go out as
 return values. All times are seconds of one monotonic clock.

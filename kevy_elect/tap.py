@@ -231,7 +231,6 @@ class Node(MultiService):
             *_admin(options, self.election, history, maintenance),
         ]
         self._beside: list[IService] = [
-            maintenance,
             hook,
             offset,
             check,
@@ -239,6 +238,7 @@ class Node(MultiService):
             *_data(options, self.election, store),
             *_primary_command(options, self.election),
             *notifiers(self.election, os.environ),
+            maintenance,
         ]
         # Stopped in reverse: the hook outlives the election, and so hears of its end.
         for child in (*self._beside, *(service for _, service in self._listening)):

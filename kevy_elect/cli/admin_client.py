@@ -118,7 +118,9 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     maintenance = _add(
         commands, "maintenance", _maintenance, "have no member take over from a primary by itself"
     )
-    maintenance.add_argument("state", metavar="on|off", choices=("on", "off"))
+    maintenance.add_argument(
+        "state", metavar="on|off", choices=("on", "off"), help="begin or end it"
+    )
     maintenance.add_argument(
         "--for",
         dest="seconds",

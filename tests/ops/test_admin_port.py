@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
 
+from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops import admin, admin_port, lines
 from kevy_elect.ops.admin import COMMANDS, MAX_REQUEST, Admin
@@ -26,6 +27,8 @@ from tests.service.test_election import ServiceTests
 from tests.support.certificates import Authority
 from tests.transport.test_noise import A, B, C, security
 
+PATIENT = ElectConfig(hb_interval=0.05, down_after=4.0, election_timeout=1.0)
+"""A lease that a busy machine does not lose by itself."""
 STRANGER = security(C, a=A, b=B)
 """Of a key that neither a nor b knows."""
 
@@ -51,7 +54,7 @@ class PortTests(ServiceTests):
         return {"a": security(A, b=B), "b": security(B, a=A)}
 
     async def begin(self) -> None:
-        self.make("ab", ballot=None, data_dir=self.mktemp())
+        self.make("ab", ballot=None, data_dir=self.mktemp(), config=PATIENT)
         self.admins: dict[str, Admin] = {}
         self.ports: dict[str, AdminPort] = {}
         self.histories: dict[str, History] = {}

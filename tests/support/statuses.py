@@ -29,6 +29,7 @@ def document(**changes: object) -> dict[str, Any]:
         "children": [],
         "events": [event()],
         "last_will": None,
+        "maintained_for": 0.0,
         "data": None,
         "check": None,
         "uptime": 90.0,
