@@ -249,7 +249,7 @@ class PluginTests(SynchronousTestCase):
             f"--{option}=job" for option in COMMANDS if NAMED[option].group is Group.COMMANDS
         ]
         node = makeService(parsed(*commands, "--stop-grace=0.4"))
-        hook, offset, check, only, election, *_ = node.services
+        hook, offset, check, only, _, election, *_ = node.services
         self.assertIsInstance(hook, Hook)
         self.assertIsInstance(offset, OffsetCommand)
         self.assertIsInstance(check, HealthCheck)
