@@ -24,6 +24,16 @@ class HeadlineTests(SynchronousTestCase):
         text = self.say(follower("a"), follower("b"), writer("c"))
         self.assertEqual((self.level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
 
+    def test_maintenance_is_an_alarm_that_says_whose_and_how_it_ends(self) -> None:
+        on = {"maintained_for": 60.0}
+        me, *others = (known(each) for each in (follower("a", **on), writer("c", **on)))
+        found = headline(me, others, 10.1)
+        self.assertEqual(found.level, "alarm")
+        self.assertIn(
+            "c is primary of epoch 3 and holds its lease. Maintenance of a and c", found.text
+        )
+        self.assertIn("kevy-elect maintenance off", found.advice)
+
     def test_a_lease_does_not_outlast_what_was_told_of_it(self) -> None:
         text = self.say(follower("a"), writer("c"), now=10.5)
         self.assertIn("whether c still holds its lease is not known here", text)
