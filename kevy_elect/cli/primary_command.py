@@ -31,7 +31,7 @@ MAX_PROBLEM: Final = 500
 
 
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
-    """Add `primary`."""
+    """Add `primary` and `is-primary`."""
     parser = commands.add_parser(
         "primary",
         help="print the primary's address for clients",
@@ -57,6 +57,16 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     add_node_options(parser)
     parser.set_defaults(run=_run)
 
+    guard = commands.add_parser(
+        "is-primary",
+        help="say by the exit status whether this machine's node is primary",
+        description="Ask whether the node on this machine is primary and holds its lease. Prints "
+        "nothing without --json. Exit status 0 if it is, else 1; 2 for wrong usage, 3 if the node "
+        "does not answer.",
+    )
+    add_node_options(guard)
+    guard.set_defaults(run=_is_primary)
+
 
 # The client is imported at its use, because --help of any command needs no sockets.
 
@@ -78,6 +88,14 @@ def _of_pages(args: argparse.Namespace) -> Primary:
     from kevy_elect.client import Client
 
     return Client(args.pages, token=find_token(args, args.pages)).wait(args.wait)
+
+
+def _is_primary(args: argparse.Namespace) -> int:
+    status, _ = ask_status(find_node(args), CONNECT_TIMEOUT)
+    if args.json:
+        told = {"node_id": status.node_id, "primary": status.can_write, "epoch": status.epoch}
+        print(json.dumps(told))
+    return 0 if status.can_write else 1
 
 
 def _of_node(args: argparse.Namespace) -> Primary:

@@ -66,3 +66,36 @@ class PrimaryTests(SynchronousTestCase):
         with status_page(lambda: replica("\x1b[2J", primary=None)) as url:
             self.assertEqual(main(["primary", url]), 1)
         self.assertNotIn("\x1b", self.err.getvalue())
+
+
+class IsPrimaryTests(SynchronousTestCase):
+    """`kevy-elect is-primary`: an exit status for the jobs of cron."""
+
+    def run_command(self, *words: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        return main(["is-primary", *words]), out.getvalue(), err.getvalue()
+
+    def test_the_primary_is_0_and_silent(self) -> None:
+        with node(document) as where:
+            self.assertEqual(self.run_command("--admin", where), (0, "", ""))
+
+    def test_a_replica_is_1_and_silent(self) -> None:
+        with node(lambda: replica("c")) as where:
+            self.assertEqual(self.run_command("--admin", where), (1, "", ""))
+
+    def test_a_primary_without_a_lease_is_1(self) -> None:
+        with node(lambda: document(can_write=False)) as where:
+            self.assertEqual(self.run_command("--admin", where), (1, "", ""))
+
+    def test_json_has_the_fencing_token(self) -> None:
+        with node(document) as where:
+            status, out, _ = self.run_command("--admin", where, "--json")
+        self.assertEqual(status, 0)
+        self.assertEqual(json.loads(out), {"node_id": "a", "primary": True, "epoch": 3})
+
+    def test_no_answer_is_3_with_a_reason(self) -> None:
+        status, out, err = self.run_command("--admin", f"tcp:127.0.0.1:{free_ports(1)[0]}")
+        self.assertEqual((status, out), (3, ""))
+        self.assertIn("no node answers", err)
