@@ -27,5 +27,3 @@ def test_it_ends_with_each_report_written_once(tmp_path: Path) -> None:
         assert len({line[3] for line in words}) >= 2
     finally:
         reader.end()
-        for path in tmp_path.glob("*.log"):
-            print(f"== {path.name}\n{path.read_text()}")

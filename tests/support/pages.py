@@ -23,6 +23,8 @@ LOOKS = ("tail ", "kevy-elect status ")
 NAMES = "abc"
 NAME = re.compile(r"\b[abc]\b")
 FILE = re.compile(r" as\s`([\w.-]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
+OWN = re.compile(r"(--node-id |\.py |beat-)a\b")
+"""Where a command has the name of its own node."""
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
@@ -41,13 +43,17 @@ class Reader:
             assert old in text, f"{page} has no {old!r}"
             text = text.replace(old, new)
         self.page, self.text, self.directory = page, text, directory
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        """Those that `start` has started."""
         self._names = dict(zip(NAMES, NAMES, strict=True))
         """Which node here each node of the page is."""
         self._known: dict[str, str] = {}
         """Those of which it is certain: an output has told, and no failure has decided anew."""
 
     def save_files(self) -> None:
-        for name, body in FILE.findall(self.text):
+        files = FILE.findall(self.text)
+        assert files, f"{self.page} has no file to save"
+        for name, body in files:
             (self.directory / name).write_text(body, encoding="utf-8")
 
     def commands(self) -> list[Command]:
@@ -117,11 +123,32 @@ class Reader:
                 wait_for(lambda: not is_running(pid))  # noqa: B023
                 path.unlink(missing_ok=True)
 
+    def start(self, node_id: str, command: str, *before: str, **environment: str) -> None:
+        """Start what the page has for a, as this node, in the background."""
+        command = OWN.sub(rf"\g<1>{node_id}", command)
+        with (self.directory / f"{node_id}.log").open("ab") as log:
+            self.processes[node_id] = subprocess.Popen(
+                [*before, "bash", "-c", f"exec {command}"],
+                cwd=self.directory,
+                env=os.environ | {"PATH": PATH} | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, node_id: str) -> None:
+        self.processes[node_id].kill()
+        self.processes[node_id].wait(DEADLINE)
+
     def end(self) -> None:
-        """Kill what still runs of what has a file with its process id."""
+        """Kill what still runs, and print the logs."""
+        for node_id in self.processes:
+            self.kill(node_id)
         for path in self.directory.glob("*.pid"):
             with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(path.read_text()), signal.SIGKILL)
+        for path in self.directory.glob("*.log"):
+            print(f"== {path.name}\n{path.read_text()}")
 
 
 def is_running(pid: int) -> bool:

@@ -1,0 +1,182 @@
+"""The pages in docs/recipes, done with the software that they are about."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from tests.support.pages import PATH, Reader
+from tests.support.transports import free_ports
+from tests.support.waiting import DEADLINE, wait_for
+
+QUICK = {"KEVY_ELECT_HB_INTERVAL": "0.05", "KEVY_ELECT_DOWN_AFTER": "1"}
+GRACE = {"KEVY_ELECT_STOP_GRACE": "0.05"}
+CONFIG = "QUICK = ElectConfig(hb_interval=0.05, down_after=1)"
+ENOUGH = 3
+"""Pieces of work after which a program is believed to work."""
+FILESYSTEM = """filesystem://")
+app.conf.broker_transport_options = {
+    "data_folder_in": "queue",
+    "data_folder_out": "queue",
+    "control_folder": "queue",
+}"""
+
+
+def needs(module: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(find_spec(module) is None, reason=f"needs {module}")
+
+
+def read(page: str, directory: Path, **instead: str) -> Reader:
+    """A reader who has three hosts on loopback."""
+    hosts = {
+        f"10.0.0.{number}:7101": f"127.0.0.1:{port}" for number, port in enumerate(free_ports(3), 1)
+    }
+    return Reader(f"recipes/{page}.md", directory, hosts | instead)
+
+
+@pytest.fixture
+def readers() -> Iterator[list[Reader]]:
+    """Those whose processes are ended at the end."""
+    found: list[Reader] = []
+    yield found
+    for reader in found:
+        reader.end()
+
+
+def ask(reader: Reader, data: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """What `kevy-elect` tells about the node with that data directory."""
+    return subprocess.run(
+        ["kevy-elect", *command, "--data-dir", data],
+        cwd=reader.directory,
+        env=os.environ | {"PATH": PATH},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+@needs("celery")
+def test_one_celery_beat_sends_and_the_next_one_goes_on(
+    tmp_path: Path, readers: list[Reader]
+) -> None:
+    reader = read("celery", tmp_path, **{'redis://10.0.0.9/0")': FILESYSTEM, "60.0": "0.1"})
+    readers.append(reader)
+    reader.save_files()
+    queue = tmp_path / "queue"
+    queue.mkdir()
+    (command,) = reader.commands()
+    for node_id in "abc":
+        reader.start(node_id, command.text, **QUICK, **GRACE)
+
+    def senders() -> list[str]:
+        """The processes that sent the messages, in the order in which these were sent."""
+        sent = sorted(queue.glob("*.msg"), key=lambda path: int(path.name.partition("_")[0]))
+        return [json.loads(path.read_text())["headers"]["origin"] for path in sent]
+
+    def sends(other_than: str = "") -> str | None:
+        last = senders()[-ENOUGH:]
+        same = len(last) == ENOUGH and len(set(last)) == 1
+        return last[0] if same and last[0] != other_than else None
+
+    first = wait_for(sends)
+    reader.kill(node_of(int(re.findall(r"gen(\d+)@", first)[0]), reader))
+    wait_for(lambda: sends(other_than=first))
+    turns = [sender for sender, _ in groupby(senders())]
+    assert len(turns) == len(set(turns)), "two beats took turns"
+
+
+def node_of(pid: int, reader: Reader) -> str:
+    """The node that started this process."""
+    nodes = {process.pid: node_id for node_id, process in reader.processes.items()}
+    while pid not in nodes:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return nodes[pid]
+
+
+@needs("apscheduler")
+def test_apscheduler_works_in_one_copy_and_then_in_another(
+    tmp_path: Path, readers: list[Reader]
+) -> None:
+    reader = read(
+        "apscheduler",
+        tmp_path,
+        **{
+            "PEERS, data_dir": "PEERS, config=QUICK, data_dir",
+            "async def main": f"{CONFIG}\n\n\nasync def main",
+            "import sys\n": "import sys\nfrom kevy_elect import ElectConfig\n",
+            "seconds=60": "seconds=0.1",
+        },
+    )
+    readers.append(reader)
+    reader.save_files()
+    (command,) = reader.commands()
+    for node_id in "abc":
+        reader.start(node_id, command.text)
+    reports = tmp_path / "reports.txt"
+
+    def work() -> list[tuple[str, int]]:
+        text = reports.read_text() if reports.exists() else ""
+        return [(name, int(n)) for name, n in re.findall(r"by (.) in epoch (\d+)\n", text)]
+
+    def works(other_than: str = "") -> str | None:
+        last = {name for name, _ in work()[-ENOUGH:]}
+        return last.pop() if len(last) == 1 and last != {other_than} else None
+
+    first = wait_for(works)
+    reader.kill(first)
+    wait_for(lambda: works(other_than=first))
+    epochs = [epoch for _, epoch in work()]
+    assert epochs == sorted(epochs)
+    assert len(set(work())) == len(set(epochs)), "two copies worked in one epoch"
+
+
+def test_a_job_of_cron_runs_on_the_primarys_host_only(
+    tmp_path: Path, readers: list[Reader]
+) -> None:
+    reader = read("cron", tmp_path)
+    readers.append(reader)
+    (command,) = reader.commands()
+    (line,) = re.findall(r"^\*/5 \* \* \* \* root (.*)$", reader.text, re.M)
+    for node_id in "abc":
+        text = command.text.replace("/var/lib/kevy-elect", f"data-{node_id}")
+        reader.start(node_id, text, **QUICK)
+
+    def cron() -> list[str]:
+        """Where the job ran, of the three hosts."""
+        ran = []
+        for node_id in "abc":
+            job = line.replace("/var/lib/kevy-elect", f"data-{node_id}")
+            job = job.replace("rotate-backups", "echo rotated")
+            done = subprocess.run(
+                ["/bin/sh", "-c", job],
+                cwd=tmp_path,
+                env={"PATH": PATH},
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE,
+                check=False,
+            )
+            ran += [node_id] * done.stdout.count("rotated")
+        return ran
+
+    def ran_once(other_than: str = "") -> str | None:
+        """Where it ran. Who is asked last may have become primary since the first was asked."""
+        hosts = cron()
+        return hosts[0] if len(hosts) == 1 and hosts[0] != other_than else None
+
+    first = wait_for(ran_once)
+
+    def moved() -> str | None:
+        ask(reader, f"data-{first}", "switchover")
+        return ran_once(other_than=first)
+
+    wait_for(moved)
