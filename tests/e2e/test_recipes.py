@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -180,3 +181,95 @@ def test_a_job_of_cron_runs_on_the_primarys_host_only(
         return ran_once(other_than=first)
 
     wait_for(moved)
+
+
+class Segment:
+    """Hosts a, b, c and a neighbour d in one network segment: a namespace each, and a bridge."""
+
+    def __init__(self) -> None:
+        self._bridge = f"ke{os.getpid()}"
+        self.hosts = {name: f"{self._bridge}{name}" for name in "abcd"}
+
+    def make(self) -> None:
+        self._ip("netns", "add", self._bridge)
+        self._ip("-n", self._bridge, "link", "add", "br0", "up", "type", "bridge")
+        for number, (name, space) in enumerate(self.hosts.items(), 1):
+            self._ip("netns", "add", space)
+            ends = ("eth0", "netns", space, "type", "veth", "peer", "name", name)
+            self._ip("-n", self._bridge, "link", "add", *ends)
+            self._ip("-n", self._bridge, "link", "set", "dev", name, "master", "br0", "up")
+            self._ip("-n", space, "address", "add", f"10.0.0.{number}/24", "dev", "eth0")
+            self._ip("-n", space, "link", "set", "lo", "up")
+            self._ip("-n", space, "link", "set", "eth0", "up")
+
+    def remove(self) -> None:
+        for space in (*self.hosts.values(), self._bridge):
+            subprocess.run(["ip", "netns", "del", space], check=False, timeout=DEADLINE)
+
+    def has(self, name: str, address: str) -> bool:
+        return f" {address}/" in self._ip("-n", self.hosts[name], "address", "show", "dev", "eth0")
+
+    def holders(self, address: str) -> list[str]:
+        """Who has it, the first one also after the last one was asked."""
+        found = [name for name in "abc" if self.has(name, address)]
+        return found if len(found) < 2 else [name for name in found if self.has(name, address)]
+
+    def hardware(self, name: str) -> str:
+        told = self._ip("-n", self.hosts[name], "link", "show", "dev", "eth0")
+        (found,) = re.findall(r"link/ether (\S+)", told)
+        return str(found)
+
+    def known_to_neighbour(self, address: str) -> str:
+        """The hardware address to which d would send what is for `address`."""
+        told = self._ip("-n", self.hosts["d"], "neighbour", "show", address)
+        return "".join(re.findall(r"lladdr (\S+)", told))
+
+    def send(self, address: str) -> None:
+        """Have d send something there, which makes it ask who has the address."""
+        say = f"echo > /dev/udp/{address}/9"
+        command = ("ip", "netns", "exec", self.hosts["d"], "bash", "-c", say)
+        subprocess.run(command, check=True, timeout=DEADLINE)
+
+    def _ip(self, *words: str) -> str:
+        done = subprocess.run(
+            ["ip", *words], capture_output=True, text=True, check=True, timeout=DEADLINE
+        )
+        return done.stdout
+
+
+@pytest.fixture
+def segment() -> Iterator[Segment]:
+    found = Segment()
+    try:
+        found.make()
+        yield found
+    finally:
+        found.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make network namespaces")
+@pytest.mark.skipif(not (shutil.which("ip") and shutil.which("arping")), reason="needs ip, arping")
+def test_an_address_moves_and_the_neighbours_know(
+    tmp_path: Path, segment: Segment, readers: list[Reader]
+) -> None:
+    address = "10.0.0.100"
+    quick = "--lease-margin 1.5 --down-after 3 --hb-interval 0.05"
+    reader = Reader("recipes/floating-ip.md", tmp_path, {"--lease-margin 2.5": quick})
+    readers.append(reader)
+    reader.save_files()
+    (tmp_path / "hold-address").chmod(0o755)
+    (command,) = reader.commands()
+    for node_id in "abc":
+        reader.start(node_id, command.text, "ip", "netns", "exec", segment.hosts[node_id])
+
+    def holder(other_than: str = "") -> str | None:
+        found = segment.holders(address)
+        assert len(found) < 2, f"{found} have the address at once"
+        return found[0] if found and found[0] != other_than else None
+
+    first = wait_for(holder)
+    segment.send(address)
+    wait_for(lambda: segment.known_to_neighbour(address) == segment.hardware(first))
+    reader.kill(first)
+    second = wait_for(lambda: holder(other_than=first))
+    wait_for(lambda: segment.known_to_neighbour(address) == segment.hardware(second))

@@ -22,7 +22,7 @@ LOOKS = ("tail ", "kevy-elect status ")
 """How commands begin that only look, and are repeated until they show what the page shows."""
 NAMES = "abc"
 NAME = re.compile(r"\b[abc]\b")
-FILE = re.compile(r" as\s`([\w.-]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"\bas\s`([\w.-]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
 OWN = re.compile(r"(--node-id |\.py |beat-)a\b")
 """Where a command has the name of its own node."""
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
