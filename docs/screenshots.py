@@ -9,12 +9,10 @@ It needs chromium and its chromedriver, the extra `browser`, and for docs/images
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import urlopen
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -25,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.browser import DESKTOP, PHONE, Browser  # noqa: E402
-from tests.support.scenes import Scene, staged  # noqa: E402
+from tests.support.scenes import Scene, scene_time, staged  # noqa: E402
 from tests.support.statuses import data, following  # noqa: E402
 
 IMAGES: Final = ROOT / "docs/images"
@@ -174,7 +172,7 @@ async def take(
     with staged(shot.scene, shot.start, pages=name != "no-pages") as url:
         await browser.resize(DESKTOP)
         await browser.do("get", url)
-        while (await deferToThread(_now, url)) < shot.at:
+        while (await deferToThread(scene_time, url)) < shot.at:
             await _rest(0.02)
         found = {}
         for look in looks:
@@ -187,12 +185,6 @@ async def take(
         for complaint in await browser.complaints():
             print(f"{name}: {complaint}", file=sys.stderr)
         return found
-
-
-def _now(url: str) -> float:
-    with urlopen(f"{url}now", timeout=5) as answer:
-        now: float = json.load(answer)["now"]
-    return now
 
 
 def _rest(seconds: float) -> Deferred[None]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from unittest.mock import patch
+from urllib.request import urlopen
 
 import attrs
 from twisted.internet import reactor
@@ -24,7 +25,6 @@ from kevy_elect.service.clock import uptime
 from kevy_elect.status import Status, from_object
 from tests.support import statuses
 
-LEASE = 4.9
 Document = dict[str, Any]
 
 
@@ -53,6 +53,7 @@ class Scene:
     """What else a member says."""
     up_for: dict[str, float] = attrs.field(factory=dict)
     job: str = "orders"
+    down_after: float = 5.0
 
     def document(self, node_id: str, now: float) -> Document | None:
         """What the member says at `now`; None if it does not answer."""
@@ -76,9 +77,9 @@ class Scene:
             primary_addr=None if primary is None else f"10.0.0.{self.ids.index(primary) + 1}:6379",
             has_quorum=has_quorum,
             can_write=writes,
-            lease_expires_in=LEASE - now % 0.2 if writes else 0.0,
+            lease_expires_in=0.98 * self.down_after - now % 0.2 if writes else 0.0,
             down_peers=down,
-            settings=attrs.asdict(ElectConfig()),
+            settings=attrs.asdict(ElectConfig(down_after=self.down_after)),
             peers=peers,
             children=[child] if self.job else [],
             events=list(self.noted(node_id, now)),
@@ -111,7 +112,7 @@ class Scene:
         age = 186_000.0 + now
         return statuses.peer(
             node_id=other,
-            alive=heard_ago < 5.0,
+            alive=heard_ago < self.down_after,
             heard_ago=heard_ago,
             epoch=epoch,
             role="primary" if primary == other else "replica",
@@ -133,9 +134,11 @@ class Scene:
             *((at, each) for who, at, each in self.events if who == node_id),
         ]
         if self.primary in self.killed and node_id != self.primary:
-            text = f"lost {self.primary}: it was silent for 5 s"
+            text = f"lost {self.primary}: it was silent for {self.down_after:g} s"
             lost = {"kind": "primary", "cause": "lost", "member": self.primary, "text": text}
-            found.append((self.killed[self.primary] + 5.0, {"epoch": self.epoch, **lost}))
+            found.append(
+                (self.killed[self.primary] + self.down_after, {"epoch": self.epoch, **lost})
+            )
         for at, each in sorted(found, key=lambda pair: pair[0]):
             if at <= now:
                 yield statuses.event(ago=now - at, **each)
@@ -211,6 +214,13 @@ class _Service:
 
     def status(self) -> Status:
         return from_object(self.scene.document(self.scene.me, self.now()))
+
+
+def scene_time(url: str) -> float:
+    """The second of the scene whose page this is."""
+    with urlopen(f"{url}now", timeout=60) as answer:
+        now: float = json.load(answer)["now"]
+    return now
 
 
 class _Says(Resource):
