@@ -25,7 +25,8 @@ import attrs
 from bench import stamps
 from bench.clusters.contender import Timings
 from bench.clusters.kevy import FAST
-from bench.process import HOST, ROOT, Child, Fleet, free_ports, wait_for
+from bench.process import ROOT, Child, Fleet, wait_for
+from kevy_elect.cli.demo.ports import HOST, free_ports
 
 NAMES: Final = ("a", "b", "c")
 EVERY: Final = 0.01

@@ -16,9 +16,10 @@ from typing import Final
 import attrs
 
 from bench.floor import ASKS, READY
-from bench.process import HOST, TWISTD, Child, Fleet, Usage, free_ports, wait_for
+from bench.process import TWISTD, Child, Fleet, Usage, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect import wire
+from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Ack, Announce, Heartbeat, Message, Role
 

@@ -16,9 +16,10 @@ from typing import Final
 import attrs
 
 from bench.floor import LISTENING
-from bench.process import HOST, TWISTD, Child, Fleet, free_ports, wait_for
+from bench.process import TWISTD, Child, Fleet, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect import wire
+from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.messages import Heartbeat, Role
 
 BAD_FRAME: Final = b"!"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +20,6 @@ import attrs
 from kevy_elect.service import wrapper
 
 ROOT: Final = Path(__file__).parent.parent
-HOST: Final = "127.0.0.1"
-_listening_ports = iter(random.sample(range(20_000, 30_000), 10_000))
 TWISTD: Final = (
     sys.executable,
     "-c",
@@ -183,22 +177,6 @@ class Fleet:
         for child in (ended or self._children)[-3:]:
             tail = child.log.read_text(errors="replace")[-1000:]
             print(f"== {child.log.parent.name}\n{tail}", file=sys.stderr)
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody held a moment ago; none is given out twice.
-
-    They are out of the range from which the kernel takes those of outgoing connections.
-    """
-    free = (port for port in _listening_ports if _is_free(port))
-    return list(itertools.islice(free, number))
-
-
-def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_server((HOST, port)).close()
-        return True
-    return False
 
 
 def wait_for(

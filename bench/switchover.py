@@ -10,9 +10,10 @@ import sys
 import time
 from typing import Any, Final
 
-from bench.process import HOST, TWISTD, Fleet, free_ports, wait_for
+from bench.process import TWISTD, Fleet, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect.cli.admin_client import UnreachableError, answer
+from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.config import ElectConfig
 
 IDS: Final = "abcde"

@@ -17,8 +17,8 @@ from twisted.application.service import Application
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from bench.process import HOST
 from bench.stamps import Stamps
+from kevy_elect.cli.demo.ports import HOST
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.ops.admin import Admin
 from kevy_elect.ops.agent_check import AgentCheckFactory

@@ -13,11 +13,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.client import MAX_HEAD, AsyncClient, Client, NoPrimaryError, Primary
 from kevy_elect.errors import ConfigError
 from kevy_elect.status import MAX_BYTES, address_for_clients, from_object
 from tests.support.statuses import document, peer, replica
-from tests.support.transports import free_ports
 
 A = Primary("a", "127.0.0.1:6001", 3)
 OK = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"

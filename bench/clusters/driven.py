@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Final
 from bench.clusters.contender import Contender
 from bench.clusters.kevy import FAST, REDIALLED
 from bench.clusters.sentinel import ASK_EVERY, ASK_PRIMARY, NAMES, Server
-from bench.process import HOST, TWISTD, Child, Wrapped, free_ports, wait_for
+from bench.process import TWISTD, Child, Wrapped, wait_for
+from kevy_elect.cli.demo.ports import HOST, free_ports
 
 
 class DrivenRedis(Contender):

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from bench import stamps
 from bench.clusters.contender import Contender
-from bench.process import HOST, ROOT, Child, free_ports, wait_for
+from bench.process import ROOT, Child, wait_for
+from kevy_elect.cli.demo.ports import HOST, free_ports
 
 NAMES: Final = ("a", "b", "c")
 ASK_EVERY: Final = 0.002

@@ -9,7 +9,8 @@ import time
 from typing import Final
 
 from bench.clusters.contender import Contender
-from bench.process import HOST, Child, free_ports, wait_for
+from bench.process import Child, wait_for
+from kevy_elect.cli.demo.ports import HOST, free_ports
 
 NAMES: Final = ("a", "b", "c")
 ASK_EVERY: Final = 0.002

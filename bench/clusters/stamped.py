@@ -9,8 +9,9 @@ from string import ascii_lowercase
 
 from bench import stamps
 from bench.clusters.contender import Contender
-from bench.process import HOST, Child, free_ports, wait_for
+from bench.process import Child, wait_for
 from bench.stamps import Stamp
+from kevy_elect.cli.demo.ports import HOST, free_ports
 
 
 class StampedCluster(Contender):

@@ -9,10 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.cli.main import main
 from tests.cli.test_status_command import node, status_page
 from tests.support.statuses import document, replica
-from tests.support.transports import free_ports
 
 
 class PrimaryTests(SynchronousTestCase):

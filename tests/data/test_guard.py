@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.data import guard
 from kevy_elect.service.clock import uptime
 from tests.support.redis_servers import REDIS_SERVER, RedisServer
-from tests.support.transports import free_ports
 from tests.support.waiting import DEADLINE, wait_for
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")

@@ -12,11 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 from twisted.internet import reactor
 
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.data.redis import Redis
 from kevy_elect.data.server import DataServerError
 from tests.support.processes import poll
 from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
-from tests.support.transports import free_ports
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")
 

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.support.processes import free_ports
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support.waiting import DEADLINE
 
 HEAD = """

@@ -14,8 +14,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support import ROOT
-from tests.support.processes import TWISTD, free_ports
+from tests.support.processes import TWISTD
 from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"

@@ -11,7 +11,8 @@ import pytest
 
 from bench.balanced import HAPROXY, Balanced, Served, Traffic, violations
 from bench.clusters.contender import Timings
-from bench.process import HOST, wait_for
+from bench.process import wait_for
+from kevy_elect.cli.demo.ports import HOST
 
 QUICK = Timings("50 ms / 500 ms", heartbeat=0.05, down_after=0.5)
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support.processes import TWISTD, Cluster, Node, child, poll
 from tests.support.secured import options
-from tests.support.transports import free_ports
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 DOWN_AFTER = 2.0

@@ -11,12 +11,12 @@ from pathlib import Path
 from pytest_twisted import ensureDeferred
 
 from kevy_elect import wire
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.settings.links import make_private_key, public_key
 from tests.e2e.test_console import ask, settled
 from tests.support.certificates import Authority
 from tests.support.processes import Cluster, Node, poll
-from tests.support.transports import free_ports
 
 PATIENT = ("--down-after=2", "--election-timeout=1")
 """A lease that a busy machine does not lose by itself."""

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.threads import deferToThread
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.ops.test_metrics import ALERTS, described, documented, named, panels, series
 from tests.support.processes import Cluster, poll
-from tests.support.transports import free_ports
 from tests.support.waiting import DEADLINE
 
 PROMETHEUS = shutil.which("prometheus")

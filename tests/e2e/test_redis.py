@@ -17,8 +17,9 @@ from pytest_twisted import ensureDeferred
 from redis.exceptions import RedisError
 from twisted.internet.threads import deferToThread
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support import ROOT
-from tests.support.processes import Cluster, free_ports, poll
+from tests.support.processes import Cluster, poll
 from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
 from tests.support.waiting import DEADLINE
 

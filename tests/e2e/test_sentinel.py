@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError
 from twisted.internet.threads import deferToThread
 
-from tests.support.processes import Cluster, free_ports, poll
+from kevy_elect.cli.demo.ports import free_ports
+from tests.support.processes import Cluster, poll
 
 
 @ensureDeferred

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect.ballot import MemoryBallot
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Announce, Role
@@ -24,7 +25,7 @@ from kevy_elect.ops.connections import MAX_READERS
 from kevy_elect.ops.http import site
 from kevy_elect.ops.page import MAX_WATCHERS, UNREAD_FOR
 from kevy_elect.service.election import ElectionService
-from tests.support.transports import QUICK, cluster, free_ports, heartbeat, rng
+from tests.support.transports import QUICK, cluster, heartbeat, rng
 
 
 class Connection(StringTransport):

@@ -18,12 +18,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect import wire
 from kevy_elect.ballot import FileBallot, MemoryBallot
+from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService, ElectorSnapshot
 from kevy_elect.transport.noise import public_bytes
-from tests.support.transports import QUICK, cluster, free_ports, heartbeat
+from tests.support.transports import QUICK, cluster, heartbeat
 from tests.transport.test_noise import A, B, C, security
 
 

@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.support.transports import free_ports
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support.waiting import DEADLINE, PERIOD
 
 TIMINGS = ("--hb-interval=0.05", "--down-after=0.5", "--election-timeout=0.5")

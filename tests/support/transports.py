@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
 import random
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -51,29 +46,3 @@ def heartbeat(node_id: str = "b", epoch: int = 1, role: Role = Role.REPLICA) -> 
 
 def rng() -> random.Random:
     return random.Random(0)
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports of this machine on which nobody listens at the moment; none is given out twice.
-
-    They are below those that the kernel takes for outgoing connections, and no other worker
-    of the same test run is given them.
-    """
-    return list(itertools.islice(filter(_is_free, _candidates), n))
-
-
-def _ports_of_this_worker() -> Iterator[int]:
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    ports = range(20_000 + worker, 32_000, workers)
-    return iter(random.sample(ports, len(ports)))
-
-
-_candidates = _ports_of_this_worker()
-
-
-def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_server(("127.0.0.1", port)).close()
-        return True
-    return False

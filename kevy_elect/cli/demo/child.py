@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ import attrs
 
 from kevy_elect.cli.printable import printable
 
-HOST: Final = "127.0.0.1"
 CHILDREN: Final = "/proc/{0}/task/{0}/children"
 """Where Linux says which processes another has started."""
 
@@ -86,15 +84,6 @@ class Child:
     def _forget(self) -> None:
         self.process = None
         self.ended_at = time.monotonic()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def why_ended(child: Child) -> str:

@@ -20,7 +20,8 @@ from typing import Final
 import attrs
 
 from kevy_elect.cli.admin_client import UnreachableError, ask_status
-from kevy_elect.cli.demo.child import HOST, Child, free_ports
+from kevy_elect.cli.demo.child import Child
+from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.cli.responses import Response
 from kevy_elect.config import PeerAddr
 from kevy_elect.settings.admin import SOCKET

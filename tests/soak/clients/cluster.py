@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support import ROOT
 from tests.support.processes import Cluster as Nodes
-from tests.support.processes import free_ports
 from tests.support.redis_servers import FROZEN, RedisServer
 
 IDS: Final = "abc"

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.soak.hostile.member import CONFIG, MemberSettings
 from tests.soak.hostile.openings import Stranger
 from tests.support import ROOT
 from tests.support.secured import options
-from tests.support.transports import free_ports
 
 _TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 _TAC: Final = Path(__file__).with_name("node.tac")

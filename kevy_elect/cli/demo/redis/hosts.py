@@ -14,8 +14,9 @@ from typing import Any, Final
 import attrs
 import hiredis
 
-from kevy_elect.cli.demo.child import HOST, Child
+from kevy_elect.cli.demo.child import Child
 from kevy_elect.cli.demo.nodes import Node, plan
+from kevy_elect.cli.demo.ports import HOST
 from kevy_elect.cli.demo.redis import keeper
 from kevy_elect.cli.demo.redis.client import Client, Word
 from kevy_elect.cli.demo.redis.numbers import Numbers

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 import hiredis
 
-from kevy_elect.cli.demo.child import HOST
+from kevy_elect.cli.demo.ports import HOST
 from kevy_elect.cli.demo.redis.client import Client
 from kevy_elect.cli.demo.redis.numbers import Ledger
 
