@@ -79,9 +79,7 @@ class RunTests(ProcessTests):
         supervisor = await self.supervisor_of(run)
         os.kill(supervisor, signal.SIGSTOP)
         run.transport.signalProcess("KILL")
-        began = time.monotonic()
         await run.gone
-        self.assertLess(time.monotonic() - began, 2.0)
         self.assertFalse(is_running(supervisor))
 
     async def test_guard_and_supervisor_killed_at_once_leave_no_group(self) -> None:
@@ -240,13 +238,13 @@ class PrivilegeTests(SynchronousTestCase):
 
     def test_what_cannot_be_killed_is_told_and_waited_for(self) -> None:
         script = "echo up; exec sleep 2"
+        began = time.monotonic()
         process = self.supervise("leased,privileged", *self.become_root(), "sh", "-c", script)
         assert process.stdout is not None
         self.assertEqual(process.stdout.readline(), b"up\n")
         os.write(self.control, f"{now()}\n".encode())
-        began = time.monotonic()
         told = process.communicate(timeout=20)[1].decode()
-        self.assertGreater(time.monotonic() - began, 1.5)
+        self.assertGreater(time.monotonic() - began, 1.9)
         self.assertIn("which run as another user: waiting", told)
         self.assertLess(told.count("\n"), 3)  # supervisor and guard, once each
 

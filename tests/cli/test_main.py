@@ -243,7 +243,7 @@ class AskTests(SynchronousTestCase):
             done.set()
         self.assertEqual(late.error, "no answer within 0.3 s")
         self.assertEqual(other.error, "HTTP status 404")
-        self.assertLess(took, 3)
+        self.assertLess(took, 30)
 
     def test_no_proxy(self) -> None:
         self.patch(os, "environ", os.environ | {"http_proxy": "http://127.0.0.1:9"})

@@ -26,8 +26,9 @@ async def test_client_and_command_find_the_primary_and_its_successor(cluster: Cl
     assert (done.returncode, done.stdout) == (1, "")
     assert "Connection refused" in done.stderr
 
-    cluster.start()
-    done = await deferToThread(kevy_elect, "primary", "--wait=20", *pages)
+    for node in cluster.nodes.values():
+        node.start(node.command("--down-after=2"))
+    done = await deferToThread(kevy_elect, "primary", f"--wait={DEADLINE}", *pages)
     first = await cluster.settled()
     assert (done.returncode, done.stdout) == (0, f"{first['primary_addr']}\n")
     found = await deferToThread(client.wait, DEADLINE)

@@ -21,8 +21,8 @@ from tests.support.waiting import DEADLINE
 EXAMPLE = ROOT / "examples/kevy-elect.toml"
 CHECK = (sys.executable, "-m", "kevy_elect", "check-config")
 QUICK = {
-    "hb-interval": 0.05,
-    "down-after": 0.5,
+    "hb-interval": 0.1,
+    "down-after": 2.0,
     "election-timeout": 0.5,
     "election-backoff": 0.1,
     "election-backoff-jitter": 0.3,
@@ -93,11 +93,11 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
 
     heard = tmp_path / "heard"
     hook = ["/bin/sh", "-c", f"echo $KEVY_NODE_ID of $KEVY_PRIMARY_ID: $KEVY_REASON >> {heard}"]
-    longer = {"down_after": 1.0, "lease_duration": 0.49}  # the first step of growing
+    longer = {"down_after": 4.0, "lease_duration": 1.96}  # the first step of growing
     config.write(**longer, on_change=hook, log_level="debug", no_handover=True)
     for node_id in "abc":
         reload(cluster[node_id])
-        await goes_by(cluster[node_id], 1.0)
+        await goes_by(cluster[node_id], 4.0)
         await logged(cluster[node_id], "no-handover changed too, which needs a restart")
 
     async def all_heard() -> bool:
@@ -113,7 +113,7 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
     await logged(cluster[primary], f"{config.path}:{line + 2}: --peers: d has no elect-port")
     after = await cluster.settled()
     assert (after["node_id"], after["epoch"]) == (primary, before["epoch"])
-    assert after["settings"]["down_after"] == 1.0
+    assert after["settings"]["down_after"] == 4.0
 
     for node in cluster.nodes.values():
         assert node.kill(signal.SIGTERM) == -signal.SIGTERM
@@ -140,9 +140,9 @@ async def test_a_daemon_finds_its_file_again(
     pid = int(pidfile.read_text())
     try:
         await poll(alone.status)
-        config.write(down_after=1.0, lease_duration=0.49)
+        config.write(down_after=4.0, lease_duration=1.96)
         os.kill(pid, signal.SIGHUP)
-        await goes_by(alone, 1.0)
+        await goes_by(alone, 4.0)
     finally:
         os.kill(pid, signal.SIGTERM)
     assert (run / "kevy-elect-a").is_dir()
@@ -208,7 +208,7 @@ def test_check_config_shows_what_the_example_makes(cluster: Cluster, config: Con
     )
     assert ended.returncode == 0, ended.stderr
     settings = json.loads(ended.stdout)["settings"]
-    assert settings["down-after"]["value"] == 0.5
+    assert settings["down-after"]["value"] == 2.0
     assert settings["down-after"]["source"] == "file"
     assert settings["node-id"] == {
         "value": "a",

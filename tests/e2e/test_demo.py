@@ -202,17 +202,16 @@ def test_watched(start: Start, tmp_path: Path) -> None:
         text=True,
     )
     try:
+        assert lines.stdout is not None
+        followed = (json.loads(line)["current_primary"] for line in lines.stdout)
+        assert next(followed) == kill[2]
         watching.read_until("all is well")
         looking.read_until("connected for")
         os.kill(int(kill[1]), signal.SIGKILL)
         watching.read_until("primary -> silent")
         watching.read_until("-> primary, epoch")
         looking.read_until("down")
-        assert lines.stdout is not None
-        at_first = json.loads(lines.stdout.readline())
-        assert at_first["current_primary"] == kill[2]
-        others = (json.loads(line)["current_primary"] for line in lines.stdout)
-        assert next(each for each in others if each not in (None, kill[2]))
+        assert next(each for each in followed if each not in (None, kill[2]))
         for terminal, number, status in (
             (watching, signal.SIGINT, 130),
             (looking, signal.SIGTERM, 143),

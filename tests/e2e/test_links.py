@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
@@ -17,8 +18,9 @@ from kevy_elect.settings.links import make_private_key, public_key
 from tests.e2e.test_console import ask, settled
 from tests.support.certificates import Authority
 from tests.support.processes import Cluster, Node, poll
+from tests.support.waiting import DEADLINE
 
-PATIENT = ("--down-after=2", "--election-timeout=1")
+PATIENT = ("--down-after=3", "--election-timeout=1")
 """A lease that a busy machine does not lose by itself."""
 
 
@@ -74,8 +76,7 @@ class Leases:
             found = [await each.status() for each in self._cluster.nodes.values()]
             statuses = [status for status in found if status is not None]
             links = {peer["link"] for status in statuses for peer in status["peers"]}
-            (primary,) = (each for each in statuses if each["node_id"] == self._primary)
-            self.seen.append(primary["can_write"])
+            self.seen += [s["can_write"] for s in statuses if s["node_id"] == self._primary]
             return self._rereads(node) > rereads and links == {"connected"}
 
         await poll(connected)
@@ -87,12 +88,10 @@ class Leases:
 def say(node: Node, message: Heartbeat) -> None:
     """Speak to the election port of a node as a plain member would, until it hangs up."""
     entry = next(each for each in node.peers.split(",") if each.startswith(node.node_id))
-    with socket.create_connection(("127.0.0.1", int(entry.rpartition(":")[2])), 5) as link:
+    address = ("127.0.0.1", int(entry.rpartition(":")[2]))
+    with socket.create_connection(address, DEADLINE) as link, suppress(ConnectionError):
         link.sendall(wire.encode(message) * 400)
-        try:
-            while link.recv(4096):
-                pass
-        except ConnectionResetError:
+        while link.recv(4096):
             pass
 
 

@@ -72,7 +72,7 @@ def write(server: RedisServer, number: int) -> list[int]:
     for value in range(number):
         try:
             server.client.rpush("list", value)
-            if server.client.wait(1, 1000):
+            if server.client.wait(1, 10_000):
                 confirmed.append(value)
         except RedisError:
             break

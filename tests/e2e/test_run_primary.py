@@ -19,6 +19,8 @@ from tests.support.processes import Cluster, poll
 from tests.support.waiting import DEADLINE
 
 GRACE = 0.2
+CALM = ("--hb-interval=0.1", "--down-after=3.0")
+"""A busy machine does not end a lease of these, which would be right, too."""
 TIMINGS = ("--hb-interval=0.02", "--down-after=1.0", f"--stop-grace={GRACE}")
 WORKER = """
 import os, signal, sys, time
@@ -144,7 +146,7 @@ async def logged(cluster: Cluster, text: str) -> None:
 async def test_it_works_on_the_primary_only_and_is_heard_in_the_log(
     cluster: Cluster, workplace: Workplace
 ) -> None:
-    workplace.start()
+    workplace.start(options=CALM)
     work = await workplace.settled()
     primary = await cluster.settled()
     assert (work.node, work.epoch) == (primary["node_id"], primary["epoch"])
@@ -158,12 +160,12 @@ async def test_it_works_on_the_primary_only_and_is_heard_in_the_log(
 async def test_it_moves_when_its_node_is_killed_and_leaves_nobody_behind(
     cluster: Cluster, workplace: Workplace
 ) -> None:
-    workplace.start()
+    workplace.start(options=CALM)
     first = await workplace.settled()
     cluster[first.node].kill()
     killed = time.monotonic()
     await dead(first.pids)
-    assert time.monotonic() - killed < 1.0
+    assert workplace.work()[0].ended < killed + 2.0  # and not at the end of the lease
     second = await workplace.settled(runs=2)
     assert second.node != first.node
     assert second.epoch > first.epoch
@@ -187,7 +189,7 @@ async def test_it_ends_in_time_while_its_node_stands_still(
 
 @ensureDeferred
 async def test_it_is_started_again_when_it_ends(cluster: Cluster, workplace: Workplace) -> None:
-    workplace.start("brief")
+    workplace.start("brief", options=CALM)
     await workplace.settled(runs=3)
     assert len({(work.node, work.epoch) for work in workplace.work()}) == 1
     await logged(cluster, "exited with status 7 while primary: starting it again in 0.2 s")
@@ -221,12 +223,12 @@ async def test_its_end_ends_the_node(cluster: Cluster, workplace: Workplace) -> 
 
 @ensureDeferred
 async def test_one_that_ignores_sigterm_is_killed(cluster: Cluster, workplace: Workplace) -> None:
-    workplace.start("stubborn")
+    workplace.start("stubborn", options=CALM)
     work = await workplace.settled()
     began = time.monotonic()
     assert cluster[work.node].kill(signal.SIGTERM) == -signal.SIGTERM
     assert not any(map(is_alive, work.pids))
-    assert max(each.ended for each in workplace.work() if each.node == work.node) < began + 1.0
+    assert max(each.ended for each in workplace.work() if each.node == work.node) < began + 2.5
     await logged(cluster, "is down: it ended by SIGKILL")
 
 
@@ -236,7 +238,7 @@ async def test_a_killed_supervisor_takes_it_along(
     cluster: Cluster, workplace: Workplace, which: Callable[[Work], int]
 ) -> None:
     """And its grandchildren in sessions of their own."""
-    workplace.start("stubborn")
+    workplace.start("stubborn", options=CALM)
     first = await workplace.settled(processes=2)
     os.kill(which(first), signal.SIGKILL)
     await dead(first.pids)
@@ -315,9 +317,7 @@ async def test_the_command_goes_on_while_its_node_renews(
     heard = tmp_path / "heard"
     hook = f'echo "$KEVY_NODE_ID $KEVY_OLD_ROLE $KEVY_ROLE" >> {shlex.quote(str(heard))}'
     cluster = workplace.cluster
-    # A busy machine must not end the lease, which would be right, too.
-    calm = ("--hb-interval=0.1", "--down-after=3.0")
-    workplace.start("alone", options=("--shell", f"--on-change={hook}", *calm))
+    workplace.start("alone", options=("--shell", f"--on-change={hook}", *CALM))
     first = (await workplace.settled(processes=1)).node
     await cluster.settled()
     (*_, stray) = "abc".replace(first, "")

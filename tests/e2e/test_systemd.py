@@ -167,7 +167,7 @@ def test_a_node_tells_its_manager_of_its_life(alone: Node, manager: ServiceManag
     assert "KEVY_EPOCH" in names
     assert not {name for name in names if name.startswith(("NOTIFY_", "WATCHDOG_"))}
 
-    node.send_signal(signal.SIGSTOP)
+    stop(node.pid)
     manager.forget()
     assert manager.is_quiet(2 * LIMIT)
     node.send_signal(signal.SIGCONT)
@@ -178,6 +178,12 @@ def test_a_node_tells_its_manager_of_its_life(alone: Node, manager: ServiceManag
     assert last["STATUS"].startswith("stopping: primary in epoch")
     assert int(last["EXTEND_TIMEOUT_USEC"]) > 1_000_000
     assert node.wait(DEADLINE) == -signal.SIGTERM
+
+
+def stop(pid: int) -> None:
+    """Stop the process, and wait until it stands still."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: ") T " in Path(f"/proc/{pid}/stat").read_text())
 
 
 AS_MAIN_PROCESS = ("/bin/sh", "-c", 'WATCHDOG_PID=$$ exec "$@"', "sh")
@@ -208,7 +214,7 @@ def test_the_watchdog_of_a_node_below_its_wrapper_ends_the_node(
     main = start(alone, environment, command=command)
     manager.hear("WATCHDOG", "1")
     node = child(main.pid)
-    os.kill(node, signal.SIGSTOP)
+    stop(node)
     manager.forget()
     assert manager.is_quiet(2 * LIMIT)
     main.send_signal(signal.SIGABRT)  # as systemd does now
@@ -221,11 +227,11 @@ def test_the_watchdog_of_a_node_below_its_wrapper_ends_the_node(
 async def test_it_is_ready_without_the_others_and_stops_before_it_hands_over(
     cluster: Cluster, manager: ServiceManager
 ) -> None:
-    node = start(cluster["a"], manager.environment())
+    node = start(cluster["a"], manager.environment(), "--down-after=2")
     ready = await deferToThread(manager.hear, "READY", "1")
     assert "knows no primary, no quorum" in ready["STATUS"]
     for each in "bc":
-        cluster[each].start(cluster[each].command(*FAST))
+        cluster[each].start(cluster[each].command(*FAST, "--down-after=2"))
     await make_primary(cluster, "a")
     await deferToThread(manager.hear, "STATUS", "primary in epoch")
     node.send_signal(signal.SIGTERM)
@@ -255,7 +261,7 @@ def test_a_loop_that_is_stuck_is_silent(alone: Node, manager: ServiceManager) ->
     tac = alone.directory / "blocking.tac"
     mark = alone.directory / "blocks"
     peer, data = alone.peers, str(alone.data)
-    tac.write_text(BLOCKING.format(peer=peer, data=data, mark=str(mark), seconds=3 * LIMIT))
+    tac.write_text(BLOCKING.format(peer=peer, data=data, mark=str(mark), seconds=8 * LIMIT))
     command = (*TWISTD, "-n", "--pidfile=", "-y", str(tac))
     start(alone, manager.environment(limit=LIMIT), command=command)
     manager.hear("WATCHDOG", "1")

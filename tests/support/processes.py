@@ -6,21 +6,20 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import pytest
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support.waiting import DEADLINE, PERIOD
+from tests.support.waiting import DEADLINE, pauses
 
-TIMINGS = ("--hb-interval=0.05", "--down-after=0.5", "--election-timeout=0.5")
+DOWN_AFTER = 1.0
+TIMINGS = ("--hb-interval=0.1", f"--down-after={DOWN_AFTER}", "--election-timeout=0.5")
 BACKOFF = ("--election-backoff=0.1", "--election-backoff-jitter=0.3")
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twist; Twist.main()")
@@ -104,12 +103,16 @@ class Cluster:
         self, ids: str = "abc", other_than: str | None = None
     ) -> dict[str, Any] | None:
         """The status of the primary with a lease that all of `ids` follow."""
-        told = [await self[node_id].status() for node_id in ids]
-        if any(each is None for each in told):
-            return None
-        primaries = {each["current_primary"] for each in told if each}
-        writers = [each for each in told if each and each["can_write"]]
-        if len(primaries) != 1 or len(writers) != 1 or other_than in primaries:
+        told: list[dict[str, Any]] = []
+        for node_id in ids:
+            status = await self[node_id].status()
+            followed = status and status["current_primary"]
+            if status is None or followed in (None, other_than):
+                return None  # without asking the others, who have enough to do
+            told.append(status)
+        primaries = {each["current_primary"] for each in told}
+        writers = [each for each in told if each["can_write"]]
+        if len(primaries) != 1 or len(writers) != 1:
             return None
         return writers[0] if writers[0]["node_id"] in primaries else None
 
@@ -132,12 +135,8 @@ def child(pid: int) -> int:
 
 
 async def poll(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """The first true answer; fails after DEADLINE seconds."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        answer = await ask()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            pytest.fail("waited in vain")
-        await deferLater(reactor, PERIOD)
+    """The first true answer. AssertionError after DEADLINE seconds without one."""
+    pause = pauses()
+    while not (answer := await ask()):
+        await deferLater(reactor, next(pause))
+    return answer

@@ -10,7 +10,7 @@ import attrs
 from tests.soak.chaos.outages import longest_gap
 from tests.soak.clients.cluster import Cluster
 from tests.soak.clients.program import Program
-from tests.support.waiting import PERIOD, wait_for
+from tests.support.waiting import wait_for
 
 
 @attrs.frozen
@@ -109,5 +109,5 @@ def _arrived(program: Program, cluster: Cluster, led: float, patience: float) ->
         late = {each.number for each in program.writes if each.at > led}
         if late and late & cluster.numbers():
             return True
-        time.sleep(PERIOD)
+        time.sleep(0.01)
     return False
