@@ -7,13 +7,13 @@ import random
 from typing import Final
 
 import attrs
-from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.elector import Elector
 from kevy_elect.events import EventKind
 from kevy_elect.messages import Accept, Announce, Heartbeat, Message, Offer, Role
 from tests.support.nodes import CONFIG, address
+from tests.support.unmeasured import Unmeasured
 
 STEP: Final = 1 / 256
 """Between two runs of the one that runs all the time, in seconds."""
@@ -165,7 +165,7 @@ class _Twins:
         self.next_run = self._next_run(self.now)
 
 
-class NextDue(SynchronousTestCase):
+class NextDue(Unmeasured):
     LIVES = 40
 
     def test_to_run_when_it_is_due_is_as_good_as_to_run_all_the_time(self) -> None:

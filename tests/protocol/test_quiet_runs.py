@@ -3,11 +3,10 @@ at which a rule may decide otherwise is named by `next_due`."""
 
 from __future__ import annotations
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from kevy_elect.elector import Elector
 from kevy_elect.messages import Outbound
 from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
+from tests.support.unmeasured import Unmeasured
 
 
 class Regular(Elector):
@@ -61,7 +60,7 @@ class Punctual(Elector):
         )
 
 
-class QuietRuns(SynchronousTestCase):
+class QuietRuns(Unmeasured):
     def test_what_is_skipped_is_without_effect(self) -> None:
         for mode in (Mode.ACKNOWLEDGED, Mode.PARTLY, Mode.INFERRED):
             for seed in range(20):

@@ -22,6 +22,7 @@ from kevy_elect.testing.checkers import (
 from tests.soak.operating.page import Command, commands, prompted, typed
 from tests.soak.operating.trial import Trial, Typed
 from tests.support import ROOT
+from tests.support.unmeasured import Unmeasured
 
 DOCS = ROOT / "docs"
 QUICK = ElectConfig(
@@ -189,7 +190,7 @@ def members(*numbers: int) -> list[str]:
     return [f"n{number}" for number in numbers]
 
 
-class MembersTests(SynchronousTestCase):
+class MembersTests(Unmeasured):
     """Change the members."""
 
     STEPS = (members(1, 2, 3, 4), members(1, 2, 3, 4, 5), members(1, 2, 4, 5))
@@ -248,7 +249,7 @@ class MembersTests(SynchronousTestCase):
         self.assertRaises(Violation, changing.cluster.advance, LONG)
 
 
-class LostBallotTests(SynchronousTestCase):
+class LostBallotTests(Unmeasured):
     """A data directory is lost or damaged: n3's, which had voted for n2 in epoch 3."""
 
     def lose(self) -> SimulatedCluster:
@@ -323,7 +324,7 @@ class LostBallotTests(SynchronousTestCase):
             self.assertIn(cluster.writers(), (["n2"], ["n3"]))
 
 
-class TimingsTests(SynchronousTestCase):
+class TimingsTests(Unmeasured):
     """Change the timings: down_after grows and shrinks, while whatever else happens."""
 
     def test_in_one_step_a_failover_in_between_can_make_two_writers(self) -> None:

@@ -14,13 +14,14 @@ from kevy_elect.testing.data.checkers import (
 )
 from kevy_elect.testing.data.cluster import DataCluster, Pace
 from kevy_elect.testing.schedules import COARSE, Mode, draw_schedule, run_schedule
+from tests.support.unmeasured import Unmeasured
 
 DOWN = COARSE.down_after
 SURVIVES = ConfirmedSurvives.promise
 QUICK = Pace()
 
 
-class RandomFaults(SynchronousTestCase):
+class RandomFaults(Unmeasured):
     """Nothing that clients were told is confirmed is lost, and no server is left behind."""
 
     def explore(self, seeds: int, nodes: int) -> None:
@@ -41,7 +42,7 @@ class RandomFaults(SynchronousTestCase):
         self.assertIn("the server takes writes", "\n".join(one))
 
 
-class Mistakes(SynchronousTestCase):
+class Mistakes(Unmeasured):
     """Each rule that is taken out is missed at some seed, where all is well with it."""
 
     def assert_found(self, mistaken: type[Elector], seed: int, promise: str = SURVIVES) -> None:

@@ -14,11 +14,12 @@ from kevy_elect.testing.legacy import LegacyNode
 from kevy_elect.testing.mixed import VARIANTS, End, Mishap, run
 from kevy_elect.testing.network import Backlog
 from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
+from tests.support.unmeasured import Unmeasured
 
 ALL_REMEDIES, NO_HEARTBEAT_FIRST, NO_SILENCE, NO_RENEWING = VARIANTS
 
 
-class MixedClusters(SynchronousTestCase):
+class MixedClusters(Unmeasured):
     def ends(self, mishap: Mishap, ours: int, theirs: int, remedies: mixed.Remedies) -> set[End]:
         return {run(seed, ours + theirs, theirs, mishap, remedies) for seed in range(20)}
 

@@ -27,12 +27,13 @@ from kevy_elect.testing.checkers import Whose
 from kevy_elect.testing.mutations import MUTATIONS, AcknowledgesAnyEpoch, Mutation, find
 from kevy_elect.testing.schedules import COARSE, Mode, draw_schedule, run_schedule
 from kevy_elect.testing.wrapper import Execution
+from tests.support.unmeasured import Unmeasured
 
 DOWN = ElectConfig().down_after
 HB = ElectConfig().hb_interval
 
 
-class RandomFaults(SynchronousTestCase):
+class RandomFaults(Unmeasured):
     """Every promise holds after every event of a few hundred schedules."""
 
     def explore(self, seeds: int, nodes: int, mode: Mode = Mode.ACKNOWLEDGED) -> None:
@@ -73,6 +74,10 @@ class RandomFaults(SynchronousTestCase):
             self.assertEqual(summary.failures, ())
             self.assertEqual(summary.dual_writable[Whose.OURS], 0.0)
 
+    def test_two_processes_find_what_one_finds(self) -> None:
+        one, two = (explore.explore(range(60), 3, Mode.ACKNOWLEDGED, jobs) for jobs in (1, 2))
+        self.assertEqual(one.settling, two.settling)
+
 
 class Renewing(SynchronousTestCase):
     """R8: a primary brings back a member that stays in a higher epoch, and nobody notices."""
@@ -105,7 +110,7 @@ class Renewing(SynchronousTestCase):
                 self.assertTrue(all(node.backs(primary) for node in followers))
 
 
-class Determinism(SynchronousTestCase):
+class Determinism(Unmeasured):
     def trace(self, seed: int) -> list[str]:
         return list(run_schedule(draw_schedule(seed, 3), tracing=True).trace)
 
@@ -140,7 +145,7 @@ class Determinism(SynchronousTestCase):
         self.assertEqual(one.trace, other.trace)
 
 
-class AcknowledgingFromAHigherEpoch(SynchronousTestCase):
+class AcknowledgingFromAHigherEpoch(Unmeasured):
     """Section 4 forbids it, however natural it looks. Five nodes: the primary is cut off for
     about down_after and comes back while another is elected. Who voted for that one is in a
     higher epoch and has not heard it lead yet: it still follows the old primary, and would
@@ -168,7 +173,7 @@ class AcknowledgingFromAHigherEpoch(SynchronousTestCase):
         self.assertEqual(self.broken(Elector), 0)
 
 
-class Mistakes(SynchronousTestCase):
+class Mistakes(Unmeasured):
     """A mistake in the elector does not go unnoticed."""
 
     def assert_found(self, mistaken: type, promise: str) -> None:
@@ -578,10 +583,6 @@ class CommandLine(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertIn("one vote per epoch", output)
         self.assertIn("NOT FOUND", output)
-
-    def test_two_processes_find_what_one_finds(self) -> None:
-        one, two = (explore.explore(range(60), 3, Mode.ACKNOWLEDGED, jobs) for jobs in (1, 2))
-        self.assertEqual(one.settling, two.settling)
 
     def test_the_coarse_timings_are_the_narrowest(self) -> None:
         self.assertEqual(COARSE.down_after, 5 * COARSE.hb_interval)
