@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support.pages import Reader, is_running
-from tests.support.transports import free_ports
 from tests.support.waiting import wait_for
 
 
