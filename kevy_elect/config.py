@@ -207,16 +207,16 @@ class ElectConfig:
         self._at_least("lease_margin", margin, least, "{hb_interval} + {pause_after}", *others)
         if _exceeds(margin, down / 2):
             raise ConfigError(
-                f"{{lease_margin}} ({margin:g} s) must be at most {{down_after}} / 2 "
-                f"({down / 2:g} s): lower {{lease_margin}} or {{hb_interval}}, or raise "
+                f"{{lease_margin}} ({margin:g} s) must be at most {down / 2:g} s, which is "
+                f"{{down_after}} / 2: lower {{lease_margin}} or {{hb_interval}}, or raise "
                 "{down_after}",
                 ("lease_margin", "down_after"),
                 ("hb_interval",),
             )
         if _exceeds(self.ack_margin, down / 2):
             raise ConfigError(
-                f"{{ack_margin}} ({self.ack_margin:g} s) must be at most {{down_after}} / 2 "
-                f"({down / 2:g} s): lower {{ack_margin}} or raise {{down_after}}",
+                f"{{ack_margin}} ({self.ack_margin:g} s) must be at most {down / 2:g} s, which is "
+                f"{{down_after}} / 2: lower {{ack_margin}} or raise {{down_after}}",
                 ("ack_margin", "down_after"),
             )
         lease, longest = self.lease_duration, down - self.ack_margin
@@ -239,8 +239,8 @@ class ElectConfig:
     def _at_least(name: str, value: float, least: float, relation: str, *others: str) -> None:
         if _exceeds(least, value):
             raise ConfigError(
-                f"{{{name}}} ({value:g} s) must be at least {relation} ({least:g} s): "
-                f"raise {{{name}}} or lower {{hb_interval}}",
+                f"{{{name}}} ({value:g} s) must be at least {least:g} s, which is "
+                f"{relation}: raise {{{name}}} or lower {{hb_interval}}",
                 (name, *others),
             )
 

@@ -263,6 +263,11 @@ def _name(child: IService) -> str:
 
 def _check_grace(stop_grace: float, config: ElectConfig) -> None:
     longest = longest_grace(config)
+    if longest <= 0:
+        raise ConfigError(
+            "these timings leave no time to stop children before the lease ends: raise down_after "
+            "or lower hb_interval"
+        )
     if not 0 < stop_grace <= longest:
         raise ConfigError(
             f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats of "

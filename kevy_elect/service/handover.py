@@ -208,10 +208,10 @@ class Handover:
             snapshot = election.state_snapshot()
             return snapshot.current_primary is not None and snapshot.epoch > self._epoch
 
-        if await self._until(voted) and not elected():
+        if await self._until(lambda: voted() or self._is_hopeless()) and voted() and not elected():
             epoch = election.state_snapshot().epoch
             self._say(f"an election of epoch {epoch} is under way; the others know, too")
-        await self._until(elected)
+        await self._until(lambda: elected() or self._is_hopeless())
         primary = election.state_snapshot().current_primary
         if primary is None:
             return self._over(f"nobody was elected within {self._elapsed():.1f} s")
@@ -257,6 +257,11 @@ class Handover:
         return (
             snapshot.role is Role.PRIMARY and snapshot.epoch == self._epoch and snapshot.has_quorum
         )
+
+    def _is_hopeless(self) -> bool:
+        """Whether this node leaves, and so few others are there that nobody can be elected."""
+        there = sum(map(_is_there, self._election.peer_status()))
+        return self._leaving and there < self._election.cluster.quorum
 
     def _elapsed(self) -> float:
         return self._election.now() - self._began

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
-from kevy_elect.children.primary_only import PrimaryOnly
+from kevy_elect.children.primary_only import PrimaryOnly, _check_grace
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import Role
@@ -307,6 +307,9 @@ class MisuseTests(SynchronousTestCase):
         for grace in (longest + 0.01, 0, -1, float("nan")):
             error = self.assertRaises(ConfigError, self.make, Service(), stop_grace=grace)
             self.assertIn("stop_grace", str(error))
+        hasty = ElectConfig(hb_interval=0.3, down_after=3.0)
+        error = self.assertRaises(ConfigError, _check_grace, 0.1, hasty)
+        self.assertIn("these timings leave no time to stop children", str(error))
 
     def test_children_and_a_rest_are_needed(self) -> None:
         self.assertRaises(ConfigError, self.make)

@@ -280,9 +280,12 @@ class BlameTests(SynchronousTestCase):
     def test_it_can_name_them_as_another_does(self) -> None:
         error = self.assertRaises(ConfigError, ElectConfig, down_after=0.5)
         assert isinstance(error, ConfigError)
-        self.assertIn("down_after (0.5 s) must be at least 5 × hb_interval", str(error))
         self.assertIn(
-            "DOWN_AFTER (0.5 s) must be at least 5 × HB_INTERVAL", error.naming(str.upper)
+            "down_after (0.5 s) must be at least 1 s, which is 5 × hb_interval", str(error)
+        )
+        self.assertIn(
+            "DOWN_AFTER (0.5 s) must be at least 1 s, which is 5 × HB_INTERVAL",
+            error.naming(str.upper),
         )
 
     def test_one_about_something_else_carries_none_and_may_have_braces(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any
 
 from twisted.application.service import Service
@@ -572,6 +573,16 @@ class StoppingTests(RealClusters):
         for other in self.others(primary):
             await self.nodes[other].stopService()
         await self.nodes[primary].stopService()
+
+    async def test_nodes_that_stop_all_at_once_do_not_wait_for_one_another(self) -> None:
+        patient = ElectConfig(hb_interval=0.05, down_after=4.0, election_timeout=30.0)
+        self.make(config=patient, handover=True)
+        self.start()
+        await self.poll(lambda: self.agreed("abc"), "a primary")
+        began = time.monotonic()
+        for stopping in [node.stopService() for node in self.nodes.values()]:
+            await stopping
+        self.assertLess(time.monotonic() - began, 15)
 
     async def test_a_single_node_just_stops(self) -> None:
         self.make("a", handover=True)

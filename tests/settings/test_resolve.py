@@ -341,7 +341,7 @@ class MistakesTests(ConfigurationTests):
             "FILE:1: dwon-after: there is no such setting; did you mean down-after?",
             "FILE:2: --config is not for a file",
             "FILE:3: --election-timeout soon: not a number of seconds",
-            "FILE:4: --lease-margin (4 s) must be at most --down-after / 2",
+            "FILE:4: --lease-margin (4 s) must be at most 2.5 s, which is --down-after / 2",
             "FILE:5: --witness 1: neither true nor false",
             "FILE:6: --log-level wran: choose one of debug, info, warn, error, critical; "
             "did you mean warn?",
@@ -379,7 +379,9 @@ class MistakesTests(ConfigurationTests):
         self.mistake("FILE:3: --hb-interval fast", file=file)
         found = self.mistakes(file + "down-after = 4\nlease-margin = 3\n")
         self.assertEqual(len(found), 2)
-        self.assertIn("FILE:6: --lease-margin (3 s) must be at most --down-after / 2", found[1])
+        self.assertIn(
+            "FILE:6: --lease-margin (3 s) must be at most 2 s, which is --down-after / 2", found[1]
+        )
 
     def test_a_relation_is_blamed_on_what_was_given(self) -> None:
         self.mistake(
