@@ -34,6 +34,7 @@ from kevy_elect.ops.history import History
 from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.maintenance import Maintenance
 from kevy_elect.ops.page_access import PageAccess
+from kevy_elect.ops.port import Port
 from kevy_elect.ops.reload import Reload
 from kevy_elect.ops.systemd import notifiers
 from kevy_elect.service.election import ElectionService, use_monotonic_time
@@ -310,10 +311,15 @@ def _pages(
         }
         known = {parse_host(address) for address in options["http-peers"].values()}
         pages = site(election, others, hosts={*known, *options["http-host"]}, access=access)
-        yield f"--http {options['http']}", strports.service(options["http"], pages)
+        if access.present.token is None:
+            port = Port("--http", options["http"], pages, reactor=election.reactor)
+        else:
+            port = strports.service(options["http"], pages)
+        yield f"--http {options['http']}", port
     if options["agent-check"] is not None:
-        agent = strports.service(options["agent-check"], AgentCheckFactory(election))
-        yield f"--agent-check {options['agent-check']}", agent
+        agent = AgentCheckFactory(election)
+        port = Port("--agent-check", options["agent-check"], agent, reactor=election.reactor)
+        yield f"--agent-check {options['agent-check']}", port
     if options["sentinel"] is not None:
         yield f"--sentinel {options['sentinel']}", _sentinel(options, election)
 

@@ -16,8 +16,8 @@ from tests.soak.chaos.faults import FAULTS
 from tests.soak.chaos.schedule import Trouble, schedule
 
 SETTLED_WITHIN: Final = 15.0
-"""Seconds from the healing to one primary that all follow. Far more than an election takes,
-because a busy machine is no violation."""
+"""Seconds from the healing, once all nodes run, to one primary that all follow. Far more than an
+election takes, because a busy machine is no violation."""
 STARTING: Final = 45.0
 """Seconds more where all processes have to be started first."""
 LINKED_WITHIN: Final = 2.0
@@ -105,6 +105,7 @@ class Campaign:
         return recovered
 
     def _settle(self, what: str, more: float) -> tuple[bool, float | None, float | None]:
+        self.cluster.await_starts()
         now = time.monotonic()
         bound = SETTLED_WITHIN + more
         found = self.cluster.settle(now + bound)

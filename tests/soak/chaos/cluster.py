@@ -20,6 +20,9 @@ from tests.support.secured import options as secured
 
 PORT: Final = 7101
 POLL: Final = 0.02
+STARTED_WITHIN: Final = 90.0
+"""Seconds in which a node that was started must answer. A busy machine takes long to start a Python
+program, which says nothing of an election."""
 STEADY: Final = 0.3
 """Seconds for which health must last to be believed: right after the healing, nodes may
 still agree on what they knew before."""
@@ -82,6 +85,16 @@ class Group(Generic[N]):
     def secured(self, kind: str) -> Mapping[str, list[str]]:
         """The options that say what each node proves itself by."""
         return secured(kind, self.names, self.directory)
+
+    def await_starts(self) -> None:
+        """Wait until all answer, for STARTED_WITHIN seconds at most."""
+        deadline = time.monotonic() + STARTED_WITHIN
+        waiting = list(self)
+        while waiting and time.monotonic() < deadline:
+            for node in waiting:
+                node.wake()
+            time.sleep(POLL)
+            waiting = [node for node in waiting if node.status() is None]
 
     def settle(self, deadline: float) -> Agreement:
         """Wait for links and agreement, until `deadline` at the latest."""

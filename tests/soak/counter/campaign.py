@@ -15,9 +15,9 @@ from tests.soak.counter.cluster import Cluster, Member
 from tests.soak.counter.faults import Fault, Trouble, schedule
 
 SETTLED_WITHIN: Final = 20.0
-"""Seconds from the healing to one primary that all follow and whose child increments. Far more
-than an election takes, because a busy machine is no violation; a child that was killed several
-times is not started again for 5 s."""
+"""Seconds from the healing, once all nodes run, to one primary that all follow and whose child
+increments. Far more than an election takes, because a busy machine is no violation; a child that
+was killed several times is not started again for 5 s."""
 STARTED_WITHIN: Final = 60.0
 """The same where all processes have to be started first."""
 OVERRAN: Final = "others may be primary from now on"
@@ -110,6 +110,7 @@ class Campaign:
         self, what: str, within: float = SETTLED_WITHIN
     ) -> tuple[float | None, float | None]:
         """When all agreed, and when the counter moved after that."""
+        self.cluster.await_starts()
         deadline = time.monotonic() + within
         agreed = self.cluster.settle(deadline).agreed
         moved = agreed and self.cluster.moves(deadline)
