@@ -14,7 +14,9 @@ _COLUMNS: Final = (
     "longest gap before / then (ms)",
     "memory (MB)",
     "descriptors before / most / after",
-    "log lines, worst a second",
+    "threads before / most / after",
+    "hooks run",
+    "log lines, worst a second; KB of one node",
     "back after (s)",
 )
 HEADER: Final = "\n".join(
@@ -32,7 +34,9 @@ def row(result: Result) -> str:
         f"{1000 * result.calm_gap:.0f} / {1000 * result.gap:.0f}",
         f"+{result.memory / 1024:.1f}",
         f"{before} / {most} / {after}",
-        f"{result.log_lines:,}, {result.log_rate:.1f}",
+        " / ".join(map(str, result.threads)),
+        str(result.hooks),
+        f"{result.log_lines:,}, {result.log_rate:.1f}; {result.log_bytes / 1000:,.0f}",
         "never" if result.back_after is None else f"{result.back_after:.1f}",
     )
     return "| " + " | ".join(cells) + " |" + "".join(f"\nWRONG: {each}" for each in result.failures)
