@@ -22,6 +22,8 @@ from kevy_elect.messages import U64_MAX, Role
 
 MAX_BYTES: Final = 256 * 1024
 """Of a whole document; 256 events and nine peers are some 60,000."""
+MAX_VALUES: Final = 16 * 1024
+"""Commas and brackets in it, of which that takes a fifth. Reading more of them takes long."""
 MAX_ITEMS: Final = 512
 """Of any list or mapping in it; a node remembers 256 events."""
 MAX_SECONDS: Final = 1e10
@@ -203,6 +205,8 @@ def read(document: bytes) -> Status:
     """Read a document of whatever origin. Raises StatusError."""
     if len(document) > MAX_BYTES:
         raise StatusError(f"it is longer than {MAX_BYTES} bytes")
+    if sum(map(document.count, b",[{")) > MAX_VALUES:
+        raise StatusError(f"it has more than {MAX_VALUES} values")
     try:
         found = json.loads(document)
     except (ValueError, RecursionError):

@@ -151,6 +151,8 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "maintenance": _Command(_maintenance, {"seconds": _NUMBER}),
     "offset": _Command(_offset, {"offset": int}),
 }
+_NOBODY: Final = ""
+"""Who makes requests that are none, as a cause of lines in the log."""
 _QUESTIONS: Final = ("status", "events")
 """Commands that change nothing, and are not worth a line in the log."""
 _REQUIRED: Final = {"pause": "seconds", "maintenance": "seconds", "offset": "offset"}
@@ -288,6 +290,11 @@ class Admin(Service):
         """
         try:
             name, arguments = _parse(line)
+        except ConfigError as error:
+            if self._sparing.line(_NOBODY, self.election.now()) is not None:
+                self.note(str(error), member)
+            return {"ok": False, "error": str(error)}
+        try:
             on = arguments.pop("on", None)
             where = self._where(name, on, member)
             if name not in _QUESTIONS:

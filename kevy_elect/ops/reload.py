@@ -18,12 +18,16 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.service.election import ElectionService
+from kevy_elect.service.timers import timers
 from kevy_elect.settings.resolve import Configuration, MistakesError, grace_problem
 from kevy_elect.settings.table import NAMED, TIMINGS
 from kevy_elect.settings.timing_change import step_problem
 from kevy_elect.transport.security import security_of
 
 WHY: Final = "the configuration was reread"
+SPACING: Final = 0.5
+"""Seconds from the end of one reading to the next one, so that signals without end do not keep the
+process busy."""
 MOST_MISTAKES: Final = 20
 """Lines in the log of what is wrong with one reading."""
 
@@ -70,6 +74,7 @@ class Reload(Service):
         self._log_lines = log_lines
         self._access = access or PageAccess()
         self._reading = self._again = False
+        self._rest: Any = None
         self._before: Any = None
         self._caught = False
 
@@ -85,14 +90,17 @@ class Reload(Service):
     def stopService(self) -> None:
         """SIGHUP means again what it did before."""
         super().stopService()
+        if self._rest is not None and self._rest.active():
+            self._rest.cancel()
+            self._reading = False
         if self._caught:
             signal.signal(signal.SIGHUP, self._before or signal.SIG_DFL)
             self._caught = False
 
     def reread(self) -> None:
         """Read again, in a thread since a disk may be slow and a file hard to read; then apply
-        what changed if nothing is wrong. One reading at a time: what is asked for meanwhile
-        makes one more."""
+        what changed if nothing is wrong. One reading at a time: what is asked for meanwhile, or
+        just afterwards, makes one more, SPACING seconds after it."""
         if not self.running:
             return  # the signal came while the services were stopping
         if self._reading:
@@ -103,9 +111,14 @@ class Reload(Service):
         deferToThreadPool(reactor, reactor.getThreadPool(), self._read).addBoth(self._was_read)
 
     def _was_read(self, new: Configuration | Failure) -> None:
-        self._reading = False
         if self.running:
             self._take(new)
+            self._rest = timers(self._election.reactor).callLater(SPACING, self._go_on)
+        else:
+            self._reading = False
+
+    def _go_on(self) -> None:
+        self._reading = False
         if self._again:
             self.reread()
 

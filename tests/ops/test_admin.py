@@ -14,6 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from kevy_elect.ops.admin import COMMANDS, MAX_OPERATORS, MAX_REQUEST, Admin
 from kevy_elect.ops.history import History
+from kevy_elect.transport.log_limit import BURST
 from tests.service.test_election import ServiceTests
 
 
@@ -171,6 +172,17 @@ class AdminTests(ServiceTests):
         await self.ask({"command": "switchover", "target": "x\n2030 kevy: a: elected primary"})
         self.assertEqual([line for line in lines if "\n" in line], [])
         self.assertTrue(any("2030 kevy" in line for line in lines))
+
+    async def test_nor_does_what_is_no_request_fill_it(self) -> None:
+        await self.begin()
+        lines: list[str] = []
+        observer = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for _ in range(3 * BURST):
+            await deferToThread(self.say, b"nothing\n")
+        told = [line for line in lines if "the request is no JSON" in line]
+        self.assertLess(len(told), 2 * BURST)
 
     async def test_a_request_without_end_is_cut_off(self) -> None:
         await self.begin()

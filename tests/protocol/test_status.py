@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.errors import StatusError
 from kevy_elect.messages import U64_MAX, Role
-from kevy_elect.status import MAX_BYTES, MAX_ITEMS, Status, from_object, read
+from kevy_elect.status import MAX_BYTES, MAX_ITEMS, MAX_VALUES, Status, from_object, read
 from tests.support.statuses import child, document, event, peer
 
 
@@ -94,6 +94,12 @@ class ReadTests(SynchronousTestCase):
     def test_its_size_is_bounded(self) -> None:
         with self.assertRaisesRegex(StatusError, f"longer than {MAX_BYTES} bytes"):
             read(dumped() + b" " * MAX_BYTES)
+
+    def test_so_is_what_there_is_to_read_in_it(self) -> None:
+        """These took 33 ms, and 8 MB."""
+        for text in (b"[" + b"{}," * 80_000 + b"{}]", b"[" + b"0," * 100_000 + b"0]"):
+            with self.assertRaisesRegex(StatusError, f"more than {MAX_VALUES} values"):
+                read(text)
 
     def test_an_error_quotes_nothing(self) -> None:
         hostile = "\x1b[2J"

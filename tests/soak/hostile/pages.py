@@ -129,8 +129,8 @@ def _serve(
 
 
 def _answer(connection: socket.socket, words: Iterator[bytes], until: float) -> None:
-    connection.settimeout(1.0)
     with connection, contextlib.suppress(OSError):
+        connection.settimeout(1.0)
         connection.recv(4096)
         while time.monotonic() < until and say(connection, next(words, b"")):
             pass
