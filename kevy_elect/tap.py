@@ -311,11 +311,10 @@ def _pages(
         }
         known = {parse_host(address) for address in options["http-peers"].values()}
         pages = site(election, others, hosts={*known, *options["http-host"]}, access=access)
+        service = strports.service(options["http"], pages)
         if access.present.token is None:
-            port = Port("--http", options["http"], pages, reactor=election.reactor)
-        else:
-            port = strports.service(options["http"], pages)
-        yield f"--http {options['http']}", port
+            service = Port("--http", options["http"], pages, reactor=election.reactor)
+        yield f"--http {options['http']}", service
     if options["agent-check"] is not None:
         agent = AgentCheckFactory(election)
         port = Port("--agent-check", options["agent-check"], agent, reactor=election.reactor)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.config import ElectConfig
 from kevy_elect.ops.log import LogLines
 from kevy_elect.ops.page_access import PageAccess
-from kevy_elect.ops.reload import MOST_MISTAKES, Reload
+from kevy_elect.ops.reload import MOST_MISTAKES, SPACING, Reload
 from kevy_elect.settings.links import make_private_key, public_key
 from kevy_elect.settings.resolve import Configuration, read
 from kevy_elect.transport.channel import Security
@@ -28,15 +29,16 @@ lease-duration = 3.9  # for down-after from 4 s on
 """
 
 
-class Reactor:
+class Reactor(Clock):
     """Has no threads: what is to run in one runs once it is asked for."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], object]] = []
+        super().__init__()
+        self.soon: list[Callable[[], object]] = []
         self.in_threads: list[Callable[[], object]] = []
 
     def callFromThread(self, function: Callable[..., object], *args: object) -> None:
-        self.calls.append(partial(function, *args) if args else function)
+        self.soon.append(partial(function, *args) if args else function)
 
     def getThreadPool(self) -> Reactor:
         return self
@@ -54,8 +56,11 @@ class Reactor:
 
     def run(self) -> None:
         """Until nothing is left to do."""
-        while self.in_threads or self.calls:
-            (self.in_threads or self.calls).pop(0)()
+        while self.in_threads or self.soon or self.getDelayedCalls():
+            if self.in_threads or self.soon:
+                (self.in_threads or self.soon).pop(0)()
+            else:
+                self.advance(SPACING)
 
 
 class Election:
@@ -339,10 +344,28 @@ class ReadingTests(ReloadCase):
             service.reread()
         self.assertEqual(len(reactor.in_threads), 1)
         reactor.in_threads.pop()()
+        while reactor.soon:
+            reactor.soon.pop(0)()
+        self.assertEqual(len(self.logged), 1)
         self.path.write_text(FILE + "down-after = 6")  # after it was read
+        reactor.advance(SPACING / 2)
+        self.assertEqual(reactor.in_threads, [])
         reactor.run()
         self.assertEqual(len(self.logged), 2)
         self.assertEqual([config.down_after for config in self.election.used], [6])
+
+    def test_signals_without_end_make_a_reading_now_and_then(self) -> None:
+        service = self.start()
+        reactor, readings = self.election.reactor, 0
+        for _ in range(100):
+            service.reread()
+            while reactor.in_threads or reactor.soon:
+                readings += bool(reactor.in_threads)
+                (reactor.in_threads or reactor.soon).pop(0)()
+            reactor.advance(SPACING / 10)
+        self.assertEqual(readings, 10)
+        service.stopService()
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
     def test_what_was_read_while_the_service_stopped_is_not_taken(self) -> None:
         service = self.start()
@@ -368,7 +391,7 @@ class SignalTests(ReloadCase):
     def test_sighup_has_the_reactor_reread(self) -> None:
         service = self.start()
         os.kill(os.getpid(), signal.SIGHUP)
-        self.assertEqual(self.election.reactor.calls, [service.reread])
+        self.assertEqual(self.election.reactor.soon, [service.reread])
 
     def test_stopping_gives_the_signal_back(self) -> None:
         service = self.start()

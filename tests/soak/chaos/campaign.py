@@ -13,6 +13,7 @@ import attrs
 
 from tests.soak.chaos.cluster import Cluster
 from tests.soak.chaos.faults import FAULTS
+from tests.soak.chaos.footprint import Footprint
 from tests.soak.chaos.schedule import Trouble, schedule
 
 SETTLED_WITHIN: Final = 15.0
@@ -54,6 +55,8 @@ class Campaign:
         self.cluster = cluster
         self.rounds: list[Round] = []
         self.violations: list[str] = []
+        self.footprints: list[Footprint] = []
+        """After each round."""
         self._rng = rng
         self._long = long
         self._stall = stall
@@ -109,6 +112,7 @@ class Campaign:
         now = time.monotonic()
         bound = SETTLED_WITHIN + more
         found = self.cluster.settle(now + bound)
+        self.footprints.append(self.cluster.footprint())
         if found.linked and found.agreed:
             return True, found.linked, found.agreed
         place = self.cluster.directory / f"unsettled-{len(self.violations) + 1}.json"

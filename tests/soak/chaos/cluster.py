@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from tests.soak.chaos.footprint import Footprint, greatest
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.node import Node
 from tests.soak.chaos.process import Process
@@ -115,6 +116,10 @@ class Group(Generic[N]):
                 self.primary = primary or self.primary
                 return Agreement(linked, agreed)
             time.sleep(POLL)
+
+    def footprint(self) -> Footprint:
+        """The greatest of the nodes'."""
+        return greatest(node.footprint() for node in self)
 
     def statuses(self) -> dict[str, Any]:
         return {node.name: node.status() for node in self}

@@ -14,10 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tests.soak.chaos.footprint import Footprint, take
 from tests.support import ROOT
 
 PRIORITY: Final = -15
+REAL_TIME: Final = os.sched_param(1)
 TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+
+def prefer(pid: int, *, real_time: bool = False) -> None:
+    """Give a process priority, where that is allowed, as if it had a machine of its own."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, PRIORITY)
+        if real_time:
+            os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, REAL_TIME)
 
 
 class Process:
@@ -48,6 +58,14 @@ class Process:
         """None if it does not run."""
         return self._process.pid if self._process is not None and self.runs() else None
 
+    @property
+    def node_pid(self) -> int | None:
+        """Of the node itself, where the process is a wrapper of it."""
+        return self.pid
+
+    def footprint(self) -> Footprint:
+        return take(self.node_pid, self.log)
+
     def use(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Run another command from the next start on, with another environment added."""
         self._command = ("nsenter", f"--net=/run/netns/{self.name}", *command)
@@ -68,9 +86,7 @@ class Process:
                 stdout=log,
                 stderr=log,
             )
-        # As if it had a machine of its own, where this is permitted.
-        with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, PRIORITY)
+        prefer(self._process.pid)
 
     def runs(self) -> bool:
         """Whether the process lives, be it stopped or not."""

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import attrs
 
+from tests.soak.chaos import footprint
 from tests.soak.chaos.campaign import Campaign, Round
+from tests.soak.chaos.footprint import Footprint
 from tests.soak.chaos.judge import Verdict
 from tests.soak.chaos.outages import Spread, longest_gap, spread, time_without_writes
 
@@ -56,6 +58,7 @@ class Report:
     overall: Figures
     by_kind: dict[str, Figures]
     rounds: list[Round]
+    footprints: list[Footprint]
 
     def to_json(self) -> str:
         return json.dumps(attrs.asdict(self), indent=1)
@@ -68,12 +71,14 @@ class Report:
             f"load {self.load:.1f}",
             f"elections            {self.elections} that led to a write; "
             f"highest epoch {self.highest_epoch}",
+            f"rounds               {len(self.rounds)}, of one fault or two",
             f"processes            {self.starts} started",
             f"writes               {self.writes} made, {self.asked_in_vain} asked for in vain",
             f"held up              {self.late} writes, {self.fenced} of them refused by the fence",
             f"closest handover     {closest} from the last question of a primary to the next's",
             f"availability         {self.availability:.1%} of the time, faults included "
             f"(without gaps over {OUTAGE * 1000:.0f} ms)",
+            *footprint.lines(self.footprints),
             "",
             "".join(f"{heading:{width}}" for heading, width in _HEADINGS).rstrip(),
             (f"{'':41}" + f"{'median    99 %     max':24}" * 3).rstrip(),
@@ -115,6 +120,7 @@ def make_report(
             for kind in kinds
         },
         rounds=rounds,
+        footprints=campaign.footprints,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from tests.soak.chaos.campaign import suspicious
+from tests.soak.chaos.footprint import Footprint
 from tests.soak.counter.cluster import Cluster, Member
 from tests.soak.counter.faults import Fault, Trouble, schedule
 
@@ -46,6 +47,8 @@ class Campaign:
         self.cluster = cluster
         self.rounds: list[Round] = []
         self.violations: list[str] = []
+        self.footprints: list[Footprint] = []
+        """After each round."""
         self.faults = 0
         self._rng = rng
 
@@ -114,6 +117,7 @@ class Campaign:
         deadline = time.monotonic() + within
         agreed = self.cluster.settle(deadline).agreed
         moved = agreed and self.cluster.moves(deadline)
+        self.footprints.append(self.cluster.footprint())
         if moved is None:
             place = self.cluster.directory / f"unsettled-{len(self.violations) + 1}.json"
             place.write_text(json.dumps(self.cluster.statuses(), indent=1))

@@ -104,6 +104,12 @@ class Member(Process):
             below = [pid for each in below for pid in _children(each)]
         return found
 
+    @property
+    def node_pid(self) -> int | None:
+        if not self._wrapped or self.pid is None:
+            return self.pid
+        return next(iter(_children(self.pid)), None)
+
     def end(self) -> None:
         """Have it end in good order; `wake` starts it again."""
         if self.runs():

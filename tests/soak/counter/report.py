@@ -9,6 +9,8 @@ from typing import Final
 
 import attrs
 
+from tests.soak.chaos import footprint
+from tests.soak.chaos.footprint import Footprint
 from tests.soak.chaos.outages import Spread, longest_gap, spread
 from tests.soak.counter.campaign import Campaign, Round, overran
 from tests.soak.counter.judge import Verdict
@@ -52,6 +54,7 @@ class Report:
     """Of the rounds in which a quorum was there."""
     by_kind: dict[str, Figures]
     rounds: list[Round]
+    footprints: list[Footprint]
 
     def to_json(self) -> str:
         return json.dumps(attrs.asdict(self), indent=1)
@@ -72,6 +75,7 @@ class Report:
             f"held up              {self.late} increments; refused by the check {self.refused}, "
             f"locked out {self.busy}",
             f"closest handover     {closest}",
+            *footprint.lines(self.footprints),
             "",
             f"{'':34}{'rounds':8}{'nothing acknowledged':26}to agreement",
             f"{'':42}{'median    99 %     max':26}median    99 %     max",
@@ -119,6 +123,7 @@ def make_report(campaign: Campaign, verdict: Verdict, *, seed: int, minutes: flo
         overall=_figures(quorate, verdict.acknowledged),
         by_kind={kind: _figures(rounds, verdict.acknowledged) for kind, rounds in kinds.items()},
         rounds=campaign.rounds,
+        footprints=campaign.footprints,
     )
 
 

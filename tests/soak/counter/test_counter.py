@@ -68,7 +68,7 @@ def _start(kind: str, directory: Path) -> Running:
 def test_only_the_primary_increments_and_no_increment_is_lost(
     runs: dict[str, Running], kind: str
 ) -> None:
-    told, _ = runs[kind].process.communicate(timeout=120)
+    told, _ = runs[kind].process.communicate(timeout=300)
     print(told)
     for log in sorted(runs[kind].directory.glob("*.log")):
         print(f"== {log.name}\n{log.read_text()}")

@@ -7,6 +7,7 @@ more than once, and all was as before within 10 s after each case; else 1.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -14,16 +15,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import attrs
 
-from tests.soak.hostile.cases import CASES, Case
+from tests.soak.hostile.cases import CASES
 from tests.soak.hostile.cluster import Cluster
 from tests.soak.hostile.measure import Result, measure
 from tests.soak.hostile.report import HEADER, row
+from tests.soak.hostile.scene import Case
 from tests.support.secured import KINDS
 
 
@@ -36,7 +38,10 @@ def main(arguments: list[str]) -> int:
     results = []
     print(f"load {os.getloadavg()[0]:.1f}, logs in {directory}\n\n{HEADER}", flush=True)
     cluster = partial(Cluster, links=options.links, real_time=options.real_time)
-    for result in run(chosen, directory, cluster, quick=options.quick, seed=options.seed):
+    campaign = run(
+        chosen, directory, cluster, options.rounds, quick=options.quick, seed=options.seed
+    )
+    for result in campaign:
         results.append(result)
         print(row(result), flush=True)
     if options.json:
@@ -50,19 +55,20 @@ def main(arguments: list[str]) -> int:
 
 
 def run(
-    cases: Iterable[Case],
+    cases: Sequence[Case],
     directory: Path,
-    make: Callable[[Path], Cluster],
+    make: Callable[..., Cluster],
+    rounds: int,
     *,
     quick: bool,
     seed: int,
 ) -> Iterator[Result]:
-    """Each case against a cluster of its own."""
-    for case in cases:
-        place = directory / case.name
+    """Each case against a cluster of its own, in each round with another seed."""
+    for number, case in itertools.product(range(rounds), cases):
+        place = directory / f"{case.name}-{number + 1}"
         place.mkdir(parents=True)
-        with make(place) as cluster:
-            result = measure(case, cluster, quick, seed)
+        with make(place, command=case.command) as cluster:
+            result = measure(case, cluster, quick, seed + number)
         yield result
 
 
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         help="nodes have a real-time priority, which keeps the machine's other work out of the "
         "figures, and the nodes' from that: niceness may count within a session only",
     )
+    parser.add_argument("--rounds", type=int, default=1, help="how often all of it [%(default)s]")
     parser.add_argument("--quick", action="store_true", help="small versions of a second each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--seed", type=int, default=1, help="of the frames [%(default)s]")

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-import attrs
-
 from kevy_elect import wire
 from kevy_elect.elector import EPOCH_LEAP
 from kevy_elect.messages import U64_MAX, Announce, Heartbeat, Message, Offer, Role
-from tests.soak.hostile import web
-from tests.soak.hostile.cluster import Cluster, Node
+from tests.soak.hostile import machine, pages, web
+from tests.soak.hostile.cluster import Node
+from tests.soak.hostile.scene import Case, Scene
 from tests.soak.hostile.strangers import (
     STRANGER,
     Mutator,
@@ -38,55 +36,8 @@ FLOOD: Final = 64 * 1024
 """Bytes of one write of a flood."""
 FRAMES_A_CONNECTION: Final = 10
 DESCRIPTORS: Final = 64
-
-
-@attrs.frozen
-class Scene:
-    """What an attack finds."""
-
-    cluster: Cluster
-    primary: str
-    epoch: int
-    quick: bool
-    rng: random.Random
-
-    @property
-    def nodes(self) -> list[Node]:
-        return list(self.cluster)
-
-    @property
-    def replicas(self) -> list[Node]:
-        return [node for node in self.cluster if node.name != self.primary]
-
-    @property
-    def leader(self) -> Node:
-        return self.cluster[self.primary]
-
-    def scaled(self, full: int, quick: int) -> int:
-        return quick if self.quick else full
-
-    def until(self, seconds: float) -> float:
-        """When an attack of so many seconds is over; a quick one takes one."""
-        return time.monotonic() + (1.0 if self.quick else seconds)
-
-    def others(self, node: Node) -> list[Node]:
-        return [each for each in self.cluster if each is not node]
-
-
-Attack = Callable[[Scene], str]
-
-
-@attrs.frozen
-class Case:
-    name: str
-    title: str
-    attack: Attack
-    unpreventable: Collection[str] = ()
-    """The kinds of links that cannot keep it from doing harm, as where somebody is believed to be
-    a member, so that only two writers at once would be a failure."""
-    unfelt: bool = False
-    """Whether the node must neither stop for longer than `measure.TURN` nor grow by more than
-    `measure.GROWTH`."""
+LOGGED: Final = 10_000
+"""Bytes a second that the log may grow by at the will of who speaks as a member."""
 
 
 # Strangers
@@ -360,6 +311,28 @@ def _below_the_bound(scene: Scene, role: Role, epochs: Callable[[], Iterator[int
     return f"{dialled} connections, as {role}"
 
 
+def absent(scene: Scene) -> str:
+    """In place of a member that is away, with news each time: another address, another role,
+    another epoch, an election in vain."""
+    victim = scene.replicas[0]
+    until = scene.until(20.0)
+
+    def words() -> Iterator[bytes]:
+        for number in itertools.count():
+            epoch = scene.epoch + number // 50
+            port = 1024 + number % 60_000
+            said: tuple[Message, ...] = (
+                Heartbeat(epoch, victim.name, (Role.PRIMARY, Role.REPLICA)[number % 2], number),
+                Announce(epoch, victim.name, f"10.0.0.1:{port}"),
+                Offer(epoch + 1, victim.name, number),
+            )
+            yield b"".join(map(wire.encode, said))
+
+    with _gone(victim), machine.bounded(scene, logged=LOGGED):
+        dialled = _say_to_all(scene, victim, words, 0.002, until)
+    return f"{dialled} connections, some hundred words a second on each"
+
+
 # Members that misbehave
 
 
@@ -495,6 +468,12 @@ CASES: Final = {
         Case("as-primary", "a stranger's flood as the primary, resigning", as_primary),
         Case("as-primary-crowd", "several strangers as the primary at once", as_primary_crowd),
         Case("usurper", "a stranger speaks for a paused primary, and leaves", usurper),
+        Case(
+            "absent",
+            "news without end in the name of an absent member",
+            absent,
+            unpreventable=("plain",),
+        ),
         Case("wild-replica", "a replica's flood", wild_replica),
         Case("wild-primary", "the primary's flood", wild_primary, unpreventable=KINDS),
         Case("deaf", "a peer that never reads a flood", deaf),
@@ -503,6 +482,12 @@ CASES: Final = {
             "pipelined-unread", "pipelined requests, answers unread", pipelined_unread, unfelt=True
         ),
         Case("slow-readers", "slow readers by the thousand", slow_readers, unfelt=True),
+        Case("pages", "malicious status pages at --http-peers", pages.malicious, unfelt=True),
+        Case("admin", "garbage at the operators' socket", machine.admin_garbage, unfelt=True),
+        Case("sighup", "a storm of SIGHUP", machine.sighup_storm, unfelt=True),
+        Case("vanished", "data directories that vanish", machine.vanished, unfelt=True),
+        Case("swapped", "others in their place", machine.swapped, elections=5),
+        Case("yes", "a command that prints without end", machine.endless_output, command="yes"),
         Case("descriptors-primary", "the primary has no descriptors", descriptors_of_primary),
         Case("descriptors-replica", "a replica has no descriptors", descriptors_of_replica),
         Case("leap", "epoch 2^64-1 beside the member", leap),

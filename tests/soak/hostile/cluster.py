@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -17,7 +16,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.soak.hostile.member import CONFIG, MemberSettings
+from tests.soak.chaos.process import prefer
+from tests.soak.hostile.member import DOWN_AFTER, MemberSettings
 from tests.soak.hostile.openings import Stranger
 from tests.support import ROOT
 from tests.support.secured import options
@@ -26,8 +26,6 @@ _TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run;
 _TAC: Final = Path(__file__).with_name("node.tac")
 START_DEADLINE: Final = 20.0
 POLL: Final = 0.05
-PRIORITY: Final = -15
-REAL_TIME: Final = os.sched_param(1)
 
 
 class Node:
@@ -63,14 +61,7 @@ class Node:
                 stdout=log,
                 stderr=log,
             )
-        self._prefer()
-
-    def _prefer(self) -> None:
-        """Give the process priority, if allowed: attackers would have machines of their own."""
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, PRIORITY)
-            if self._real_time:
-                os.sched_setscheduler(self.pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, REAL_TIME)
+        prefer(self.pid, real_time=self._real_time)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -89,6 +80,10 @@ class Node:
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
         return before
 
+    def threads(self) -> int:
+        """How many there are; 0 without a process."""
+        return self._told("Threads:")
+
     def descriptors(self) -> int:
         """How many file descriptors are open; 0 without a process."""
         try:
@@ -98,12 +93,15 @@ class Node:
 
     def memory(self) -> int:
         """Kilobytes resident; 0 without a process."""
+        return self._told("VmRSS:")
+
+    def _told(self, name: str) -> int:
         try:
             told = "" if self._process is None else Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
             return 0
         rows = (line.split() for line in told.splitlines())
-        return next((int(row[1]) for row in rows if row and row[0] == "VmRSS:"), 0)
+        return next((int(row[1]) for row in rows if row and row[0] == name), 0)
 
     def status(self) -> dict[str, Any] | None:
         """What it tells over HTTP, None if it does not answer."""
@@ -125,9 +123,11 @@ class Cluster:
         self,
         directory: Path,
         links: str = "plain",
-        down_after: float = CONFIG.down_after,
+        down_after: float = DOWN_AFTER,
         real_time: bool = False,
+        command: str = "",
     ) -> None:
+        """`command` is what the primary runs, if anything."""
         self.directory = directory
         self.links = links
         self.journal = directory / "journal"
@@ -135,15 +135,21 @@ class Cluster:
         names = ("a", "b", "c")
         secured = options(links, names, directory)
         self.stranger = Stranger(links, secured, directory)
-        ports = free_ports(2 * len(names))
-        election, pages = ports[: len(names)], ports[len(names) :]
-        peers = [f"{n}@127.0.0.1:{port}" for n, port in zip(names, election, strict=True)]
+        ports = free_ports(3 * len(names))
+        election, pages, fronts = (ports[i :: len(names)] for i in range(3))
+        peers = dict(zip(names, election, strict=True))
         self.nodes = {
             name: Node(
                 MemberSettings(
                     node=name,
                     peers=peers,
                     http=page,
+                    front=front,
+                    fronts=dict(zip(names, fronts, strict=True)),
+                    command=command,
+                    config=directory / f"{name}.toml",
+                    hooks=directory / f"{name}.hooks",
+                    turns=directory / f"{name}.turns",
                     links=secured[name],
                     down_after=down_after,
                     data=directory / f"{name}.data",
@@ -154,7 +160,7 @@ class Cluster:
                 directory,
                 real_time,
             )
-            for name, port, page in zip(names, election, pages, strict=True)
+            for name, port, page, front in zip(names, election, pages, fronts, strict=True)
         }
 
     def __iter__(self) -> Iterator[Node]:
@@ -166,6 +172,7 @@ class Cluster:
     def __enter__(self) -> Cluster:
         try:
             for node in self:
+                node.settings.write()
                 node.start()
             if self.wait_until_agreed(START_DEADLINE) is None:
                 raise RuntimeError(f"no agreement at the start; see {self.directory}")

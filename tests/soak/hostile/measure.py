@@ -16,8 +16,8 @@ import attrs
 from tests.soak.chaos.journal import read
 from tests.soak.chaos.judge import judge
 from tests.soak.chaos.outages import longest_gap
-from tests.soak.hostile.cases import Case, Scene
 from tests.soak.hostile.cluster import POLL, Cluster
+from tests.soak.hostile.scene import Case, Scene
 
 SAMPLE_EVERY: Final = 0.05
 BACK_WITHIN: Final = 10.0
@@ -57,6 +57,12 @@ class Result:
     """Kilobytes that a node grew by."""
     descriptors: tuple[int, int, int]
     """Before, at most, after: of the node that had most."""
+    threads: tuple[int, int, int]
+    """As the descriptors."""
+    hooks: int
+    """Runs of a hook, in the node that had most of them."""
+    log_bytes: int
+    """In the log that grew most."""
     log_lines: int
     log_rate: float
     """Lines a second of the cause that most were about, in one node."""
@@ -76,6 +82,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.memory: dict[str, int] = collections.defaultdict(int)
         self.descriptors: dict[str, int] = collections.defaultdict(int)
+        self.threads: dict[str, int] = collections.defaultdict(int)
 
     def __enter__(self) -> Sampler:
         self._thread.start()
@@ -91,6 +98,7 @@ class Sampler:
                 name = node.name
                 self.memory[name] = max(self.memory[name], node.memory())
                 self.descriptors[name] = max(self.descriptors[name], node.descriptors())
+                self.threads[name] = max(self.threads[name], node.threads())
 
 
 def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
@@ -105,11 +113,14 @@ def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
     begin = time.monotonic()
     logs = {node.name: _size(node.log) for node in cluster}
     refused = _size(cluster.refusals)
+    hooks = {node.name: _size(node.settings.hooks) for node in cluster}
+    scene = Scene(cluster, primary, epoch, quick, random.Random(seed))
     with Sampler(cluster) as sampler:
-        did = case.attack(Scene(cluster, primary, epoch, quick, random.Random(seed)))
+        did = case.attack(scene)
         end = time.monotonic()
         back = _wait_until_back(cluster, calm.descriptors, end)
     after = max(node.descriptors() for node in cluster)
+    threads = max(node.threads() for node in cluster)
     finished = time.monotonic()
     lines = {node.name: _lines(node.log, logs[node.name]) for node in cluster}
     everything = [line for told in lines.values() for line in told]
@@ -137,11 +148,18 @@ def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
             max(sampler.descriptors.values()),
             after,
         ),
+        threads=(max(calm.threads.values()), max(sampler.threads.values()), threads),
+        hooks=max(_size(node.settings.hooks) - hooks[node.name] for node in cluster),
+        log_bytes=max(_size(node.log) - logs[node.name] for node in cluster),
         log_lines=len(everything),
         log_rate=count / max(1.0, end - begin),
         log_cause=cause,
         back_after=back,
-        failures=[*verdict.violations, *_harm(case, cluster, elections, leases_lost, back)],
+        failures=[
+            *verdict.violations,
+            *scene.wrong,
+            *_harm(case, cluster, elections, leases_lost, back),
+        ],
     )
     if case.unfelt and not quick:
         result.failures.extend(_felt(result))
@@ -160,9 +178,9 @@ def _harm(
 ) -> Iterator[str]:
     if cluster.links in case.unpreventable:
         return
-    if elections:
+    if elections > case.elections:
         yield f"{elections} elections"
-    if leases_lost > BEARABLE_LOSSES:
+    if leases_lost > BEARABLE_LOSSES + case.elections:
         yield f"{leases_lost} leases lost"
     if back is None:
         yield f"not as before after {BACK_WITHIN:.0f} s"

@@ -10,29 +10,30 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from twisted.application import strports
 from twisted.application.internet import TimerService
 from twisted.application.service import Application, Service
 from twisted.internet.task import LoopingCall
 
-from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.messages import Heartbeat
-from kevy_elect.ops.http import site
-from kevy_elect.service.election import ElectionService, use_monotonic_time
+from kevy_elect.service.election import ElectionService
+from kevy_elect.tap import Options, makeService
 from tests.soak.chaos.journal import Journal
-from tests.support.secured import security
 
 VARIABLE: Final = "HOSTILE_MEMBER"
 WRITE_INTERVAL: Final = 0.005
+NOTED: Final = 0.01
+"""Seconds of the processor's time from which a turn is noted."""
 FLOOD_BATCH: Final = 200
 """Heartbeats to each peer in one turn of the reactor."""
-CONFIG: Final = ElectConfig(
-    hb_interval=0.05,
-    down_after=0.5,
-    election_timeout=0.5,
-    election_backoff=0.1,
-    election_backoff_jitter=0.3,
-)
+DOWN_AFTER: Final = 0.5
+TIMINGS: Final = {
+    "hb-interval": 0.05,
+    "election-timeout": 0.5,
+    "election-backoff": 0.1,
+    "election-backoff-jitter": 0.3,
+}
+WITH_A_COMMAND: Final = {"down-after": 1.2, "stop-grace": 0.1}
+"""A command needs some of the lease to be ended."""
 
 
 @attrs.frozen
@@ -40,14 +41,41 @@ class MemberSettings:
     """What a node's process is told when it starts."""
 
     node: str
-    peers: list[str]
+    peers: dict[str, int]
     http: int
+    front: int
+    """Where the others are told that its page is; nobody is there, but for attacks."""
+    fronts: dict[str, int]
     links: list[str]
     """The options that say what the member proves itself by."""
     down_after: float
+    command: str
+    config: Path = attrs.field(converter=Path)
     data: Path = attrs.field(converter=Path)
+    hooks: Path = attrs.field(converter=Path)
+    """A byte for each run of the hook."""
+    turns: Path = attrs.field(converter=Path)
+    """A line for each long turn: when it ended, and how long it was."""
     journal: Path = attrs.field(converter=Path)
     refusals: Path = attrs.field(converter=Path)
+
+    def write(self) -> None:
+        """The file of --config."""
+        hook = f"printf . >> '{self.hooks}'"
+        values: dict[str, object] = {
+            "node-id": self.node,
+            "http": f"tcp:{self.http}:interface=127.0.0.1",
+            "data-dir": str(self.data),
+            "on-change": ["sh", "-c", hook],
+            "down-after": self.down_after,
+            **TIMINGS,
+        }
+        if self.command:
+            values |= {"run-primary": self.command, **WITH_A_COMMAND}
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        for table, ports in (("peers", self.peers), ("http-peers", self.fronts)):
+            lines += [f"[{table}]", *(f'{n} = "127.0.0.1:{port}"' for n, port in ports.items())]
+        self.config.write_text("\n".join(lines) + "\n")
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(attrs.asdict(self), default=str)}
@@ -59,18 +87,25 @@ class MemberSettings:
 
 class Writer:
     """Writes a line whenever it may. The first refusal after a write is a lost lease; it goes
-    to a file of its own with its time."""
+    to a file of its own with its time. Another has how much of the processor's time this process
+    took from one look to the next: on a busy machine that tells what the wait was for."""
 
     def __init__(self, election: ElectionService, settings: MemberSettings) -> None:
         self._election = election
         self._node = settings.node
         self._journal = Journal(settings.journal, settings.node)
         self._refusals = os.open(settings.refusals, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._turns = os.open(settings.turns, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._spent = time.process_time()
         self._writing = False
         self._last_done = 0
 
     def write(self) -> None:
         asked = time.monotonic_ns()
+        spent = time.process_time()
+        if spent - self._spent >= NOTED:
+            os.write(self._turns, f"{asked} {spent - self._spent:.3f}\n".encode())
+        self._spent = spent
         allowed = self._election.can_write()
         answered = time.monotonic_ns()
         if allowed:
@@ -114,18 +149,11 @@ class Flooder(Service):
 def make_application() -> Any:
     """What twistd runs."""
     settings = MemberSettings.from_environment()
-    use_monotonic_time()
-    cluster = Cluster(settings.node, tuple(PeerAddr.parse(peer) for peer in settings.peers))
-    ids = [peer.node_id for peer in cluster.peers]
-    election = ElectionService(
-        cluster,
-        data_dir=settings.data,
-        config=attrs.evolve(CONFIG, down_after=settings.down_after),
-        security=security(settings.node, ids, settings.links),
-    )
+    options = Options()
+    options.parseOptions([f"--config={settings.config}", *settings.links])
+    node = makeService(options)
+    writing = TimerService(WRITE_INTERVAL, Writer(node.election, settings).write)
     application = Application(settings.node)
-    page = strports.service(f"tcp:{settings.http}:interface=127.0.0.1", site(election))
-    writing = TimerService(WRITE_INTERVAL, Writer(election, settings).write)
-    for each in (election, page, writing, Flooder(election)):
+    for each in (node, writing, Flooder(node.election)):
         each.setServiceParent(application)
     return application

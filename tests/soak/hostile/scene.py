@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
@@ -54,9 +54,9 @@ class Case:
     name: str = attrs.field(kw_only=False)
     title: str = attrs.field(kw_only=False)
     attack: Attack = attrs.field(kw_only=False)
-    unpreventable: bool = False
-    """Whether it speaks as a member in a way that plain TCP cannot keep from doing harm, so
-    that only two writers at once would be a failure."""
+    unpreventable: Collection[str] = ()
+    """The kinds of links that cannot keep it from doing harm, as where somebody is believed to be
+    a member, so that only two writers at once would be a failure."""
     unfelt: bool = False
     """Whether the node must neither stop for longer than `measure.TURN` nor grow by more than
     `measure.GROWTH`."""

@@ -39,7 +39,7 @@ MEMORY: Final = 16 * 1024
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One for all of them: what bears an attack bears the next."""
-    with Cluster(tmp_path_factory.mktemp("hostile")) as cluster:
+    with Cluster(tmp_path_factory.mktemp("hostile"), down_after=PATIENT) as cluster:
         yield cluster
 
 
