@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support.pages import PATH, Reader
-from tests.support.transports import free_ports
 from tests.support.waiting import DEADLINE, wait_for
 
 QUICK = {"KEVY_ELECT_HB_INTERVAL": "0.05", "KEVY_ELECT_DOWN_AFTER": "1"}
