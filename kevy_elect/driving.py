@@ -5,11 +5,12 @@ Pure. The server tells what it is in a `Report`; the elector wants it to do its 
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 import attrs
 
-from kevy_elect.local_server import OWN, Duty, Task, Told
+from kevy_elect.local_server import OWN, UNSEEN_AFTER, Duty, Task, Told
 
 
 class State(StrEnum):
@@ -84,11 +85,19 @@ def deviation(report: Report, last: Report | None, frozen: Report | None, state:
     return ""
 
 
-def is_of(kept: Duty, report: Report, state: State, duty: Duty) -> bool:
+def is_unseen(state: State, kept: Duty, looked_at: float, now: float, hb_interval: float) -> bool:
+    """Whether the server's source may have been promoted again, in a later epoch, without its
+    member's notice: since it last looked at the server, or last heard the source's member."""
+    heard_at = math.inf if state is State.FROZEN else kept.heard_at
+    return now - min(looked_at, heard_at) > UNSEEN_AFTER * hb_interval
+
+
+def is_of(kept: Duty, report: Report, state: State, duty: Duty, unseen: bool) -> bool:
     """Whether what the server has is of the data epoch of `kept`. That of a follower may be of a
-    later reign of the same member once its `duty` is another one."""
+    later reign of the same member once its `duty` is another one, or if that was `unseen`."""
     if state is State.FOLLOWING:
-        knows = duty == kept and report.in_sync and report.source == kept.address
+        is_fed = report.in_sync and report.source == kept.address
+        knows = is_fed and duty == kept and not unseen
     else:
         knows = state is State.PRIMARY and report.takes_writes
     return knows and report.length >= kept.begins_at

@@ -362,12 +362,15 @@ class Elector:
             return FREEZE
         leader = self._primary
         if leader is None or self.peers.is_down(leader, now) or self._primary_addr is None:
-            return STAY
+            return FREEZE
         view = self.peers[leader]
         is_older = self._primary_epoch < self._ballot_epoch  # D3
         if is_older or view.epoch < self._primary_epoch or view.led_epoch == 0:  # D6
-            return STAY
-        return Duty(Task.FOLLOW, view.led_epoch, leader, self._primary_addr, view.led_from)
+            return FREEZE
+        # What comes right after a pause may be old.
+        heard_at = view.heard if view.heard >= self._hold_until else NEVER
+        reign = view.led_epoch, leader, self._primary_addr
+        return Duty(Task.FOLLOW, *reign, view.led_from, heard_at)
 
     def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
         """The data server takes no writes, and this is what it has: whatever waits for that
@@ -454,30 +457,29 @@ class Elector:
         if server is None:
             return None
         if server.is_frozen:
-            if self._vouches_for(offer.sender, now):
+            if self._vouches_for(offer.sender, offer.repl_offset, now):
                 return None
             return _Refusal(Cause.D5, "the data server has lost what it may have confirmed")
         repeated = server.waiting is not None and server.waiting.epoch == offer.epoch
         server.waiting, server.asked_at = offer, now
         return _Refusal(Cause.D1, "not before the data server is frozen", is_new=repeated)
 
-    def _vouches_for(self, candidate: str, now: float) -> bool:
-        """Whether nothing confirmed can be lost by electing this candidate, as far as the local
-        server is concerned. If that lost what it had, only if all members have been there since,
-        and none but the candidate has data of that history (D5)."""
+    def _vouches_for(self, candidate: str, offset: int, now: float) -> bool:
+        """Whether nothing confirmed can be lost by electing this candidate with its `offset`, as
+        far as the local server is concerned. If that lost what it had, or has data of any epoch,
+        only if all members have been there since, and by what they have (D5)."""
         server = self._server
         if server is None or server.lost_at is None:
             return True
         if now - server.lost_at < self.config.down_after:
             return False  # what they said before may be older than what they have
-        newest = server.newest
-        if newest == UNKNOWN:  # then it may be what the best of them has
-            newest = max([1, *(split_offset(view.offset)[0] for view in self.peers)])
-        return all(
-            not self.peers.is_down(view.node_id, now)
-            and (view.node_id == candidate or split_offset(view.offset)[0] < newest)
-            for view in self.peers
-        )
+        if any(self.peers.is_down(view.node_id, now) for view in self.peers):
+            return False
+        epochs = {view.node_id: split_offset(view.offset)[0] for view in self.peers}
+        if server.newest == UNKNOWN:  # then what it has is of the newest epoch at most
+            newest = max(epochs.values(), default=0)
+            return offset >= join_offset(newest, split_offset(self._offset)[1])
+        return all(epoch < server.newest for peer, epoch in epochs.items() if peer != candidate)
 
     def _is_ready_to_run(self, now: float) -> bool:
         """Whether this node can offer what its data server, frozen, has; else have that frozen
@@ -486,7 +488,7 @@ class Elector:
         if server is not None and not server.is_frozen:
             server.is_wanted_frozen = True
             return False
-        return self._vouches_for(self.node_id, now)
+        return self._vouches_for(self.node_id, self._offset, now)
 
     # What the transport calls
 

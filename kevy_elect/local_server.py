@@ -6,6 +6,7 @@ reports what it is. Nothing of this is visible on the wire but the offset.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -39,7 +40,7 @@ def split_offset(offset: int) -> tuple[int, int]:
 OWN: Final = "*"
 UNSEEN: Final = "?"
 UNSEEN_AFTER: Final = 2
-"""So many hb_interval without a look are too long."""
+"""So many hb_interval without a look, or without a word of the primary, are too long."""
 
 
 @attrs.frozen
@@ -56,7 +57,8 @@ class Told:
     of the new history while the end of the one before is still on its way."""
     taken: str = ""
     """The history that it was seen with afterwards, as a follower; OWN for one that leads, whose
-    history nobody else changes; UNSEEN if nobody looked for too long to know."""
+    history nobody else changes; UNSEEN if nobody looked, or its primary was silent, for too long
+    to know."""
 
 
 @attrs.frozen
@@ -69,7 +71,7 @@ class Histories:
     """
 
     epochs: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
-    """By history and run, those noted last at the end."""
+    """By history and run, those noted last at the end; 0 for what may be of any."""
     told: Told | None = None
 
     def epoch_of(self, history: str, run: str, length: int) -> int:
@@ -86,9 +88,9 @@ class Histories:
     def _is_unexplained(self, history: str, run: str) -> bool:
         """Whether this is another history than the one taken over: its source was promoted again,
         perhaps in a later epoch, and nobody looked."""
-        told = self.told
-        if told is None or run != told.run or (history, run) in self.epochs:
-            return False
+        told, known = self.told, self.epochs.get((history, run))
+        if told is None or run != told.run or known is not None:
+            return known == 0
         if told.taken in ("", OWN):
             return False
         return history not in (told.history, told.taken)
@@ -115,7 +117,8 @@ class Histories:
         if epoch := self.epoch_of(told.history, told.run, told.length):
             noted = noted.note(told.history, told.run, epoch)
         elif last is not None and self._is_unexplained(told.history, told.run):
-            noted = noted.note(UNSEEN, told.run, last.data_epoch)  # so it still counts as lost
+            noted = noted.note(UNSEEN, told.run, last.data_epoch)  # for the next run
+            noted = noted.note(told.history, told.run, 0)
         return attrs.evolve(noted, told=told)
 
     def take(self, history: str, run: str) -> Histories:
@@ -164,6 +167,8 @@ class Duty:
     """Where clients find that one's server, `host:port`."""
     begins_at: int = attrs.field(default=0, eq=False)
     """With so much, what it has of the primary's is of that data epoch."""
+    heard_at: float = attrs.field(default=math.inf, eq=False)
+    """When that one was heard last: later on it may be primary of a later epoch."""
 
 
 STAY: Final = Duty(Task.STAY)

@@ -15,13 +15,12 @@ from twisted.python.failure import Failure
 from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError
-from kevy_elect.driving import Frozen, Report, State, deviation, is_of, needed, told
+from kevy_elect.driving import Frozen, Report, State, deviation, is_of, is_unseen, needed, told
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,
     STAY,
     UNSEEN,
-    UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
@@ -185,6 +184,8 @@ class DataService(Service):
         if not self.running or self._rests:
             return
         duty = self.election.duty()
+        if duty == self._kept:
+            self._kept = duty  # its primary was heard again
         task = needed(duty, self.state, self._kept, self._doing)
         if task is None or task is self._doing:
             return
@@ -244,8 +245,8 @@ class DataService(Service):
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise DataServerError("was told to freeze, and did not")
-        self._doubt(frozen.after)
-        self._learn_history(frozen.before)
+        unseen = self._doubt(frozen.after)
+        self._learn_history(frozen.before, unseen)
         self._release()
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
@@ -351,18 +352,18 @@ class DataService(Service):
             self._act()
 
     def _took(self, report: Report) -> None:
-        self._doubt(report)
+        unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report)
+        self._learn_history(report, unseen)
         self.election.set_repl_offset(self._offset(report))
 
-    def _learn_history(self, report: Report) -> None:
+    def _learn_history(self, report: Report, unseen: bool) -> None:
         """Remember which epoch the history is of that the server has, as a primary or from
         one. A primary's gets a new name, too, when its first replica comes, for instance."""
         kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report.history, report.run)
-        knows = is_of(kept, report, self.state, self.election.duty())
+        knows = is_of(kept, report, self.state, self.election.duty(), unseen)
         if knows and self._epoch_of(report) < kept.data_epoch:
             try:
                 self._remember(report, kept.data_epoch)
@@ -373,12 +374,14 @@ class DataService(Service):
         assert self._record is not None
         self._record.note(report.history, report.run, data_epoch)
 
-    def _doubt(self, report: Report) -> None:
-        """If nobody looked for a while, its source may have been promoted again meanwhile."""
-        now = self._loop.clock.seconds()
-        since, self._looked_at = now - self._looked_at, now
-        if since > UNSEEN_AFTER * self.election.config.hb_interval:
+    def _doubt(self, report: Report) -> bool:
+        """Whether its source may have been promoted again unseen; if so, note it down."""
+        now, hb_interval = self.election.now(), self.election.config.hb_interval
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, hb_interval)
+        self._looked_at = now
+        if unseen:
             self._take(UNSEEN, report.run)
+        return unseen
 
     def _take(self, history: str, run: str) -> None:
         assert self._record is not None

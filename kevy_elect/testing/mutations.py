@@ -291,7 +291,7 @@ class RunsUnfrozen(Elector):
     """A candidate runs with what its data server was last known to have (D2)."""
 
     def _is_ready_to_run(self, now: float) -> bool:
-        return self._vouches_for(self.node_id, now)
+        return self._vouches_for(self.node_id, self.repl_offset, now)
 
 
 class FollowsOlderData(Elector):
@@ -301,6 +301,19 @@ class FollowsOlderData(Elector):
         ballot_epoch, self._ballot_epoch = self._ballot_epoch, 0
         duty = super().duty(now)
         self._ballot_epoch = ballot_epoch
+        return duty
+
+
+class FollowsTheSilent(Elector):
+    """The data server goes on following a primary that is DOWN, and trusts what it gets (D3, D6)."""
+
+    def duty(self, now: float) -> Duty:
+        if self.role is not Role.REPLICA or self.current_primary is None:
+            return super().duty(now)
+        view = self.peers[self.current_primary]
+        heard, view.heard = view.heard, now
+        duty = super().duty(now)
+        view.heard = heard
         return duty
 
 
@@ -328,7 +341,7 @@ class VotesWithoutServer(Elector):
 class VotesEmptied(Elector):
     """A member whose data server lost what it had votes all the same (D5)."""
 
-    def _vouches_for(self, candidate: str, now: float) -> bool:
+    def _vouches_for(self, candidate: str, offset: int, now: float) -> bool:
         return True
 
 

@@ -399,6 +399,33 @@ class _DrawWithServers(_Draw):
     def _switch_over(self) -> Iterator[Fault]:
         yield self._fault("switch_over", self.rng.choice(self.names))
 
+    def _handovers(self, since: float) -> Iterator[Fault]:
+        yield from super()._handovers(since)
+        rng = random.Random(f"{self.seed} {self.mode} elected again")
+        if rng.random() < 0.1:
+            yield from self._elected_again(rng, rng.uniform(since, self.at))
+
+    def _elected_again(self, rng: random.Random, at: float) -> Iterator[Fault]:
+        """A follower's server has nothing of the primary's yet when it loses all links. The others
+        elect that primary again; its node dies, its server lives, and that link is back first."""
+        node, late, *others = rng.choice((self.names, rng.sample(self.names, len(self.names))))
+        yield Fault(at, "kill_server", (late, 0.0))
+        for other in (node, *others):
+            yield Fault(at, "cut", (other, late))
+        yield Fault(at + rng.uniform(0, 2), "start_server", (late,))
+        for other in others:
+            yield Fault(at, "slow_down", (other, rng.uniform(1, 6)))
+        resigns = at + rng.uniform(2, 6)
+        yield Fault(resigns, "hand_over", (late,))
+        dies = resigns + rng.uniform(2, 6)
+        yield Fault(dies, "crash", (node, None))
+        for other in others:
+            yield Fault(dies, "cut", (node, other))
+        mended = dies + rng.uniform(0, 2)
+        yield Fault(mended, "mend", (node, late))
+        yield Fault(mended + rng.uniform(1, 4), "restart", (node,))
+        self.at = max(self.at, mended + rng.uniform(4, 10))
+
 
 def run_schedule(
     schedule: Schedule,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kevy_elect.local_server import (
     FREEZE,
     STAY,
     UNKNOWN,
+    UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
@@ -34,8 +36,8 @@ def promote(data_epoch: int) -> Duty:
     return Duty(Task.PROMOTE, data_epoch)
 
 
-def follow(data_epoch: int, address: str = "a:1") -> Duty:
-    return Duty(Task.FOLLOW, data_epoch, "a", address)
+def follow(data_epoch: int, address: str = "a:1", heard_at: float = math.inf) -> Duty:
+    return Duty(Task.FOLLOW, data_epoch, "a", address, heard_at=heard_at)
 
 
 class Obedient:
@@ -117,6 +119,9 @@ class Deciding:
         self.heard: list[object] = []
         self.failures: list[object] = []
         self.observers: list[Callable[[object, str], object]] = []
+
+    def now(self) -> float:
+        return self.reactor.seconds()
 
     def duty(self) -> Duty:
         return self.wanted
@@ -396,6 +401,34 @@ class DataServiceTests(SynchronousTestCase):
         self.election.want(FREEZE)
         self.assertIn(("frozen", join_offset(0, 9), UNKNOWN), self.heard())
 
+    def test_what_it_first_took_over_from_a_silent_primary_may_be_of_a_later_reign(self) -> None:
+        """That one may have been elected again by others; nobody fenced its server, which is back
+        first."""
+        self.start(follow(5, heard_at=0.0))
+        self.server.change(in_sync=False)
+        for _ in range(UNSEEN_AFTER + 1):
+            self.look()
+        self.server.change(history="theirs", length=9, in_sync=True)
+        self.look()
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(0, 9), UNKNOWN), self.heard())
+
+    def test_that_is_known_again_once_that_primary_is_heard_and_still_the_same(self) -> None:
+        self.test_what_it_first_took_over_from_a_silent_primary_may_be_of_a_later_reign()
+        self.election.want(follow(5, heard_at=self.election.now()))
+        self.look()
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+
+    def test_what_it_took_over_before_the_primary_fell_silent_stays_known(self) -> None:
+        self.server.change(history="theirs", length=9)
+        self.start(follow(5, heard_at=0.0))
+        for _ in range(2 * UNSEEN_AFTER):
+            self.look()
+        self.server.change(length=12)
+        self.election.want(FREEZE)
+        self.assertIn(("frozen", join_offset(5, 12), 5), self.heard())
+
     def test_the_end_of_an_older_history_is_not_of_the_new_one(self) -> None:
         """A server calls its data by the new name while the rest of the old is on its way."""
         self.server.change(length=4)
@@ -483,7 +516,8 @@ class HistoriesTests(SynchronousTestCase):
         self.assertEqual((twice.epoch_of("g", "r", 12), twice.newest("g", "r", 12)), (5, 5))
         self.assertEqual((twice.epoch_of("f", "r", 13), twice.newest("f", "r", 13)), (0, UNKNOWN))
         told = twice.tell(Told("f", "r", 13, 7))
-        self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (0, 5))
+        self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (0, UNKNOWN))
+        self.assertEqual(told.newest("f", "s", 0), 7)
 
     def test_nor_is_it_forgotten_when_that_run_is_told_something(self) -> None:
         told = self.known.tell(Told("h", "s", 0, 5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.errors import ConfigError
@@ -51,6 +53,11 @@ class Driving(Node):
     def lost(self, newest: int) -> list[Outbound]:
         """The server was frozen, and found empty; it once had this data epoch."""
         self.elector.server_frozen(0, self.now, newest)
+        return self.tick()
+
+    def unknown(self, length: int) -> list[Outbound]:
+        """The server was frozen, and its data may be of any data epoch."""
+        self.elector.server_frozen(length, self.now, UNKNOWN)
         return self.tick()
 
     def promote(self) -> None:
@@ -203,7 +210,7 @@ class D3Tests(SynchronousTestCase):
         node.hear(offer("a", 5, join_offset(3, 9)))
         node.freeze(3, 9)
         node.hear(primary("a", 3, join_offset(3, 9)))
-        self.assertEqual((node.primary, node.duty), ("a", STAY))
+        self.assertEqual((node.primary, node.duty), ("a", FREEZE))
         node.hear(announce("a", 5), primary("a", 5, join_offset(3, 9)))
         self.assertEqual(node.duty, Duty(Task.FOLLOW, 3, "a", address("a")))
 
@@ -214,7 +221,7 @@ class D3Tests(SynchronousTestCase):
         node.live(CONFIG.election_timeout, replica("c", 3))
         node.hear(announce("a", 3), primary("a", 3, join_offset(3, 9)))
         node.live(CONFIG.candidate_step, primary("a", 3, join_offset(3, 9)))
-        self.assertEqual((node.role, node.primary, node.duty), (Role.REPLICA, "a", STAY))
+        self.assertEqual((node.role, node.primary, node.duty), (Role.REPLICA, "a", FREEZE))
 
     def test_a_primary_of_an_older_epoch_gets_no_vote_for_less_data(self) -> None:
         """It is followed for want of a better one (R7), and need not have what was confirmed
@@ -233,14 +240,34 @@ class D3Tests(SynchronousTestCase):
         node = Driving(epoch=5)
         node.hear(announce("a", 3), primary("a", 3, join_offset(3, 9)))
         node.live(CONFIG.down_after, primary("a", 3, join_offset(3, 9)))
-        self.assertEqual((node.primary, node.duty), ("a", STAY))
+        self.assertEqual((node.primary, node.duty), ("a", FREEZE))
 
-    def test_a_primary_that_is_down_is_followed_as_long_as_nothing_else_is_to_be_done(self) -> None:
+    def test_nothing_is_taken_from_a_primary_that_is_down(self) -> None:
+        """It may be elected again by others, and its data be of a later epoch than it seems."""
         node = following()
         node.live(CONFIG.down_after / 2)
         self.assertEqual(node.duty.task, Task.FOLLOW)
         node.live(CONFIG.down_after)
-        self.assertEqual(node.duty, STAY)
+        self.assertEqual(node.duty, FREEZE)
+
+    def test_nor_from_one_that_has_stepped_down(self) -> None:
+        node = following()
+        node.hear(replica("a", 3, join_offset(3, 9)))
+        self.assertEqual((node.primary, node.duty), (None, FREEZE))
+
+    def test_a_duty_tells_when_its_primary_was_heard(self) -> None:
+        node = following()
+        heard = node.now
+        node.live(CONFIG.down_after / 2)
+        self.assertEqual(node.duty.heard_at, heard)
+
+    def test_what_comes_right_after_a_pause_may_be_old(self) -> None:
+        node = following()
+        node.now += CONFIG.down_after / 2
+        node.hear(primary("a", 3, join_offset(3, 9)))
+        self.assertEqual(node.duty.heard_at, -math.inf)
+        node.live(CONFIG.down_after, primary("a", 3, join_offset(3, 9)))
+        self.assertEqual(node.duty.heard_at, node.now)
 
 
 class D4Tests(SynchronousTestCase):
@@ -283,7 +310,7 @@ class D5Tests(SynchronousTestCase):
         node = elected()
         node.promote()
         node.lose()
-        self.assertEqual((node.role, node.can_write(), node.duty), (Role.REPLICA, False, STAY))
+        self.assertEqual((node.role, node.can_write(), node.duty), (Role.REPLICA, False, FREEZE))
 
     def test_one_whose_server_lost_what_it_had_does_not_vote(self) -> None:
         """It may have confirmed what only c has; a knows the newest history, too."""
@@ -329,12 +356,27 @@ class D5Tests(SynchronousTestCase):
         node.lost(4)
         self.assertEqual(node.role, Role.REPLICA)
 
-    def test_what_may_be_of_any_history_is_taken_for_what_the_best_has(self) -> None:
+    def test_what_may_be_of_any_epoch_is_taken_for_the_newest_that_another_has(self) -> None:
         node = orphaned()
-        node.lost(UNKNOWN)
-        node.live(CONFIG.down_after, replica("a", 3, join_offset(4, 7)), replica("c", 3, 9))
-        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(3, 9)))), [])
-        self.assertNotEqual(accepts(node.hear(offer("a", 6, join_offset(4, 7)))), [])
+        node.unknown(9)
+        node.live(CONFIG.down_after, replica("a", 3, join_offset(4, 8)), replica("c", 3, 9))
+        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(3, 20)))), [])
+        self.assertEqual(accepts(node.hear(offer("a", 6, join_offset(4, 8)))), [])
+        self.assertNotEqual(accepts(node.hear(offer("a", 7, join_offset(4, 9)))), [])
+
+    def test_so_two_that_have_the_newest_can_both_be_elected(self) -> None:
+        for each in "ac":
+            node = orphaned()
+            node.unknown(9)
+            best = join_offset(4, 9)
+            node.live(CONFIG.down_after, replica("a", 3, best), replica("c", 3, best))
+            self.assertNotEqual(accepts(node.hear(offer(each, 5, best))), [])
+
+    def test_but_not_what_may_be_of_any_epoch_while_a_member_is_away(self) -> None:
+        node = orphaned()
+        node.unknown(9)
+        node.live(CONFIG.down_after, replica("c", 3, join_offset(4, 9)))
+        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(4, 9)))), [])
 
     def test_but_not_while_a_member_is_away(self) -> None:
         node = orphaned()
@@ -378,7 +420,7 @@ class D6Tests(SynchronousTestCase):
     def test_followers_learn_the_history_from_a_heartbeat_of_the_primary(self) -> None:
         node = following()
         node.hear(announce("a", 6))
-        self.assertEqual(node.duty, STAY)
+        self.assertEqual(node.duty, FREEZE)
         node.hear(candidate("a", 6, join_offset(3, 9)), primary("a", 6, join_offset(6, 9)))
         self.assertEqual(node.duty, Duty(Task.FOLLOW, 6, "a", address("a")))
 
@@ -416,7 +458,7 @@ class PromotionTests(SynchronousTestCase):
         node = elected()
         node.elector.step_down(node.now, 1.0, "told")
         node.promote()
-        self.assertEqual((node.can_write(), node.duty), (False, STAY))
+        self.assertEqual((node.can_write(), node.duty), (False, FREEZE))
         self.assertFalse(node.elector._server is None or node.elector._server.is_promoted)
 
     def test_a_member_without_a_server_has_no_duty(self) -> None:

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
-from kevy_elect.driving import Frozen, Report, State, deviation, is_of, needed, told
+from kevy_elect.driving import Frozen, Report, State, deviation, is_of, is_unseen, needed, told
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.local_server import (
     FREEZE,
     STAY,
     UNSEEN,
-    UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
@@ -123,6 +122,8 @@ class SimulatedDriver:
         if self._rests or not self.node.running or self.node.paused:
             return
         duty = self._duty
+        if duty == self._kept:
+            self._kept = duty
         task = needed(duty, self.state, self._kept, self.doing)
         if task is None or task is self.doing:
             return
@@ -182,8 +183,8 @@ class SimulatedDriver:
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise ServerError("was told to freeze, and did not")
-        self._doubt(frozen.after)
-        self._learn_history(frozen.before)
+        unseen = self._doubt(frozen.after)
+        self._learn_history(frozen.before, unseen)
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
         after = frozen.after
@@ -275,16 +276,16 @@ class SimulatedDriver:
         self._act()
 
     def _took(self, report: Report) -> None:
-        self._doubt(report)
+        unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report)
+        self._learn_history(report, unseen)
         self.node.elector.set_repl_offset(self._offset(report))
 
-    def _learn_history(self, report: Report) -> None:
+    def _learn_history(self, report: Report, unseen: bool) -> None:
         kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report)
-        knows = is_of(kept, report, self.state, self._duty)
+        knows = is_of(kept, report, self.state, self._duty, unseen)
         if knows and self.epoch_of(report) < kept.data_epoch and not self.node.disk.broken:
             self._remember(report, kept.data_epoch)
 
@@ -296,12 +297,13 @@ class SimulatedDriver:
         if not self.record.repeats(note):
             self._save(self.record.tell(note))
 
-    def _doubt(self, report: Report) -> None:
-        """If nobody looked for a while, its source may have been promoted again meanwhile."""
-        now = self.node.clock()
-        since, self._looked_at = now - self._looked_at, now
-        if since > UNSEEN_AFTER * self.node.config.hb_interval and not self.node.disk.broken:
+    def _doubt(self, report: Report) -> bool:
+        now, hb_interval = self.node.clock(), self.node.config.hb_interval
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, hb_interval)
+        self._looked_at = now
+        if unseen and not self.node.disk.broken:
             self._save(self.record.take(UNSEEN, report.run))
+        return unseen
 
     def _take(self, report: Report) -> None:
         record = self.record.take(report.history, report.run)
