@@ -305,7 +305,7 @@ class FollowsOlderData(Elector):
 
 
 class FollowsTheSilent(Elector):
-    """The data server goes on following a primary that is DOWN, and trusts what it gets (D3, D6)."""
+    """The data server follows a primary that is DOWN, and what it gets is trusted (D3, D6)."""
 
     def duty(self, now: float) -> Duty:
         if self.role is not Role.REPLICA or self.current_primary is None:
@@ -400,6 +400,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(VotesUnfrozen, 200, mode=Mode.DATA_SERVERS),
     Mutation(RunsUnfrozen, 2000, mode=Mode.DATA_SERVERS),
     Mutation(FollowsOlderData, 1500, mode=Mode.DATA_SERVERS),
+    Mutation(FollowsTheSilent, 600, mode=Mode.DATA_SERVERS),
     Mutation(VotesWithoutServer, 1500, mode=Mode.DATA_SERVERS),
     Mutation(VotesEmptied, 50, mode=Mode.DATA_SERVERS),
     Mutation(ComparesLengths, 500, mode=Mode.DATA_SERVERS),

@@ -52,19 +52,22 @@ class Mistakes(Unmeasured):
         self.assertEqual(run_schedule(schedule).violations, [])
 
     def test_a_vote_before_the_server_is_frozen(self) -> None:
-        self.assert_found(mutations.VotesUnfrozen, 50)
+        self.assert_found(mutations.VotesUnfrozen, 62)
 
     def test_a_candidate_that_runs_before_its_server_is_frozen(self) -> None:
         self.assert_found(mutations.RunsUnfrozen, 1772)
 
     def test_a_server_that_follows_an_older_primary_than_it_voted_for(self) -> None:
-        self.assert_found(mutations.FollowsOlderData, 1223)
+        self.assert_found(mutations.FollowsOlderData, 1319)
+
+    def test_a_server_that_goes_on_following_a_primary_that_is_down(self) -> None:
+        self.assert_found(mutations.FollowsTheSilent, 476)
 
     def test_a_vote_without_the_server(self) -> None:
         self.assert_found(mutations.VotesWithoutServer, 1372)
 
     def test_a_vote_of_a_member_whose_server_lost_what_it_had(self) -> None:
-        self.assert_found(mutations.VotesEmptied, 4)
+        self.assert_found(mutations.VotesEmptied, 5)
 
     def test_lengths_of_different_histories_compared(self) -> None:
         self.assert_found(mutations.ComparesLengths, 336, "settling")
@@ -96,6 +99,38 @@ class Scenarios(SynchronousTestCase):
         self.assertTrue(cluster.servers[leader].takes_writes)
         (new,) = cluster.primaries()
         self.assertLessEqual(self.survives.all, set(cluster.servers[new].log))
+        cluster.recover()
+        cluster.settle()
+        cluster.stop_clients()
+        cluster.advance_until(cluster.are_alike, 3 * DOWN)
+
+    def test_a_primary_that_is_elected_again_unheard_feeds_no_follower(self) -> None:
+        """A follower has nothing of the primary's data yet when it loses all links. The others
+        elect that primary again, and its node dies. Nobody fences its server, which the follower's
+        reaches first. What it got would be confirmed, of the later epoch, and pass for the
+        earlier one's, so that one that has less of the later one's would be elected."""
+        cluster = self.cluster()
+        leader = cluster.settle()
+        cluster.advance(DOWN)
+        late, other = (name for name in cluster.nodes if name != leader)
+        cluster.kill_server(late)
+        cluster.cut(leader, late)
+        cluster.cut(other, late)
+        cluster.start_server(late)
+        cluster.advance(DOWN / 2)
+        cluster.order(cluster.nodes[other], lambda elector, now: elector.stand_aside(now, 4 * DOWN))
+        cluster.step_down(leader)
+        cluster.advance_until(lambda: cluster.writers() == [], DOWN)
+        cluster.advance_until(lambda: cluster.writers() == [leader], 4 * DOWN)
+        cluster.advance(DOWN / 2)
+        cluster.cut(leader, other)
+        cluster.crash(leader)
+        cluster.mend(leader, late)
+        cluster.advance(DOWN / 2)
+        self.assertTrue(cluster.servers[leader].takes_writes)
+        self.assertEqual(cluster.servers[late].log, [])
+        cluster.mend(other, late)
+        cluster.advance(5 * DOWN)  # long enough to elect the other one
         cluster.recover()
         cluster.settle()
         cluster.stop_clients()
