@@ -370,7 +370,7 @@ class Elector:
         # What comes right after a pause may be old.
         heard_at = view.heard if view.heard >= self._hold_until else NEVER
         reign = view.led_epoch, leader, self._primary_addr
-        return Duty(Task.FOLLOW, *reign, view.led_from, heard_at)
+        return Duty(Task.FOLLOW, *reign, view.led_from, heard_at, view.offset)
 
     def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
         """The data server takes no writes, and this is what it has: whatever waits for that
@@ -397,6 +397,11 @@ class Elector:
             self._note(now, EventKind.SERVER, text, Cause.ENDED)
         if self._role is Role.PRIMARY and data_epoch < server.data_epoch <= newest:
             self._give_up_for_server(now, "the data server has lost what it may have confirmed")
+        self._changed()
+
+    def hasten_heartbeat(self) -> None:
+        """Have the next heartbeat leave with the next tick: somebody waits for what it says."""
+        self._next_heartbeat = NEVER
         self._changed()
 
     def server_released(self, data_epoch: int = 0) -> None:

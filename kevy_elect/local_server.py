@@ -169,6 +169,8 @@ class Duty:
     """With so much, what it has of the primary's is of that data epoch."""
     heard_at: float = attrs.field(default=math.inf, eq=False)
     """When that one was heard last: later on it may be primary of a later epoch."""
+    said: int = attrs.field(default=0, eq=False)
+    """The offset that it said last."""
 
 
 STAY: Final = Duty(Task.STAY)

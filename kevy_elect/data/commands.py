@@ -80,6 +80,10 @@ class Commands:
         self._loop = LoopingCall(self._poll)
         self._loop.clock = self._timers
 
+    @property
+    def freezes_within(self) -> float:
+        return sum(DEADLINES[what] for what in (FREEZE, OFFSET) if what in self._commands)
+
     def use(self, command: Sequence[str]) -> None:
         """Have another command say the offset from now on."""
         self._commands[OFFSET] = tuple(command)

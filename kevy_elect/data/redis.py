@@ -89,6 +89,10 @@ class Redis:
     def name(self) -> str:
         return f"Redis at {self.address}"
 
+    @property
+    def freezes_within(self) -> float:
+        return self.deadline
+
     def login(self) -> list[str | int]:
         """Host, port, and what AUTH needs: for whoever connects to it, too. Raises ConfigError
         if the password cannot be read."""

@@ -26,6 +26,10 @@ class DataServer(Protocol):
     def name(self) -> str:
         """For people: what it is and where."""
 
+    @property
+    def freezes_within(self) -> float:
+        """Seconds that `freeze` may take."""
+
     lost: Callable[[], object]
     """Called when the server is gone, most probably: whoever drives it sets this, and asks then."""
 

@@ -66,6 +66,7 @@ class DataService(Service):
         self._frozen: Report | None = None  # what it was when it was frozen
         self._problem = ""
         self._looked_at = -math.inf  # when a report was taken in
+        self._looked_for = 0  # the primary's newest offset at which it was asked for one
         self._asking = False
         self._waiting: list[Deferred[None]] = []
         self._loop = LoopingCall(self._look)
@@ -84,6 +85,18 @@ class DataService(Service):
         self._act()
         if self.state is State.PRIMARY:
             self._keep()
+        elif self.state is State.FOLLOWING and self._is_behind():
+            self._looked_for = self._kept.said
+            self._look()
+
+    def _is_behind(self) -> bool:
+        """Whether its primary has just said that it has more than was seen here."""
+        return not self._asking and self._kept.said > self._looked_for
+
+    @property
+    def freezes_within(self) -> float:
+        """Seconds that it may take to freeze the server and ask what it has."""
+        return self.server.freezes_within
 
     def status(self) -> DataStatus:
         """How the server is, for those who look."""
@@ -259,7 +272,10 @@ class DataService(Service):
             )
         else:
             self._problem = ""
+        was_primary = self._kept.task is Task.PROMOTE
         self.election.server_frozen(self._offset(frozen.after), newest)
+        if was_primary:
+            self.election.say_now()  # so that followers see whether they have it all
 
     async def _promote(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
         if self.state is not State.FROZEN:
@@ -355,7 +371,10 @@ class DataService(Service):
         unseen = self._doubt(report)
         self._report = report
         self._learn_history(report, unseen)
-        self.election.set_repl_offset(self._offset(report))
+        last, offset = self.election.repl_offset, self._offset(report)
+        self.election.set_repl_offset(offset)
+        if last != offset == self._kept.said:
+            self.election.say_now()  # it has just caught up
 
     def _learn_history(self, report: Report, unseen: bool) -> None:
         """Remember which epoch the history is of that the server has, as a primary or from

@@ -58,6 +58,10 @@ class DataDriver(Protocol):
     def status(self) -> DataStatus:
         """How the server is."""
 
+    @property
+    def freezes_within(self) -> float:
+        """Seconds that it may take to freeze it."""
+
 
 class Check(Protocol):
     """Says whether this node should be primary."""
@@ -265,10 +269,19 @@ class ElectionService(Service):
         elector = self._elector
         return 0.0 if elector is None else elector.lease_left(self._clock())
 
+    @property
+    def server_freezes_within(self) -> float:
+        """Seconds that freezing the data server may take; those of other members are like it."""
+        return 0.0 if self.data is None else self.data.freezes_within
+
     def server_frozen(self, offset: int, newest: int) -> None:
         """See `Elector.server_frozen`."""
         self._offset = offset
         self._order(lambda elector, now: elector.server_frozen(offset, now, newest))
+
+    def say_now(self) -> None:
+        """Have a heartbeat leave at once: a handover may wait for the offset that it says."""
+        self._order(lambda elector, now: elector.hasten_heartbeat())
 
     def server_released(self, data_epoch: int = 0) -> None:
         """See `Elector.server_released`."""

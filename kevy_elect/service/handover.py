@@ -47,6 +47,9 @@ class Primary(Protocol):
     @property
     def repl_offset(self) -> int: ...
 
+    @property
+    def server_freezes_within(self) -> float: ...
+
     def now(self) -> float: ...
 
     def state_snapshot(self) -> ElectorSnapshot: ...
@@ -196,6 +199,10 @@ class Handover:
         )
         within = HEARTBEATS_TO_RUN * config.hb_interval + ahead * config.candidate_step
         within = min(within, config.down_after / 2)
+        if freezing := election.server_freezes_within:  # the target has to before it runs (D2)
+            # Later the others, which are told nothing, find this node DOWN and run themselves.
+            longest = config.down_after - 2 * config.hb_interval
+            within = min(within + freezing, longest)
         rest = 0.0 if self._named else steps
         election.hand_over(self._target, within, rest, self._reason)
         self._say(f"stepped down; {self._target} alone knows so far")

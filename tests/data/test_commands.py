@@ -145,6 +145,11 @@ class CommandsTests(SynchronousTestCase):
         self.assertEqual((report.length, report.takes_writes, report.source), (5, False, ""))
         self.assertEqual(self.successResultOf(store.report()), report)
 
+    def test_a_freeze_takes_the_limits_of_its_commands_at_most(self) -> None:
+        for names, limits in (ALL, "freeze offset-command"), (ALL[1:], "offset-command"):
+            expected = sum(commands.DEADLINES[limit] for limit in limits.split())
+            self.assertEqual(self.begin(*names).freezes_within, expected)
+
     def test_a_failure_says_which_command_it_was(self) -> None:
         store = self.begin()
         for what, do in (("freeze", store.freeze), ("promote", store.promote)):

@@ -117,6 +117,7 @@ class Deciding:
         self.wanted = STAY
         self.offset = 0
         self.heard: list[object] = []
+        self.said: list[int] = []
         self.failures: list[object] = []
         self.observers: list[Callable[[object, str], object]] = []
 
@@ -133,6 +134,13 @@ class Deciding:
 
     def set_repl_offset(self, offset: int) -> None:
         self.offset = offset
+
+    @property
+    def repl_offset(self) -> int:
+        return self.offset
+
+    def say_now(self) -> None:
+        self.said.append(self.offset)
 
     def server_frozen(self, offset: int, newest: int) -> None:
         self.offset = offset
@@ -240,6 +248,30 @@ class DataServiceTests(SynchronousTestCase):
         self.server.change(length=40)
         self.look()
         self.assertEqual(self.election.offset, join_offset(3, 40))
+
+    def test_what_it_has_when_it_is_frozen_is_said_at_once(self) -> None:
+        self.lead(3)
+        self.server.change(length=40)
+        self.election.want(FREEZE)
+        self.assertEqual(self.election.said, [join_offset(3, 40)])
+
+    def test_a_follower_looks_when_its_primary_has_more_and_says_at_once_that_it_has_it(
+        self,
+    ) -> None:
+        self.server.change(history="theirs", length=9)
+        self.start(follow(3))
+        self.server.change(length=12)
+        self.election.want(attrs.evolve(follow(3), said=join_offset(3, 12)))
+        self.assertEqual(self.election.offset, join_offset(3, 12))
+        self.assertEqual(self.election.said, [join_offset(3, 12)])
+        self.look()
+        self.assertEqual(self.election.said, [join_offset(3, 12)])
+
+    def test_one_that_is_behind_says_so_in_the_next_heartbeat(self) -> None:
+        self.server.change(history="theirs", length=9)
+        self.start(follow(3))
+        self.election.want(attrs.evolve(follow(3), said=join_offset(3, 12)))
+        self.assertEqual((self.election.offset, self.election.said), (join_offset(3, 9), []))
 
     def test_a_history_that_gets_another_name_stays_of_its_epoch(self) -> None:
         """Redis gives it one when the first replica comes."""

@@ -16,7 +16,7 @@ from kevy_elect.errors import ConfigError, HandoverError
 from kevy_elect.events import Cause, EventKind
 from kevy_elect.messages import Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService
-from kevy_elect.service.handover import Outcome, Step
+from kevy_elect.service.handover import HEARTBEATS_TO_RUN, Outcome, Step
 from kevy_elect.settings.admin import LONGEST_REASON
 from kevy_elect.status import ChildStatus
 from tests.service.test_election import ServiceTests
@@ -239,6 +239,16 @@ class SlowWriter:
         return [ChildStatus("slow", "running")]
 
 
+class SlowServer:
+    """The driver of a data server that may take so many seconds to freeze."""
+
+    def __init__(self, freezes_within: float) -> None:
+        self.freezes_within = freezes_within
+
+    def watch(self) -> None:
+        pass
+
+
 class FailingWriter(SlowWriter):
     def when_stopped(self) -> Deferred[None]:
         return fail(RuntimeError("still writing"))
@@ -297,6 +307,30 @@ class SwitchoverTests(RealClusters):
         outcome = await moved
         self.assertEqual((outcome.done, outcome.primary), (True, high), outcome.text)
         self.assertGreater(outcome.unwritable, 0.1)
+
+    async def test_a_target_that_has_to_freeze_a_data_server_first_is_waited_for(self) -> None:
+        node = self.nodes[await self.settle()]
+        config, asked = node.config, []
+        beats = HEARTBEATS_TO_RUN * config.hb_interval
+
+        def hand_over(target: str, within: float, rest: float, reason: str = "") -> None:
+            asked.append(within)
+            ElectionService.hand_over(node, target, within, rest, reason)
+
+        self.patch(node, "hand_over", hand_over)
+        for slow, expected in (
+            (0.01, beats + 0.01),
+            (10.0, config.down_after - 2 * config.hb_interval),
+        ):
+            node.data = SlowServer(slow)
+            outcome = await node.switch_over()
+            self.assertTrue(outcome.done, outcome.text)
+            self.assertEqual(asked.pop(), expected)
+            node.data = None
+            other = self.nodes[outcome.primary or ""]
+            await self.poll(lambda o=other: o.can_write(), "a primary")
+            await other.switch_over(node.cluster.node_id)
+            await self.poll(node.can_write, "the role")
 
     async def test_the_reason_is_found_where_the_handover_is(self) -> None:
         node = self.nodes[await self.settle()]
