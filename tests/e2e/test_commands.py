@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from tests.support import ROOT
 from tests.support.processes import Cluster, poll
 
-# A target that has to run two commands before it stands has five heartbeats for them.
+# A target has to run two commands before it stands: it has down_after less two heartbeats for them.
 TIMINGS = ("--hb-interval=0.2", "--down-after=2", "--election-timeout=2")
 COMMANDS = {
     # Whoever writes or replicates holds the lock, so that nothing is under way after these.
