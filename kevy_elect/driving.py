@@ -10,7 +10,8 @@ from enum import StrEnum
 
 import attrs
 
-from kevy_elect.local_server import OWN, UNSEEN_AFTER, Duty, Task, Told
+from kevy_elect.config import ElectConfig
+from kevy_elect.local_server import OWN, Duty, Task, Told
 
 
 class State(StrEnum):
@@ -85,11 +86,11 @@ def deviation(report: Report, last: Report | None, frozen: Report | None, state:
     return ""
 
 
-def is_unseen(state: State, kept: Duty, looked_at: float, now: float, hb_interval: float) -> bool:
+def is_unseen(state: State, kept: Duty, looked_at: float, now: float, config: ElectConfig) -> bool:
     """Whether the server's source may have been promoted again, in a later epoch, without its
     member's notice: since it last looked at the server, or last heard the source's member."""
     heard_at = math.inf if state is State.FROZEN else kept.heard_at
-    return now - min(looked_at, heard_at) > UNSEEN_AFTER * hb_interval
+    return now - min(looked_at, heard_at) > config.lease_margin
 
 
 def is_of(kept: Duty, report: Report, state: State, duty: Duty, unseen: bool) -> bool:

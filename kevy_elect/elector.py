@@ -161,6 +161,7 @@ class Elector:
         self._started: float | None = None
         self._last_run = NEVER
         self._hold_until = NEVER  # R9
+        self._ran_until = NEVER  # the pause before that
         self._due = NEVER
         self._quiet_until = NEVER  # nothing is due before, unless something changes
         self._lease = Lease()
@@ -367,8 +368,8 @@ class Elector:
         is_older = self._primary_epoch < self._ballot_epoch  # D3
         if is_older or view.epoch < self._primary_epoch or view.led_epoch == 0:  # D6
             return FREEZE
-        # What comes right after a pause may be old.
-        heard_at = view.heard if view.heard >= self._hold_until else NEVER
+        # What comes right after a pause may be as old as that.
+        heard_at = view.heard if view.heard >= self._hold_until else self._ran_until
         reign = view.led_epoch, leader, self._primary_addr
         return Duty(Task.FOLLOW, *reign, view.led_from, heard_at, view.offset)
 
@@ -690,6 +691,8 @@ class Elector:
         if self._started is None:
             self._started = self._none_since = now
         elif now - self._last_run > self.config.pause_after:
+            if now >= self._hold_until:
+                self._ran_until = self._last_run
             self._hold_until = now + self.config.pause_after
             self._note(now, EventKind.PAUSE, f"did not run for {now - self._last_run:.2f} s")
         self._last_run = now

@@ -39,8 +39,6 @@ def split_offset(offset: int) -> tuple[int, int]:
 
 OWN: Final = "*"
 UNSEEN: Final = "?"
-UNSEEN_AFTER: Final = 2
-"""So many hb_interval without a look, or without a word of the primary, are too long."""
 
 
 @attrs.frozen
@@ -71,26 +69,27 @@ class Histories:
     """
 
     epochs: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
-    """By history and run, those noted last at the end; 0 for what may be of any."""
+    """By history and run, those noted last at the end; below 0 for what may be of a later one."""
     told: Told | None = None
 
     def epoch_of(self, history: str, run: str, length: int) -> int:
-        """The data epoch of so much of this history in this run, 0 if it is not known."""
-        known = self.epochs.get((history, run), 0)
+        """The data epoch of so much of this history in this run, or an earlier one if it may be
+        of several (`newest` says so then); 0 if nothing is known."""
+        known = abs(self.epochs.get((history, run), 0))
         told = self.told
         if known or told is None or told.run != run:
             return known
         if length < max(told.length, told.begins_at):
-            return self.epochs.get((told.history, run), 0) if length >= told.length else 0
+            return abs(self.epochs.get((told.history, run), 0)) if length >= told.length else 0
         is_same = (told.history, told.length) == (history, length)
-        return 0 if is_same or self._is_unexplained(history, run) else told.data_epoch
+        return 0 if is_same else told.data_epoch
 
     def _is_unexplained(self, history: str, run: str) -> bool:
         """Whether this is another history than the one taken over: its source was promoted again,
         perhaps in a later epoch, and nobody looked."""
         told, known = self.told, self.epochs.get((history, run))
         if told is None or run != told.run or known is not None:
-            return known == 0
+            return known is not None and known < 0
         if told.taken in ("", OWN):
             return False
         return history not in (told.history, told.taken)
@@ -99,11 +98,16 @@ class Histories:
         """The newest data epoch of what the server ever had, if it has this now."""
         if self._is_unexplained(history, run):
             return UNKNOWN
-        newest = max(self.epochs.values(), default=0)
+        newest = max(map(abs, self.epochs.values()), default=0)
         told = self.told
         if told is None or (told.history, told.run, told.length) == (history, run, length):
             return newest  # it has taken over nothing since
         return max(newest, told.data_epoch)
+
+    def is_of(self, history: str, run: str, length: int, data_epoch: int) -> bool:
+        """Whether it is known that this is of that data epoch, or of a later one."""
+        known = self.epoch_of(history, run, length) >= data_epoch
+        return known and not self._is_unexplained(history, run)
 
     def covers(self, run: str, data_epoch: int) -> bool:
         """Whether what this run takes over from now on counts as of this data epoch."""
@@ -115,10 +119,8 @@ class Histories:
         if last is not None and last.run != told.run:  # what that took over may be lost
             noted = noted.note(last.history, last.run, last.data_epoch)
         if epoch := self.epoch_of(told.history, told.run, told.length):
-            noted = noted.note(told.history, told.run, epoch)
-        elif last is not None and self._is_unexplained(told.history, told.run):
-            noted = noted.note(UNSEEN, told.run, last.data_epoch)  # for the next run
-            noted = noted.note(told.history, told.run, 0)
+            sure = not self._is_unexplained(told.history, told.run)
+            noted = noted.note(told.history, told.run, epoch if sure else -epoch)
         return attrs.evolve(noted, told=told)
 
     def take(self, history: str, run: str) -> Histories:

@@ -17,7 +17,8 @@ from kevy_elect.messages import U64_MAX
 KEPT: Final = 64
 """Histories that are remembered; those used last."""
 _LINE: Final = re.compile(
-    r"([0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})(?: ([0-9]{1,20}) ([0-9]{1,20})(?: ([!-~]{1,64}))?)?"
+    r"(-?[0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})"
+    r"(?: ([0-9]{1,20}) ([0-9]{1,20})(?: ([!-~]{1,64}))?)?"
 )
 _LONGEST: Final = 32 * 1024
 
@@ -25,7 +26,8 @@ _LONGEST: Final = 32 * 1024
 class HistoryRecord:
     """The `histories` of a member's data server.
 
-    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first, and
+    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first, with `-` in
+    front if it may be a later epoch, and
     `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]` for what the server was told last.
     """
 

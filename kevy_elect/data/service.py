@@ -383,7 +383,8 @@ class DataService(Service):
         if self.state is State.FOLLOWING:
             self._take(report.history, report.run)
         knows = is_of(kept, report, self.state, self.election.duty(), unseen)
-        if knows and self._epoch_of(report) < kept.data_epoch:
+        had = report.history, report.run, report.length
+        if knows and not self._histories.is_of(*had, kept.data_epoch):
             try:
                 self._remember(report, kept.data_epoch)
             except BallotError as error:
@@ -395,8 +396,8 @@ class DataService(Service):
 
     def _doubt(self, report: Report) -> bool:
         """Whether its source may have been promoted again unseen; if so, note it down."""
-        now, hb_interval = self.election.now(), self.election.config.hb_interval
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, hb_interval)
+        now, config = self.election.now(), self.election.config
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, config)
         self._looked_at = now
         if unseen:
             self._take(UNSEEN, report.run)

@@ -21,7 +21,6 @@ from kevy_elect.local_server import (
     FREEZE,
     STAY,
     UNKNOWN,
-    UNSEEN_AFTER,
     Duty,
     Histories,
     Task,
@@ -193,6 +192,12 @@ class DataServiceTests(SynchronousTestCase):
 
     def look(self) -> None:
         self.election.reactor.advance(QUICK.hb_interval)
+
+    def silence(self, seconds: float) -> None:
+        """For so long the server is looked at, and its primary not heard."""
+        until = self.election.now() + seconds
+        while self.election.now() <= until:
+            self.look()
 
     def told(self) -> list[str]:
         told, self.server.told = self.server.told, []
@@ -431,19 +436,18 @@ class DataServiceTests(SynchronousTestCase):
         self.heard()
         self.start()
         self.election.want(FREEZE)
-        self.assertIn(("frozen", join_offset(0, 9), UNKNOWN), self.heard())
+        self.assertIn(("frozen", join_offset(5, 9), UNKNOWN), self.heard())
 
     def test_what_it_first_took_over_from_a_silent_primary_may_be_of_a_later_reign(self) -> None:
         """That one may have been elected again by others; nobody fenced its server, which is back
         first."""
         self.start(follow(5, heard_at=0.0))
         self.server.change(in_sync=False)
-        for _ in range(UNSEEN_AFTER + 1):
-            self.look()
+        self.silence(QUICK.lease_margin)
         self.server.change(history="theirs", length=9, in_sync=True)
         self.look()
         self.election.want(FREEZE)
-        self.assertIn(("frozen", join_offset(0, 9), UNKNOWN), self.heard())
+        self.assertIn(("frozen", join_offset(5, 9), UNKNOWN), self.heard())
 
     def test_that_is_known_again_once_that_primary_is_heard_and_still_the_same(self) -> None:
         self.test_what_it_first_took_over_from_a_silent_primary_may_be_of_a_later_reign()
@@ -455,8 +459,7 @@ class DataServiceTests(SynchronousTestCase):
     def test_what_it_took_over_before_the_primary_fell_silent_stays_known(self) -> None:
         self.server.change(history="theirs", length=9)
         self.start(follow(5, heard_at=0.0))
-        for _ in range(2 * UNSEEN_AFTER):
-            self.look()
+        self.silence(2 * QUICK.lease_margin)
         self.server.change(length=12)
         self.election.want(FREEZE)
         self.assertIn(("frozen", join_offset(5, 12), 5), self.heard())
@@ -546,9 +549,9 @@ class HistoriesTests(SynchronousTestCase):
         """Its source was promoted again while the member was away, perhaps in a later epoch."""
         twice = self.known.take("g", "r")
         self.assertEqual((twice.epoch_of("g", "r", 12), twice.newest("g", "r", 12)), (5, 5))
-        self.assertEqual((twice.epoch_of("f", "r", 13), twice.newest("f", "r", 13)), (0, UNKNOWN))
+        self.assertEqual((twice.epoch_of("f", "r", 13), twice.newest("f", "r", 13)), (5, UNKNOWN))
         told = twice.tell(Told("f", "r", 13, 7))
-        self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (0, UNKNOWN))
+        self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (5, UNKNOWN))
         self.assertEqual(told.newest("f", "s", 0), 7)
 
     def test_nor_is_it_forgotten_when_that_run_is_told_something(self) -> None:

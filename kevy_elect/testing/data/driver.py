@@ -286,7 +286,9 @@ class SimulatedDriver:
         if self.state is State.FOLLOWING:
             self._take(report)
         knows = is_of(kept, report, self.state, self._duty, unseen)
-        if knows and self.epoch_of(report) < kept.data_epoch and not self.node.disk.broken:
+        had = report.history, report.run, report.length
+        known = self.record.is_of(*had, kept.data_epoch)
+        if knows and not known and not self.node.disk.broken:
             self._remember(report, kept.data_epoch)
 
     def _remember(self, report: Report, data_epoch: int) -> None:
@@ -298,8 +300,8 @@ class SimulatedDriver:
             self._save(self.record.tell(note))
 
     def _doubt(self, report: Report) -> bool:
-        now, hb_interval = self.node.clock(), self.node.config.hb_interval
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, hb_interval)
+        now, config = self.node.clock(), self.node.config
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, config)
         self._looked_at = now
         if unseen and not self.node.disk.broken:
             self._save(self.record.take(UNSEEN, report.run))
