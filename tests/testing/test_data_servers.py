@@ -67,7 +67,7 @@ class Mistakes(Unmeasured):
         self.assert_found(mutations.VotesWithoutServer, 1372)
 
     def test_a_vote_of_a_member_whose_server_lost_what_it_had(self) -> None:
-        self.assert_found(mutations.VotesEmptied, 5)
+        self.assert_found(mutations.VotesEmptied, 1159)
 
     def test_lengths_of_different_histories_compared(self) -> None:
         self.assert_found(mutations.ComparesLengths, 336, "settling")
