@@ -10,7 +10,6 @@ from enum import StrEnum
 
 import attrs
 
-from kevy_elect.config import ElectConfig
 from kevy_elect.local_server import OWN, Duty, Task, Told
 
 
@@ -86,11 +85,12 @@ def deviation(report: Report, last: Report | None, frozen: Report | None, state:
     return ""
 
 
-def is_unseen(state: State, kept: Duty, looked_at: float, now: float, config: ElectConfig) -> bool:
+def is_unseen(state: State, kept: Duty, looked_at: float, now: float, longest: float) -> bool:
     """Whether the server's source may have been promoted again, in a later epoch, without its
-    member's notice: since it last looked at the server, or last heard the source's member."""
+    member's notice: for more than `longest` seconds it did not look at the server, or did not hear the
+    source's member."""
     heard_at = math.inf if state is State.FROZEN else kept.heard_at
-    return now - min(looked_at, heard_at) > config.lease_margin
+    return now - min(looked_at, heard_at) > longest
 
 
 def is_of(kept: Duty, report: Report, state: State, duty: Duty, unseen: bool) -> bool:

@@ -396,8 +396,8 @@ class DataService(Service):
 
     def _doubt(self, report: Report) -> bool:
         """Whether its source may have been promoted again unseen; if so, note it down."""
-        now, config = self.election.now(), self.election.config
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, config)
+        now, longest = self.election.now(), self.election.config.lease_margin
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
         self._looked_at = now
         if unseen:
             self._take(UNSEEN, report.run)

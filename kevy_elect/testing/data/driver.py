@@ -300,8 +300,8 @@ class SimulatedDriver:
             self._save(self.record.tell(note))
 
     def _doubt(self, report: Report) -> bool:
-        now, config = self.node.clock(), self.node.config
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, config)
+        now, longest = self.node.clock(), self.node.config.lease_margin
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
         self._looked_at = now
         if unseen and not self.node.disk.broken:
             self._save(self.record.take(UNSEEN, report.run))
