@@ -86,9 +86,8 @@ def deviation(report: Report, last: Report | None, frozen: Report | None, state:
 
 
 def is_unseen(state: State, kept: Duty, looked_at: float, now: float, longest: float) -> bool:
-    """Whether the server's source may have been promoted again, in a later epoch, without its
-    member's notice: for more than `longest` seconds it did not look at the server, or did not hear the
-    source's member."""
+    """Whether the server's source may have been promoted again, in a later epoch, without notice:
+    for more than `longest` seconds the member did not look at the server, or hear the source's."""
     heard_at = math.inf if state is State.FROZEN else kept.heard_at
     return now - min(looked_at, heard_at) > longest
 
