@@ -131,7 +131,7 @@ def count_wrong(replies: list[Reply], served: list[Served]) -> int:
     return len(violations(served)) + unknown
 
 
-def measure(timings: Timings, runs: int, names: list[str], trusting: bool) -> Table:
+def measure(timings: Timings, runs: int, names: list[str], *, trusting: bool) -> Table:
     asking = "which trust HAProxy" if trusting else "which ask can_write()"
     table = Table(
         f"haproxy: heartbeat / down after {timings.name}, {runs} runs each, copies {asking}"
@@ -165,7 +165,9 @@ def main() -> None:
     publish(
         options,
         lambda: [
-            measure(timings, n, options.only, trusting) for timings, n, trusting in plans if n
+            measure(timings, n, options.only, trusting=trusting)
+            for timings, n, trusting in plans
+            if n
         ],
     )
 

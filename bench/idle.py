@@ -75,7 +75,7 @@ def start_floor(fleet: Fleet, number: int, cluster: int) -> list[Child]:
     ]
 
 
-def _traffic(leads: bool) -> dict[str, str]:
+def _traffic(*, leads: bool) -> dict[str, str]:
     role = Role.PRIMARY if leads else Role.REPLICA
     announce = Announce(2, "n00", f"{HOST}:40000")
     return {

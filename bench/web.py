@@ -29,7 +29,7 @@ from kevy_elect.service.election import ElectionService, use_monotonic_time
 class Web(Resource):
     isLeaf = True
 
-    def __init__(self, election: ElectionService, stamps: Stamps, trusting: bool) -> None:
+    def __init__(self, election: ElectionService, stamps: Stamps, *, trusting: bool) -> None:
         """`trusting` takes whatever the balancer sends for the primary's, which is wrong."""
         super().__init__()
         self._election = election
@@ -61,7 +61,7 @@ def make_application() -> Application:
     election = ElectionService(cluster, data_dir="ballot", config=ElectConfig(**setting["timings"]))
     election.setServiceParent(application)
     Admin(election, "unix:ballot/admin.sock").setServiceParent(application)
-    web = Site(Web(election, Stamps.append_to("stamps"), setting["trusting"]))
+    web = Site(Web(election, Stamps.append_to("stamps"), trusting=setting["trusting"]))
     web.log = lambda request: None  # type: ignore[method-assign]
     for port, factory in (
         (cluster.me.client_port, web),

@@ -1,4 +1,4 @@
-"""Elects one primary among N copies of a service, by quorum, over plain TCP.
+"""Elects one primary among N copies of a service, by quorum, over TCP.
 
     from twisted.application.service import Application
     from kevy_elect import Cluster, ElectionService, PeerAddr
@@ -14,8 +14,8 @@
     application = Application("myapp")
     election.setServiceParent(application)
 
-`PrimaryOnly` runs a service of your own on the primary alone, and `Elector` is the
-election without Twisted. A name below is imported when it is first used, so that
+`PrimaryOnly` runs a service of your own on the primary only, and `Elector` is the
+election without Twisted. A name below is imported at its first use, so that
 `import kevy_elect.elector` imports no Twisted.
 """
 
@@ -69,9 +69,9 @@ _HOMES = {
     "service.observers": ("Change", "ElectorSnapshot"),
     "service.reactor": ("use_monotonic_time",),
 }
-"""Where each name is defined: what type checkers read above, for Python."""
+"""The module of each name. Type checkers read the imports above; Python reads this."""
 
-if not TYPE_CHECKING:  # else a checker would believe every name to be there
+if not TYPE_CHECKING:  # otherwise a checker would assume that every name exists
 
     def __getattr__(name: str) -> object:
         for home, names in _HOMES.items():

@@ -1,7 +1,7 @@
-"""Which heartbeat an ACK confirms (section 4): the books that a dialler keeps of a connection.
+"""The record of sent heartbeats by which a dialler knows what an ACK confirms (section 4).
 
-An ACK carries no time and names no heartbeat. It says how many heartbeats its sender
-had read on the connection; the dialler counted them as it sent them, and knows when.
+An ACK has no time and names no heartbeat. It has the number of heartbeats that its sender
+had read on the connection. The dialler counted them as it sent them, and knows the times.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Final
 from kevy_elect.messages import Ack, Heartbeat, Role
 
 REMEMBERED: Final = 256
-"""Heartbeats of a connection whose acknowledgement may still come."""
+"""Heartbeats of a connection that may still be acknowledged."""
 
 
 class Ledger:
     """The heartbeats that were sent on one connection and are not acknowledged yet.
 
-    Times are seconds of the sender's own monotonic clock. Only what was sent as
-    primary can be confirmed; the newest 256 of these are remembered.
+    Times are seconds of the sender's own monotonic clock. Only heartbeats that were sent as
+    primary can be confirmed; the newest 256 of these are kept.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class Ledger:
         return self._sent_in_all > 0
 
     def sent(self, heartbeat: Heartbeat, at: float) -> None:
-        """This heartbeat goes out `at` this time, after all those before."""
+        """Record that the next heartbeat is sent `at` this time."""
         self._sent_in_all += 1
         if heartbeat.role is Role.PRIMARY:
             self._open.append((self._sent_in_all, heartbeat.epoch, at))
 
     def confirmed_by(self, ack: Ack) -> float | None:
-        """When the heartbeat that this ACK answers was sent; None unless it is remembered
-        and was sent as primary of the ACK's epoch. What is older is settled by it, too."""
+        """When the heartbeat that this ACK answers was sent; None unless it is recorded
+        and was sent as primary of the ACK's epoch. Earlier heartbeats are then forgotten."""
         confirmed = None
         while self._open and self._open[0][0] <= ack.count:
             count, epoch, at = self._open.popleft()

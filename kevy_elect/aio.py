@@ -1,4 +1,4 @@
-"""An election in a program of asyncio's, which need not know Twisted.
+"""An election in an asyncio program, which needs no Twisted in its code.
 
     from kevy_elect.aio import Election
 
@@ -8,7 +8,7 @@
         while election.can_write():  # asked at the moment of writing, never remembered
             await write_something(fencing_token=election.state_snapshot().epoch)
 
-Twisted's reactor runs on the loop that runs already, and starts with the first election.
+Twisted's reactor runs on the running event loop, and starts with the first election.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _running: set[Election] = set()
 class Election:
     """One member, from the beginning of an `async with` to its end.
 
-    `node_id` is this member's, one of those in `peers`, which are entries such as
-    `id@host:elect_port[:client_port]`, or PeerAddr. Everything else that `ElectionService` takes
-    may follow by name; one of `data_dir` and `ballot` has to. What `async with` gives is that
-    service: what it returns as a Deferred can be awaited, also with `asyncio.wait_for`, and
+    `node_id` is this member's id, one of those in `peers`, which are entries such as
+    `id@host:elect_port[:client_port]`, or PeerAddr. All other arguments of `ElectionService`
+    may follow by name; one of `data_dir` and `ballot` is required. `async with` returns that
+    service. Its Deferreds can be awaited, also with `asyncio.wait_for`, and
     `async for change in election.changes()` works. At the end of the block a primary hands its
     role over first.
 
@@ -52,10 +52,10 @@ class Election:
         self._service: ElectionService | None = None
 
     async def __aenter__(self) -> ElectionService:
-        """Start. Raises ConfigError for options that do not fit, or where Twisted's reactor is
-        another one already; BallotError and CannotListenError as `ElectionService` does."""
+        """Start. Raises ConfigError for invalid options, or if Twisted's reactor is already
+        another one; BallotError and CannotListenError as `ElectionService` does."""
         if self._service is not None:
-            raise ConfigError("this election runs already: make another")
+            raise ConfigError("this election is running already: make another")
         _run_reactor(asyncio.get_running_loop())
         from kevy_elect.service.election import ElectionService
 
@@ -71,7 +71,7 @@ class Election:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, after a handover where one is due; also if this task is cancelled meanwhile."""
+        """Stop, after a handover if one is due; also if this task is cancelled meanwhile."""
         service, self._service = self._service, None
         assert service is not None
         loop = asyncio.get_running_loop()
@@ -85,7 +85,7 @@ class Election:
 
 
 def _run_reactor(loop: asyncio.AbstractEventLoop) -> None:
-    """Have Twisted's reactor run on this loop."""
+    """Install Twisted's reactor on this loop."""
     if _REACTOR not in sys.modules:
         from twisted.internet import asyncioreactor
 
@@ -95,15 +95,15 @@ def _run_reactor(loop: asyncio.AbstractEventLoop) -> None:
     reactor: Any = installed
     if getattr(reactor, "_asyncioEventloop", None) is not loop:
         raise ConfigError(
-            "Twisted's reactor in this process is not on the loop that runs now: import "
-            "twisted.internet.reactor nowhere before, and use one loop for all elections"
+            "Twisted's reactor in this process is not on the running loop: do not import "
+            "twisted.internet.reactor before, and use one loop for all elections"
         )
     if not reactor.running:
         reactor.startRunning(installSignalHandlers=False)
 
 
 def _end_threads() -> None:
-    """Of the reactor, which resolves names in them: they would keep the process from ending."""
+    """End the reactor's threads, which resolve names: they would keep the process alive."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

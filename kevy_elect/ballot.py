@@ -1,4 +1,4 @@
-"""The durable ballot: the last epoch that this node took part in, and whom it voted for."""
+"""The durable ballot: the last epoch that this node took part in, and its vote in it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kevy_elect.messages import U64_MAX
 
 _SAVED: Final = re.compile(rb"epoch ([0-9]{1,20})\nvoted ([!-~]{1,32})\n")
 _LONGEST: Final = 4096
-"""Bytes of a file that are looked at: a ballot has some 70."""
+"""Bytes of a file that are read: a ballot has about 70."""
 NOBODY: Final = "-"
-"""Stands in the file for no vote."""
+"""The mark for no vote in the file."""
 
 
 class Ballot(Protocol):
-    """Where an elector keeps its ballot."""
+    """The storage of an elector's ballot."""
 
     def load(self) -> tuple[int, str | None]:
         """The saved epoch and vote, `(0, None)` if none was ever saved.
 
-        Raises BallotError if there is something that cannot be read.
+        Raises BallotError if a saved ballot cannot be read.
         """
 
     def save(self, epoch: int, voted_for: str | None) -> None:
-        """Keep this ballot for good: it survives a crash once this returns.
+        """Save this ballot durably: it survives a crash once this returns.
 
         Raises BallotError if that is not certain.
         """
@@ -51,11 +51,11 @@ class MemoryBallot:
 
 
 class FileBallot:
-    """The ballot in `elect.meta` below `directory`, which is made if it is missing at first.
+    """The ballot in `elect.meta` below `directory`, which is created if it is missing at first.
 
-    Saved as a whole or not at all: written beside, flushed to the disk, renamed. With
-    `lock`, which must be of the same directory, all of that happens in the directory that
-    was locked, and fails once its path leads elsewhere.
+    It is saved completely or not at all: written to another file, flushed to the disk, renamed.
+    With `lock`, which must be of the same directory, all of this happens in the locked
+    directory, and fails once the path leads to another directory.
     """
 
     FILE: Final = "elect.meta"
@@ -77,14 +77,14 @@ class FileBallot:
         except OSError as error:
             raise BallotError(
                 f"cannot read the ballot {self.path} ({_strerror(error)}): "
-                "it is a file of two lines that this user must be able to read and write"
+                "this user must be able to read and write it"
             ) from error
         found = _SAVED.fullmatch(text)
         if found is None or int(found[1]) > U64_MAX:
             raise BallotError(
                 f"{self.path} is no ballot: it begins {text[:60]!r}, where two lines "
                 "'epoch N' and 'voted ID' belong. A node that forgot its vote could vote twice "
-                "in one epoch, so it does not start. To have it start, replace the file by the "
+                "in one epoch, so it does not start. To start it, replace the file by the "
                 "lines 'epoch N' and 'voted -', N being the highest epoch that any other member "
                 "shows, or has in its own file if it is down"
             )
@@ -120,18 +120,24 @@ class FileBallot:
 
 
 def _strerror(error: OSError) -> str:
-    """In words; of a symbolic link, the system speaks of too many levels."""
+    """The error as text. For a symbolic link, the system would name too many levels."""
     return "a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
 
 
+class Saved(Protocol):
+    """Takes the result of a save: how many seconds it took, and whether it succeeded."""
+
+    def __call__(self, took: float, *, kept: bool) -> object: ...
+
+
 class TimedBallot:
-    """Another ballot, with `tell(took, kept)` called after each save: seconds, and success."""
+    """Another ballot, which calls `tell` after each save."""
 
     def __init__(
         self,
         ballot: Ballot,
         clock: Callable[[], float],
-        tell: Callable[[float, bool], object],
+        tell: Saved,
     ) -> None:
         self._ballot = ballot
         self._clock = clock
@@ -146,4 +152,4 @@ class TimedBallot:
             self._ballot.save(epoch, voted_for)
             kept = True
         finally:
-            self._tell(self._clock() - began, kept)
+            self._tell(self._clock() - began, kept=kept)

@@ -1,4 +1,4 @@
-"""Finds the primary, for programs that are no member: asks the members' status pages.
+"""Finds the primary for programs that are no member, by the members' status pages.
 
     from kevy_elect.client import Client
 
@@ -7,11 +7,11 @@
     connect(primary.host, primary.port)
 
 `AsyncClient` is the same for asyncio. Both ask one page after the other until one names a
-primary, and begin the next time with the page that did. What a page says is never trusted: it is
-bounded in bytes and time, and taken whole or not at all.
+primary, and next time first ask that page. An answer is never trusted: its size and time are
+bounded, and a part of it is never used.
 
-A client learns of a change when it next asks. Only the primary itself knows whether it may
-write, and the fencing token is what keeps a late write out: `Primary.epoch` is that token.
+A client learns of a change when it asks the next time. Only the primary itself knows whether it
+may write. The fencing token keeps late writes out: `Primary.epoch` is that token.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ from kevy_elect.messages import is_node_id, is_printable
 from kevy_elect.status import MAX_BYTES, Status, address_for_clients, read
 
 TIMEOUT: Final = 1.0
-"""Seconds for one page, from the first try to connect to its last byte."""
+"""Seconds for one page, from the first attempt to connect to its last byte."""
 INTERVAL: Final = 0.25
-"""Seconds from one round to the next while a client waits or follows."""
+"""Seconds between two rounds while a client waits or follows."""
 MAX_HEAD: Final = 16 * 1024
 """Bytes of an answer before the document."""
 _CHUNK: Final = 64 * 1024
 
 
 class NoPrimaryError(ElectError):
-    """No page named a primary in time. The text says what each of them said."""
+    """No page named a primary in time. The text has the answer of each page."""
 
 
 @attrs.frozen
 class Primary:
-    """Who may be written to, by the word of a member."""
+    """The primary that a member names."""
 
     node_id: str
     address: str
-    """`host:port`; an IPv6 host stands in brackets."""
+    """`host:port`, with an IPv6 host in brackets."""
     epoch: int
     """The fencing token."""
 
     @property
     def host(self) -> str:
-        """For a socket: without brackets."""
+        """The host for a socket, without brackets."""
         return self.address.rpartition(":")[0].strip("[]")
 
     @property
@@ -68,7 +68,7 @@ class Primary:
 def named_primary(status: Status) -> Primary:
     """The primary to which the node of this status may send clients.
 
-    Raises NoPrimaryError if it knows none, is not sure of it, or gives no proper address.
+    Raises NoPrimaryError if it knows none, is not sure of it, or has no valid address.
     """
     address, primary = address_for_clients(status.node_id, status), status.current_primary
     if address is None or primary is None:
@@ -79,14 +79,14 @@ def named_primary(status: Status) -> Primary:
         raise NoPrimaryError(f"{status.node_id} names a primary, but {error}") from None
     if not (is_printable(address) and is_node_id(primary)):
         raise NoPrimaryError(f"{status.node_id} names a primary that cannot be one")
-    # Whoever follows a primary may be in a later epoch itself.
+    # A follower may be in a later epoch than its primary.
     epochs = {peer.node_id: peer.epoch for peer in status.peers}
     return Primary(primary, address, epochs.get(primary, status.epoch))
 
 
 @attrs.frozen
 class _Page:
-    """Where a member's status is."""
+    """The address of a member's status page."""
 
     url: str
     host: str
@@ -100,7 +100,7 @@ class _Page:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError:  # a port that is none, brackets without an address
+        except ValueError:  # an invalid port, or brackets without an address
             parts, port = urlsplit(""), None
         tls = parts.scheme == "https"
         if not parts.hostname or port == 0 or not (tls or parts.scheme == "http"):
@@ -109,11 +109,11 @@ class _Page:
             raise ConfigError(f"{text!r} has no port: write host:port, the port of --http")
         path = parts.path if parts.path not in ("", "/") else "/status"
         if not is_printable(parts.hostname + path):
-            raise ConfigError(f"{text!r} is no status page: only ASCII can be asked for")
+            raise ConfigError(f"{text!r} is no status page: it is not ASCII")
         return cls(url, parts.hostname, port or (443 if tls else 80), path, tls)
 
     def request(self, token: str | None = None) -> bytes:
-        """HTTP/1.0, so that the answer ends with its connection and comes in one piece."""
+        """HTTP/1.0, so that the answer ends with its connection and is not chunked."""
         head = f"GET {self.path} HTTP/1.0\r\nHost: {join_host_port(self.host, self.port)}\r\n"
         if token is not None:
             head += f"Authorization: Bearer {token}\r\n"
@@ -121,20 +121,20 @@ class _Page:
 
 
 class _Answer:
-    """The answer of a page, as it comes."""
+    """The answer of a page, as it arrives."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes, none of them for the end; whether there is more to come."""
+        """Take bytes; none mark the end. Returns whether there is more to come."""
         self._bytes += data
         if len(self._bytes) > MAX_HEAD + MAX_BYTES:
             raise StatusError(f"it is longer than {MAX_BYTES} bytes")
         return bool(data)
 
     def status(self) -> Status:
-        """What it says. Raises StatusError."""
+        """The status in it. Raises StatusError."""
         head, end, document = bytes(self._bytes).partition(b"\r\n\r\n")
         version, _, rest = head.partition(b"\r\n")[0].partition(b" ")
         code = rest[:3]
@@ -152,7 +152,7 @@ _Round = Generator[_Page, "Status | Exception", "Primary | None"]
 
 
 class _Search:
-    """What both clients have in common: whom to ask next, and whom to believe."""
+    """The common part of both clients: which page to ask next, and which answer to use."""
 
     def __init__(
         self,
@@ -162,10 +162,10 @@ class _Search:
         token: str | None = None,
         authority: str | None = None,
     ) -> None:
-        """`token` is that of the members' --http-token-file, `authority` a PEM file with the
-        authorities that https:// pages are trusted by, instead of the system's.
+        """`token` is that of the members' --http-token-file. `authority` is a PEM file with the
+        authorities for https:// pages, instead of the system's.
 
-        Raises ConfigError if a page is none, there is no page, the token cannot be sent, or the
+        Raises ConfigError if a page is invalid, there is no page, the token cannot be sent, or the
         file cannot be used.
         """
         self._pages = [_Page.parse(page) for page in pages]
@@ -180,10 +180,10 @@ class _Search:
         self._said: dict[str, str] = {}
 
     def _round(self) -> _Round:
-        """Yields a page to ask and takes what came of it, until a primary is named.
+        """Yields a page to ask and takes the result, until a primary is named.
 
-        A member that was cut off may still name one that others have replaced, so an answer
-        of an epoch below the newest that was seen counts only if no page has a better one.
+        A member that was cut off may still name a primary that others have replaced. An answer
+        of an epoch below the newest seen is therefore used only if no page has a newer one.
         """
         self._said.clear()
         older: Primary | None = None
@@ -227,12 +227,12 @@ def _reason(error: Exception) -> str:
 
 
 class Client(_Search):
-    """For programs that wait. `pages` are the members' --http, each `host:port` or a URL; a page
-    that has not answered whole within `timeout` seconds is left for the next one (looking up
-    a host's name comes on top, as long as the system takes)."""
+    """For programs that wait. `pages` are the members' --http, each `host:port` or a URL. A page
+    without a whole answer within `timeout` seconds is skipped. Resolving a host name takes
+    additional time, as long as the system needs."""
 
     def primary(self) -> Primary | None:
-        """Ask once around; None if no page names a primary."""
+        """Ask each page once; None if no page names a primary."""
         search = self._round()
         page = next(search)
         while True:
@@ -253,8 +253,8 @@ class Client(_Search):
         return found
 
     def changes(self, interval: float = INTERVAL) -> Iterator[Primary | None]:
-        """How things are, then each change, None for no primary. Asks every `interval` seconds
-        for as long as it is iterated."""
+        """The present primary, then each change, None for no primary. Asks every `interval` seconds
+        while it is iterated."""
         found = self.primary()
         yield found
         while True:
@@ -282,7 +282,7 @@ class Client(_Search):
             connection.sendall(page.request(self._token))
             more = True
             while more:
-                # Of a socket, a timeout starts anew with every byte.
+                # A socket's timeout restarts with every byte.
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
@@ -295,7 +295,7 @@ class AsyncClient(_Search):
     """The same for asyncio. Nothing runs between its calls."""
 
     async def primary(self) -> Primary | None:
-        """Ask once around; None if no page names a primary."""
+        """Ask each page once; None if no page names a primary."""
         search = self._round()
         page = next(search)
         while True:
@@ -316,8 +316,8 @@ class AsyncClient(_Search):
         return found
 
     async def changes(self, interval: float = INTERVAL) -> AsyncIterator[Primary | None]:
-        """How things are, then each change, None for no primary. Asks every `interval` seconds
-        for as long as it is iterated."""
+        """The present primary, then each change, None for no primary. Asks every `interval` seconds
+        while it is iterated."""
         found = await self.primary()
         yield found
         while True:

@@ -1,4 +1,4 @@
-"""Who the members are and how long things take, with everything that can be wrong about it."""
+"""The members, the timings, and the checks of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kevy_elect.messages import is_node_id
 
 _RESERVED: Final = frozenset("*@,:")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
-"""What a host that is no IPv6 address consists of."""
+"""The characters of a host that is no IPv6 address."""
 _CLIENT_ADDRESS: Final = re.compile(
     rf"(?:{_NAME.pattern}|\[(?P<ip>[A-Za-z0-9:.%_-]+)\]):(?P<port>[0-9]{{1,5}})"
 )
@@ -23,7 +23,7 @@ _CLIENT_ADDRESS: Final = re.compile(
 
 @attrs.frozen
 class PeerAddr:
-    """One member: its id, where it listens for elections, and where clients find it."""
+    """One member: its id, its address for elections, and its address for clients."""
 
     node_id: str
     host: str
@@ -32,9 +32,9 @@ class PeerAddr:
 
     @classmethod
     def parse(cls, text: str) -> PeerAddr:
-        """Read `id@host:elect_port[:client_port]`; an IPv6 host stands in brackets.
+        """Read `id@host:elect_port[:client_port]`, with an IPv6 host in brackets.
 
-        Without a client port the election port stands in for it.
+        The default of the client port is the election port.
         Raises ConfigError, quoting `text`.
         """
         node_id, at, address = text.strip().partition("@")
@@ -59,14 +59,14 @@ class PeerAddr:
 
 @attrs.frozen
 class Cluster:
-    """The static set of members as this node sees it. Every node is given the same set."""
+    """The static set of members as this node sees it. Every node needs the same set."""
 
     node_id: str
     members: tuple[PeerAddr, ...]
 
     def __attrs_post_init__(self) -> None:
         if not self.members:
-            raise ConfigError("the list of peers is empty: name every member, this node too")
+            raise ConfigError("the list of peers is empty: name every member, including this node")
         seen: dict[object, PeerAddr] = {}
         for member in self.members:
             for key, what in (
@@ -82,7 +82,7 @@ class Cluster:
         if self.node_id not in self.ids:
             raise ConfigError(
                 f"{self.node_id!r} is not among the peers {', '.join(self.ids)}: "
-                "the list names every member, this node too"
+                "the list names every member, including this node"
             )
 
     @property
@@ -103,7 +103,7 @@ class Cluster:
         return quorum(len(self.members))
 
     def warning(self) -> str | None:
-        """What the operator should know about this number of members, if anything."""
+        """A warning about this number of members, if it needs one."""
         n = len(self.members)
         if n == 2:
             return (
@@ -119,7 +119,7 @@ class Cluster:
 
 
 def quorum(members: int) -> int:
-    """How many of so many members, this one included, decide."""
+    """The quorum of so many members, this one included."""
     return members // 2 + 1
 
 
@@ -144,7 +144,7 @@ def _default_ack_margin(config: ElectConfig) -> float:
 
 
 def _default_lease_duration(config: ElectConfig) -> float:
-    least = config.down_after / 2  # for whoever gives too great an ack_margin, which is blamed
+    least = config.down_after / 2  # an ack_margin that is too great is the one to blame
     return max(config.down_after - config.ack_margin, least)
 
 
@@ -156,37 +156,37 @@ class ElectConfig:
     """
 
     hb_interval: float = 0.2
-    """A heartbeat to every peer this often (R2)."""
+    """The interval of heartbeats to every peer (R2)."""
     down_after: float = 5.0
-    """A peer silent this long is DOWN; at least 5 × hb_interval."""
+    """A peer that is silent this long is DOWN; at least 5 × hb_interval."""
     election_timeout: float = 3.0
-    """A candidate without quorum gives up after this (R6); at least 2 × hb_interval."""
+    """A candidate without quorum gives up after this time (R6); at least 2 × hb_interval."""
     election_backoff: float = 1.0
-    """How long it then waits at least."""
+    """The shortest wait after that."""
     election_backoff_jitter: float = 4.0
-    """And at most this much longer, drawn evenly; may be 0."""
+    """Upper bound of a random time, uniform from 0, that is added to this wait; may be 0."""
     pause_after: float = attrs.Factory(_default_pause_after, takes_self=True)
-    """Longer between two runs of the elector means that this process was paused (R9);
-    at least hb_interval, 2 × hb_interval unless given."""
+    """A longer time between two runs of the elector means that this process was paused (R9);
+    at least hb_interval, by default 2 × hb_interval."""
     lease_margin: float = attrs.Factory(_default_lease_margin, takes_self=True)
-    """The lease ends this much before peers may replace us (R8); between
-    hb_interval + pause_after and down_after / 2; unless given, the greater of
+    """The lease ends this long before peers may replace this primary (R8); between
+    hb_interval + pause_after and down_after / 2; by default the greater of
     down_after / 4 and 4 × hb_interval."""
     candidate_step: float = attrs.Factory(_default_candidate_step, takes_self=True)
-    """A worse candidate waits this long for each better one (R5); unless given 2 × hb_interval."""
+    """A worse candidate waits this long for each better one (R5); by default 2 × hb_interval."""
     announce_interval: float = attrs.Factory(_default_announce_interval, takes_self=True)
-    """A primary repeats its ANNOUNCE this often (R2); unless given 5 × hb_interval."""
+    """The interval of a primary's ANNOUNCEs (R2); by default 5 × hb_interval."""
     ack_margin: float = attrs.Factory(_default_ack_margin, takes_self=True)
-    """An acknowledged lease ends at least this much before a voter's promise, for clocks
-    that run at different rates; at most down_after / 2, unless given down_after / 50."""
+    """An acknowledged lease ends at least this long before a voter's promise, because clocks
+    run at different rates; at most down_after / 2, by default down_after / 50."""
     lease_duration: float = attrs.Factory(_default_lease_duration, takes_self=True)
-    """For so long an acknowledgement backs the lease (section 4); between
-    2 × hb_interval + pause_after and down_after − ack_margin, which it is unless given.
-    Less only while down_after is being changed."""
+    """An acknowledgement backs the lease for this long (section 4); between
+    2 × hb_interval + pause_after and down_after − ack_margin, which is the default.
+    It is less only while down_after is being changed."""
     count_unacknowledged: bool = True
     """Whether members that do not acknowledge, those of the existing implementation, count
-    for the lease. Without them no two nodes of ours can write at once, whatever they do; and
-    fewer than a quorum of ours cannot write at all (section 4)."""
+    for the lease. If they do not count, no two nodes of this implementation can write at once,
+    and none can write if these nodes are fewer than a quorum (section 4)."""
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(ElectConfig):
@@ -246,12 +246,12 @@ class ElectConfig:
 
 
 def _exceeds(a: float, b: float) -> bool:
-    """Whether a > b by more than decimal fractions lose in binary: 3 × 0.1 is not above 0.3."""
+    """Whether a > b by more than a rounding error of decimals: 3 × 0.1 is not above 0.3."""
     return a > b and not math.isclose(a, b, rel_tol=1e-9)
 
 
 def check_node_id(node_id: str) -> None:
-    """Raise ConfigError unless an operator may give a node this id."""
+    """Raise ConfigError unless this is a valid node id."""
     if not is_node_id(node_id) or _RESERVED & set(node_id) or node_id == NOBODY:
         raise ConfigError(
             f"{node_id!r} is no node id: use 1 to 32 printable ASCII characters "
@@ -260,9 +260,9 @@ def check_node_id(node_id: str) -> None:
 
 
 def parse_advertised(text: str) -> str:
-    """Check the `host:port` that ANNOUNCE is to carry, and return it.
+    """Check the `host:port` for ANNOUNCE, and return it.
 
-    Raises ConfigError for a wildcard address, which no client could connect to.
+    Raises ConfigError for a wildcard address, to which no client could connect.
     """
     host, port = split_address(text)
     if is_wildcard(host):
@@ -279,15 +279,15 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def parse_host(text: str) -> str:
-    """The host of `host:port`, or of what is only a host; an IPv6 address without brackets."""
+    """The host of `host:port` or of a bare host; an IPv6 address without brackets."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0]
 
 
 def is_client_address(text: str) -> bool:
-    """Whether `text` is a `host:port` that clients may be told: a name, or an IPv6 address in
-    brackets, with nothing that a shell or a page could take for something else."""
+    """Whether `text` is a `host:port` for clients: a name, or an IPv6 address in
+    brackets, without characters that a shell or a page could interpret."""
     found = _CLIENT_ADDRESS.fullmatch(text)
     if found is None or not 1 <= int(found["port"]) <= 65535:
         return False
@@ -312,7 +312,7 @@ def is_loopback(host: str) -> bool:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """`host:port`, an IPv6 host in brackets."""
+    """`host:port`, with an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -327,7 +327,7 @@ def _split_host(address: str, whole: str) -> tuple[str, list[str]]:
     if address.startswith("["):
         host, bracket, rest = address[1:].partition("]")
         if not bracket or not isinstance(_ip(host), ipaddress.IPv6Address):
-            raise ConfigError(f"{whole!r}: between brackets belongs an IPv6 address")
+            raise ConfigError(f"{whole!r}: write an IPv6 address between the brackets")
         if not rest.startswith(":"):
             raise ConfigError(f"{whole!r} has no port after the address")
         return host, rest[1:].split(":")
@@ -340,7 +340,7 @@ def _split_host(address: str, whole: str) -> tuple[str, list[str]]:
 
 
 def _is_name(host: str) -> bool:
-    """Whether a resolver can be asked for `host`: no empty and no overlong label."""
+    """Whether `host` is valid for a resolver: without empty and overlong labels."""
     try:
         host.encode("idna")
     except UnicodeError:

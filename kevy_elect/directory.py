@@ -1,4 +1,4 @@
-"""A node's data directory: of one process at a time, and always the same one."""
+"""A node's data directory, locked for one process."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 class DirectoryLock:
     """Keeps a data directory for one process: two nodes with one ballot could vote twice.
 
-    Held by the operating system for as long as this object lives and the process
-    runs, so a crash leaves nothing to clean up. The directory stays open, and what is
-    done by its descriptor happens in it whatever becomes of its path.
+    The operating system holds the lock as long as this object and the process live, so a crash
+    leaves nothing to clean up. The directory stays open, and all work by its descriptor happens
+    in it, whatever becomes of its path.
     """
 
     FILE: Final = "elect.lock"
 
     def __init__(self, directory: str | os.PathLike[str], node_id: str) -> None:
-        """Take the lock, making the directory if it is missing.
+        """Take the lock, and create the directory if it is missing.
 
-        Raises BallotError, naming the directory and who holds it, if it is in use,
-        and also if the directory cannot be used or is not this user's alone to write.
+        Raises BallotError, naming the directory and the holder, if it is in use,
+        and also if the directory cannot be used or others than this user may write it.
         """
         self.directory = Path(os.path.abspath(directory))
         self.path = self.directory / self.FILE
@@ -83,13 +83,13 @@ class DirectoryLock:
                 f"the data directory {self.directory} is in use by {self._holder()}; "
                 f"node {node_id} needs a directory of its own"
             ) from None
-        # On a full disk it cannot be told who holds the lock; it is held all the same.
+        # A full disk hides the holder's name; the lock is held all the same.
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
 
     def _holder(self) -> str:
-        """Who holds the lock: what the file says, unless the system knows better."""
+        """The holder of the lock: by the file, unless the system contradicts it."""
         said = os.pread(self._file, 100, 0).decode("ascii", "replace").strip()
         process = _locker(self._file)
         if process is None or said.endswith(f"(process {process})"):
@@ -97,9 +97,9 @@ class DirectoryLock:
         return f"process {process} ({_program(process)}), which is no node that said so"
 
     def descriptor(self) -> int:
-        """The directory's, to save in. Raises BallotError unless the directory's path still
-        leads to the lock taken here: else it was removed, unmounted or replaced, and
-        another process may have taken what is there now."""
+        """The directory's descriptor, for saving. Raises BallotError unless the directory's path
+        still leads to the lock taken here. Otherwise it was removed, unmounted or replaced, and
+        another process may have locked the new directory."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
             if os.path.samestat(there, os.fstat(self._file)):

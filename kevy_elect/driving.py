@@ -1,6 +1,6 @@
-"""What a driver of a data server decides, whoever carries it out: a node, or a simulated one.
+"""The decisions of a driver of a data server, for real and simulated nodes.
 
-Pure. The server tells what it is in a `Report`; the elector wants it to do its `Duty`.
+Pure. The server describes itself in a `Report`; the elector requires a `Duty` of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kevy_elect.local_server import OWN, Duty, Task, Told
 
 
 class State(StrEnum):
-    """What the server is, as far as its node knows."""
+    """The state of the server, as far as its node knows."""
 
     UNKNOWN = "unknown"
     FROZEN = "frozen"
@@ -24,38 +24,38 @@ class State(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a data server says of itself."""
+    """A data server's description of itself."""
 
     run: str
-    """Which run of the server this is: another one may have lost what the last one had."""
+    """Identifies this run of the server: another run may have lost data of the last one."""
     process: int = 0
-    """Its process id, where it runs; 0 if that is not known."""
+    """Its process id on its machine; 0 if that is not known."""
     takes_writes: bool
-    """Of clients."""
+    """Whether it takes writes of clients."""
     source: str = ""
-    """Where it replicates from, `host:port`; empty if it does not, or from nobody."""
+    """The server from which it replicates, `host:port`; empty if it does not replicate."""
     in_sync: bool = False
-    """Whether it has all that the source sent, and hears from it now."""
+    """Whether it has all that the source sent, and receives from it now."""
     is_copying: bool = False
-    """Whether it is taking over a whole data set, so that what it has is of no use yet."""
+    """Whether it is receiving a whole data set, so that its own data is not usable yet."""
     history: str
-    """Names the history that its data is part of: another one after each promotion."""
+    """The name of the history that its data is part of; each promotion begins a new one."""
     length: int
     """How much of that history it has; more is newer."""
 
 
 @attrs.frozen
 class Frozen:
-    """What a data server was when it was frozen, and what it has been since."""
+    """The report of a data server when it was frozen, and the one since then."""
 
     before: Report
     after: Report
 
 
 def needed(duty: Duty, state: State, kept: Duty, doing: Task | None) -> Task | None:
-    """What has to be done now so that the server does its duty, if anything has.
+    """The next task for the server to do its duty, if there is one.
 
-    `kept` is the last duty to follow or to take writes that was done, `doing` what is under way.
+    `kept` is the last duty to follow or to take writes that was done, `doing` the task in progress.
     """
     match duty.task:
         case Task.FREEZE:
@@ -71,17 +71,17 @@ def needed(duty: Duty, state: State, kept: Duty, doing: Task | None) -> Task | N
 
 
 def deviation(report: Report, last: Report | None, frozen: Report | None, state: State) -> str:
-    """How the server is another one than its node left it, by its `last` report and by that of
-    when it was `frozen`; empty if it is not."""
+    """How the server differs from what its node left, by its `last` report and by that of
+    the time when it was `frozen`; empty if it does not."""
     if last is not None and report.run != last.run:
         return "was restarted"
     if report.takes_writes != (state is State.PRIMARY):
         takes = "takes writes" if report.takes_writes else "takes no writes"
-        return f"{takes}, which nobody told it here"
+        return f"{takes}, without a command of this node"
     if last is not None and report.source != last.source:
-        return f"replicates from {report.source or 'nobody'}, which nobody told it here"
+        return f"replicates from {report.source or 'no server'}, without a command of this node"
     if state is State.FROZEN and report != frozen:
-        return "was frozen, and is not what it was then"
+        return "was frozen, and has changed since then"
     return ""
 
 
@@ -104,7 +104,7 @@ def is_of(kept: Duty, report: Report, state: State, duty: Duty, unseen: bool) ->
 
 
 def told(report: Report, duty: Duty) -> Told:
-    """What to note down of a frozen server before it is told this duty."""
+    """What to record of a frozen server before it is commanded to do this duty."""
     had = report.history, report.run, report.length
     taken = OWN if duty.task is Task.PROMOTE else ""
     return Told(*had, duty.data_epoch, duty.begins_at, taken)

@@ -295,7 +295,7 @@ class Elector:
         )
         self._changed()
 
-    def fence(self, now: float, closed: bool) -> None:
+    def fence(self, now: float, *, closed: bool) -> None:
         """Write nothing from now on, whatever the lease; or no longer so.
 
         The role and the promises of the others stay as they are.
@@ -650,14 +650,14 @@ class Elector:
 
     # Acknowledged leases, section 4
 
-    def set_connected(self, peer: str, connected: bool) -> None:
+    def set_connected(self, peer: str, *, connected: bool) -> None:
         """Whether this node has a connection on which it speaks to `peer` (R8)."""
         view = self.peers[peer]
         view.connected = connected
         view.ahead_since = None
         self._changed()
 
-    def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
+    def set_acknowledging(self, peer: str, *, acknowledging: bool) -> None:
         """Whether `peer` answers heartbeats with ACK, so that its backing is known exactly."""
         self.peers[peer].acknowledging = acknowledging
         self._anew.add(peer)

@@ -57,11 +57,11 @@ class Cause(StrEnum):
     HANDED_OVER = "handover"
     """To `member`, its target."""
     RESIGNED = "resigned"
-    """It was told to give up the role."""
+    """It gave up the role on command."""
     SUPERSEDED = "superseded"
     """`member` is primary."""
     WITHDRAWN = "withdrawn"
-    """It voted for `member`, or was told to stand aside."""
+    """It voted for `member`, or stands aside on command."""
     TIMEOUT = "timeout"
     """No quorum voted for it within election_timeout."""
     LEASELESS = "leaseless"
@@ -85,7 +85,7 @@ class Cause(StrEnum):
     """Of an epoch below this node's."""
     ADDRESS = "address"
     NO_ADDRESS = "no-address"
-    """It announces none that clients could be told."""
+    """It announces no valid address for clients."""
 
     # What can be had and lost, begun and ended.
     GAINED = "gained"
@@ -121,7 +121,7 @@ class Event:
     member: str | None = None
     """The other member that it is about, if it is about one."""
     reason: str = ""
-    """What was given as a reason by whoever told the node to do this."""
+    """The reason that was given with the command, if any."""
     critical: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What was last heard of each peer, and what follows from it: who is alive, who backs a lease."""
+"""The views of all peers: which are alive, and which back a lease."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NEVER = -math.inf
 
 @attrs.define
 class View:
-    """The last that was heard of one peer, in seconds of this node's clock.
+    """The last messages of one peer. Times are seconds of this node's clock.
 
-    `confirmed` is when we sent the latest message by answering which an
-    `acknowledging` peer promised to back nobody else for down_after. `granted` is the
-    epoch in which it accepted that we renew. `far_ahead_at` is when its latest message
-    came if that was too far ahead (R1). `ahead_since` is since when it is in a higher epoch
-    than ours without a break, alive and `connected`, and `wait` how often down_after it
-    may stay there before we renew (R8). `led_epoch` is the data epoch of a primary's server,
-    0 if it has not said it yet or has none, and
-    `led_from` the length that it said with it first (D6).
+    `confirmed` is the sending time of this node's latest message that an `acknowledging` peer
+    answered with a promise to back no other node for down_after. `granted` is the
+    epoch in which it accepted this node's renewal. `far_ahead_at` is the time of its latest
+    message if that was too far ahead (R1). `ahead_since` is the time since which it has been in
+    a higher epoch without interruption, alive and `connected`, and `wait` how many down_after it
+    may stay there before this node renews (R8). `led_epoch` is the data epoch of a primary's
+    server, 0 if it has not stated it yet or has none, and `led_from` the length that it first
+    stated with it (D6).
     """
 
     node_id: str
@@ -52,7 +52,7 @@ class View:
             self.led_epoch, self.led_from = led_epoch, length
 
     def claims(self, role: Role, epoch: int) -> None:
-        """Another message than a heartbeat says that the peer has this role in this epoch."""
+        """A message other than a heartbeat shows that the peer has this role in this epoch."""
         if epoch > self.epoch:
             self.led_epoch = 0
         self.role = role
@@ -70,16 +70,16 @@ def is_better(one: tuple[str, int], other: tuple[str, int]) -> bool:
 
 @attrs.define
 class Lease:
-    """What the backing of a quorum rests on (R8)."""
+    """The backing of a quorum (R8)."""
 
     until: float = NEVER
-    """When it ends if nothing more is heard, and if this process runs no more."""
+    """When it ends if no message arrives, and if this process does not run any more."""
     is_measured: bool = True
-    """Whether `until` takes in all that is known."""
+    """Whether `until` considers all that is known."""
     counts_from: float = NEVER
-    """Only what is heard from here on counts."""
+    """Only messages from here on count."""
     lost_since: float | None = None
-    """Since when a primary has none."""
+    """Since when a primary has had no backing."""
 
 
 class Peers:
@@ -106,11 +106,11 @@ class Peers:
         self._config = config
 
     def is_down(self, node_id: str, now: float) -> bool:
-        """Whether nothing was heard of this peer for down_after, or ever."""
+        """Whether this peer was not heard for down_after, or never."""
         return now - self._views[node_id].heard >= self._config.down_after
 
     def alive(self, now: float) -> list[View]:
-        """The views of those heard less than down_after ago."""
+        """The views of peers that were heard less than down_after ago."""
         down_after = self._config.down_after
         return [view for view in self if now - view.heard < down_after]
 
@@ -121,32 +121,32 @@ class Peers:
         return len(self.alive(now)) + 1 >= self.quorum
 
     def quorum_far_ahead(self, now: float) -> bool:
-        """Whether the latest messages of a quorum of these peers, of all if they are fewer,
+        """Whether the latest messages of a quorum of these peers, or of all if they are fewer,
         came less than down_after ago and were too far ahead (R1)."""
         far = sum(now - view.far_ahead_at < self._config.down_after for view in self)
         return far >= min(self.quorum, len(self))
 
     def claims_primary(self, now: float) -> list[View]:
-        """Live views that say they are primary."""
+        """Live views with the role primary."""
         return [view for view in self.alive(now) if view.role is Role.PRIMARY]
 
     def highest_epoch(self) -> int:
         return max((view.epoch for view in self), default=0)
 
     def forget_confirmations(self) -> None:
-        """Nothing that was acknowledged in an earlier epoch counts for a new one."""
+        """Forget all acknowledgements: those of an earlier epoch do not count for a new one."""
         for view in self:
             view.confirmed = NEVER
 
     def lease_deadline(self, epoch: int, *, since: float, runs_until: float, leads: bool) -> float:
         """Until when this node and enough peers make a quorum behind a primary of `epoch`.
 
-        Every peer backs it up to a time of its own. One that acknowledges this node, if
-        it `leads`: for lease_duration from its confirmation (section 4). Any other: for
-        down_after less lease_margin, and at most lease_duration, from when it was last
-        heard, if that was at `since` or later and its epoch is not above ours or is the
+        Every peer backs it up to a time of its own. A peer that acknowledges this node, if
+        it `leads`, backs it for lease_duration from its confirmation (section 4). Any other peer
+        backs it for down_after less lease_margin, and at most lease_duration, from when it was last
+        heard, if that was at `since` or later and its epoch is not above this node's or is the
         one that it granted (R8), and while this process runs (R9), which is certain up
-        to `runs_until`; but not at all if it does not count for a primary
+        to `runs_until`. It does not back a primary at all if it does not count
         (count_unacknowledged).
         """
         needed = self.quorum - 1

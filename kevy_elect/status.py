@@ -116,7 +116,7 @@ class EventStatus:
     member: str | None = None
     """The other member that it is about."""
     reason: str = ""
-    """What was given as a reason by whoever told the node to do this."""
+    """The reason that was given with the command, if any."""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +147,7 @@ class Status:
     paused_for: float
     """For so long it does not stand for election; 0 if it does."""
     last_will: bool | None
-    """Whether the others would be told at once if this process died now: if it is primary. None
+    """Whether the others would be notified at once if this process died now: if it is primary. None
     if it runs below no parent that lives and could tell them."""
     settings: Mapping[str, float | bool]
     """The timings in force, and what else all members should have alike."""

@@ -1,4 +1,4 @@
-"""A control group for one command: the system kills all that is in it at once, forks included."""
+"""A control group for one command: the system kills all of it at once, including forks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ PREFIX: Final = "kevy-elect-"
 
 
 class Cgroup:
-    """A group of cgroup v2 below that of this process. Whoever moves itself out of it, as root
-    may, is not in it any longer."""
+    """A group of cgroup v2 below that of this process. A process that moves itself out of it, as
+    root may, is no longer in it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     @classmethod
     def make(cls) -> Cgroup | None:
-        """A new one, named for this process; None where the system has none (before Linux
-        5.14) or lets this user make none."""
+        """A new group, named for this process; None if the system has none (before Linux
+        5.14) or does not let this user make one."""
         try:
             above = _own_directory()
             if above is None:
@@ -35,12 +35,12 @@ class Cgroup:
         return made
 
     def join(self) -> None:
-        """Move this process there, with all that it will start; as far as it may."""
+        """Move this process there, with all that it will start, as far as permitted."""
         with suppress(OSError):
             self._write("cgroup.procs", b"0")
 
     def kill(self) -> None:
-        """SIGKILL to all in it."""
+        """Send SIGKILL to all in it."""
         with suppress(OSError):
             self._write("cgroup.kill", b"1")
 
@@ -51,7 +51,7 @@ class Cgroup:
         return False
 
     def remove(self) -> None:
-        """Harmless where it is gone, or still in use."""
+        """Remove it. Harmless if it is gone, or still in use."""
         with suppress(OSError):
             os.rmdir(self.path)
 
@@ -64,7 +64,7 @@ class Cgroup:
 
 
 def _own_directory() -> str | None:
-    """Where this process's group is found in the file system."""
+    """The directory of this process's group in the file system."""
     own = mount = root = None
     with open("/proc/self/cgroup") as file:
         for line in file:
@@ -84,7 +84,7 @@ def _own_directory() -> str | None:
 
 
 def _remove_left_behind(above: str) -> None:
-    """Groups whose supervisors were killed; those that are in use the system keeps."""
+    """Remove groups of killed supervisors; the system keeps those that are in use."""
     for name in os.listdir(above):
         pid = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):

@@ -1,4 +1,4 @@
-"""A command that is run at the start and at each change of what this node knows."""
+"""A command that runs at the start and at each change of the node's state."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import Sparing
 
 LONG: Final = 5.0
-"""Seconds; a run that takes longer is logged. A service that stops waits that long too."""
+"""Seconds; a longer run is logged. A service that stops also waits this long."""
 GRACE: Final = 0.5
-"""Seconds between SIGTERM and SIGKILL for one that then still runs."""
+"""Seconds between SIGTERM and SIGKILL for a command that then still runs."""
 
 SPACING: Final = 0.1
-"""Seconds between the starts of two runs: whoever speaks as a member can cause changes at will."""
+"""Seconds between the starts of two runs: a peer over plain links can cause changes at will."""
 
 
 class Hook(Service):
-    """Runs `command` when it starts, then at each change; one run at a time, and at most ten
-    in a second. An empty one is not run.
+    """Runs `command` at its start, then at each change; one run at a time, and at most ten
+    in a second. An empty command does not run.
 
-    A run is not killed for the next one: changes meanwhile make one more run, with the
-    newest state. The environment tells that, the reason, and the state of the run before.
-    Stopping waits for what is running or due, for five seconds at most; to hear of
-    the election's own end it must be stopped after it.
+    A run is not killed for the next one: changes meanwhile cause one more run, with the
+    newest state. The environment has that state, the reason, and the state of the run before.
+    A stop waits for a run that is running or due, for at most five seconds. To get the
+    change at the election's own end, this service must be stopped after the election.
     """
 
     log = Logger()
@@ -54,7 +54,7 @@ class Hook(Service):
         self._run: Run | None = None
         self._began = float("-inf")
         self._due: Change | None = None
-        self._soon: Any = None  # the call that starts what is due
+        self._soon: Any = None  # the call that starts a due run
         self._sparing = Sparing()
         self._output = OutputLog(self.log)
         self._last: ElectorSnapshot | None = None
@@ -66,7 +66,7 @@ class Hook(Service):
     def startService(self) -> None:
         super().startService()
         self._forget = self.election.add_observer(self._note)
-        # When all services have started, so that this tells what they found.
+        # Once all services have started, so that the first run has their state.
         self._first = timers(self.election.reactor).callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
@@ -84,7 +84,7 @@ class Hook(Service):
         return idle.addCallback(lambda _: patience.cancel() if patience.active() else None)
 
     def use(self, command: Sequence[str], reason: str) -> None:
-        """Run another command from now on, which is told at once how things are."""
+        """Run another command from now on, first with the present state."""
         self.command = tuple(command)
         self._last = None
         self._note(self.election.state_snapshot(), reason)
@@ -100,7 +100,7 @@ class Hook(Service):
         self._proceed()
 
     def _proceed(self) -> None:
-        """Start what is due, now or as soon as it may start."""
+        """Start a due run, now or as soon as it may start."""
         if self._run is not None:
             return
         waits = self._soon is not None and self._soon.active()
@@ -146,9 +146,9 @@ class Hook(Service):
         old = dict.fromkeys(new, "")
         if self._last is not None:
             old = election_environment(node_id, self._last)
-        told = {name.replace("KEVY_", "KEVY_OLD_"): value for name, value in old.items()}
-        del told["KEVY_OLD_NODE_ID"]
-        return new | told | {"KEVY_REASON": change.reason}
+        former = {name.replace("KEVY_", "KEVY_OLD_"): value for name, value in old.items()}
+        del former["KEVY_OLD_NODE_ID"]
+        return new | former | {"KEVY_REASON": change.reason}
 
     def _gone(self, status: int, run: Run, name: str, began: float, late: Any) -> None:
         took = now() - began

@@ -1,4 +1,4 @@
-"""A command that is asked each second whether this node should be primary."""
+"""A command that decides each second whether this node should be primary."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
     Run,
-    describe_status,
     election_environment,
     printable,
     program,
+    run_to_end,
 )
 from kevy_elect.messages import Role
 from kevy_elect.peers import NEVER
@@ -27,29 +27,29 @@ from kevy_elect.service.timers import timers
 from kevy_elect.status import CheckStatus
 
 INTERVAL: Final = 1.0
-"""Seconds from one run to the next, unless one takes longer."""
+"""Seconds between two runs, unless one takes longer."""
 TIMEOUT: Final = 5.0
-"""Seconds after which a command that still runs is killed, and has failed."""
+"""Seconds after which a running command is killed and has failed."""
 KEPT_LINES: Final = 2
 """Lines of its output that are logged with a failure."""
 REST: Final = 2.0
-"""Seconds for which an unhealthy node stands back, anew each INTERVAL."""
+"""Seconds for which an unhealthy node stands back, renewed each INTERVAL."""
 RESPITE: Final = 60.0
-"""Seconds from one time that a node steps down to the next, so that a failure that all members
-have does not send the role round and round."""
+"""Seconds between two steps down of a node, so that a failure on all members does not move the
+role all the time."""
 IN_NEED: Final = 300.0
-"""Seconds for which a node keeps the role that it took although it is unhealthy: no healthy
-member had taken it."""
+"""Seconds for which an unhealthy node keeps a role that it took because no healthy member
+did."""
 
 
 class HealthCheck(Service):
-    """Runs `command` each second; exit status 0 is healthy. An empty one is not run.
+    """Runs `command` each second; exit status 0 is healthy. An empty command does not run.
 
-    After `fall` failures in a row, of which one is a run of more than `timeout` seconds, this node
-    is unhealthy, after `rise` successes healthy again. As primary it then steps down if another
-    member is there. As a replica it stands back: it does not run while there is a primary, nor
-    until a healthy member has had `patience` seconds to take the role. What a primary runs is
-    not checked before all of it has started.
+    After `fall` failures in a row this node is unhealthy, and after `rise` successes healthy
+    again. A run of more than `timeout` seconds is a failure. An unhealthy primary steps down if
+    another member is connected. An unhealthy replica stands back: it does not run while there is
+    a primary, nor until a healthy member has had `patience` seconds to take the role. A primary
+    is checked only once all its children run.
     """
 
     log = Logger()
@@ -72,10 +72,10 @@ class HealthCheck(Service):
         self._privileged = privileged
         self._run: Run | None = None
         self._problem = ""
-        self._streak = 0  # results in a row that speak against `healthy`
+        self._streak = 0  # results in a row that contradict `healthy`
         self._leads = False
         self._keeps_until = NEVER
-        self._none_since: float | None = None  # without a primary, with a quorum
+        self._none_since: float | None = None  # since when there is no primary, with a quorum
         election.health_check = self
 
     def __str__(self) -> str:
@@ -83,12 +83,12 @@ class HealthCheck(Service):
 
     @property
     def patience(self) -> float:
-        """Seconds in which a healthy member can take the role, one failed election included."""
+        """Seconds in which a healthy member can take the role, including one failed election."""
         config = self.election.config
         return config.down_after + config.election_timeout
 
     def status(self) -> CheckStatus | None:
-        """What the last runs came to; None without a command."""
+        """The result of the last runs; None without a command."""
         return CheckStatus(healthy=self.healthy, problem=self._problem) if self._command else None
 
     def startService(self) -> None:
@@ -113,7 +113,7 @@ class HealthCheck(Service):
         return idle
 
     def use(self, command: Sequence[str], fall: int, rise: int) -> None:
-        """Run another command from now on, or judge it in another way; begin as healthy."""
+        """Run another command from now on, or with other limits; start as healthy."""
         self._command, self._fall, self._rise = tuple(command), fall, rise
         self.healthy, self._streak, self._problem = True, 0, ""
         if self.running and self._command and not self._loop.running:
@@ -121,7 +121,7 @@ class HealthCheck(Service):
         elif self._loop.running and not self._command:
             self._loop.stop()
 
-    # What it says
+    # Runs
 
     def _look(self) -> None:
         snapshot = self.election.state_snapshot()
@@ -130,7 +130,7 @@ class HealthCheck(Service):
             self._ask(snapshot)
 
     def _has_begun(self, snapshot: ElectorSnapshot) -> bool:
-        """Whether all runs that this node is to run in its role."""
+        """Whether all children of this node's role run."""
         if snapshot.role is not Role.PRIMARY:
             return True
         running = all(child.state == "running" for child in self.election.children())
@@ -143,29 +143,22 @@ class HealthCheck(Service):
             if len(complaint) < KEPT_LINES:
                 complaint.append(line)
 
-        began, asked = now(), (self._command, self._leads)
-        self._run = run = Run(
+        asked = self._command, self._leads
+        self._run, ended = run_to_end(
             self._command,
             election_environment(self.election.cluster.node_id, snapshot),
             keep,
             reactor=self.election.reactor,
-            stop_at=began + self._timeout,
-            grace=0.0,
+            timeout=self._timeout,
             privileged=self._privileged,
         )
-        why: list[str] = []
-        run.started.addErrback(lambda failure: why.append(str(failure.value)))
 
-        def gone(status: int) -> None:
+        def gone(problem: str) -> None:
             self._run = None
-            if now() - began >= self._timeout:
-                why.append(f"did not end within {self._timeout:g} s")
-            elif status:
-                why.append(describe_status(status))
             if self.running and asked == (self._command, self._leads):
-                self._take("".join(why[:1]), " ".join(map(printable, complaint)))
+                self._take(problem, " ".join(map(printable, complaint)))
 
-        run.gone.addCallback(gone)
+        ended.addCallback(gone)
 
     def _take(self, problem: str, complaint: str) -> None:
         if problem and problem != self._problem:
@@ -183,10 +176,10 @@ class HealthCheck(Service):
             )
         self._watch(self.election.state_snapshot())
 
-    # What follows from that
+    # Consequences
 
     def _watch(self, snapshot: ElectorSnapshot) -> None:
-        """Do what role and health ask for; each second, and at each change."""
+        """Act by role and health; called each second and at each change."""
         leads, at = snapshot.role is Role.PRIMARY, self.election.now()
         if leads != self._leads:
             self._leads, self._streak = leads, 0

@@ -1,4 +1,4 @@
-"""A command that is asked each second how much data this copy has."""
+"""A command that reports each second how much data this copy has."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.children.processes import now
-from kevy_elect.children.supervised import STDOUT, Run, describe_status, printable, program
+from kevy_elect.children.supervised import STDOUT, Run, printable, program, run_to_end
 from kevy_elect.errors import ConfigError
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.timers import timers
 
 INTERVAL: Final = 1.0
-"""Seconds from one question to the next, unless an answer takes longer."""
+"""Seconds between two runs, unless one takes longer."""
 TIMEOUT: Final = 5.0
-"""Seconds after which a command that has not answered is killed."""
+"""Seconds after which a command without an answer is killed."""
 KEPT_LINES: Final = 2
-"""Lines of output that are looked at: one is right, two are wrong already."""
+"""Lines of output that are kept: one is right, two are already wrong."""
 
 
 class OffsetCommand(Service):
-    """Runs `command` each second and gives the number that it prints to `election`; an empty
-    one is not run.
+    """Runs `command` each second and sets the number that it prints at `election`; an empty
+    command does not run.
 
-    Before another takes the role it is asked once more, when nobody writes any longer.
+    It runs once more before another takes the role, when all writers have stopped.
 
-    An answer that is no number, a failure, or none within `timeout` seconds leaves the
-    offset as it was, and is logged when it is another problem than the time before.
+    After an answer that is no number, a failure, or no answer within `timeout` seconds, the
+    offset stays as it was. A problem is logged if it differs from that of the run before.
     """
 
     log = Logger()
@@ -63,7 +63,7 @@ class OffsetCommand(Service):
         self.use(self.command)
 
     def stopService(self) -> Deferred[None]:
-        """Ask no more; fires when no process is left."""
+        """Run it no more; fires when no process is left."""
         super().stopService()
         self.election.offset_source = None
         if self._loop.running:
@@ -73,7 +73,7 @@ class OffsetCommand(Service):
         return self._idle()
 
     def use(self, command: Sequence[str]) -> None:
-        """Ask another command from now on."""
+        """Run another command from now on."""
         self.command = tuple(command)
         self._problem = ""
         if self.running and self.command and not self._loop.running:
@@ -82,7 +82,7 @@ class OffsetCommand(Service):
             self._loop.stop()
 
     def _idle(self) -> Deferred[None]:
-        """Fires when no process is left of the question that is being asked."""
+        """Fires when no process is left of the present run."""
         idle: Deferred[None] = Deferred()
         if self._run is None:
             idle.callback(None)
@@ -91,14 +91,14 @@ class OffsetCommand(Service):
         return idle
 
     def ask(self) -> Deferred[None]:
-        """Ask anew; fires when that answer is taken. One under way may be too old to count."""
+        """Run it again; fires when that answer is taken. A present run may be too old to count."""
         return Deferred.fromCoroutine(self._ask_anew())
 
     async def _ask_anew(self) -> None:
         while self._run is not None:
             await self._idle()
         if self._question() is not None:
-            await self._idle()  # not the run's own Deferred: who cancels this must not end that
+            await self._idle()  # not the run's own Deferred, which a cancellation must not end
         if self._problem:
             raise ConfigError(f"{self}: {self._problem}")
 
@@ -113,29 +113,21 @@ class OffsetCommand(Service):
             if len(kept) < KEPT_LINES:
                 kept.append(line)
 
-        began = now()
-        self._run = run = Run(
+        self._run, ended = run_to_end(
             self.command,
             {},
             keep,
             reactor=self.election.reactor,
-            stop_at=began + self._timeout,
-            grace=0.0,
+            timeout=self._timeout,
             privileged=self._privileged,
         )
-        why: list[str] = []
-        run.started.addErrback(lambda failure: why.append(str(failure.value)))
 
-        def gone(status: int) -> None:
+        def gone(problem: str) -> None:
             self._run = None
-            if now() - began >= self._timeout:
-                why.append(f"gave no answer within {self._timeout:g} s")
-            elif status:
-                why.append(describe_status(status))
             if self.running:
-                self._take(answer, "".join(why[:1]), complaint)
+                self._take(answer, problem, complaint)
 
-        return run.gone.addCallback(gone)
+        return ended.addCallback(gone)
 
     def _take(self, answer: Sequence[bytes], problem: str, complaint: Sequence[bytes]) -> None:
         if not problem:
@@ -155,7 +147,7 @@ class OffsetCommand(Service):
         self._problem = problem
 
     def _broken(self, failure: Failure) -> None:
-        self.log.failure("{command} is no longer asked", failure, command=self)
+        self.log.failure("{command} no longer runs", failure, command=self)
 
 
 def parse_offset(lines: Sequence[bytes]) -> int:

@@ -1,4 +1,4 @@
-"""What commands print, in the log: a bounded amount of each stream, and the rest as a number."""
+"""The output of commands in the log: a bounded amount of each stream, and a count of the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kevy_elect.transport.log_limit import WINDOW
 LOGGED: Final = 1_000_000
 """Bytes of one stream that are logged in WINDOW seconds."""
 OVERHEAD: Final = 100
-"""Bytes that a log adds to a line, about: an endless stream of empty lines has a bound, too."""
+"""Bytes that a log adds to each line, about: empty lines need a bound, too."""
 _NAMES: Final = {STDOUT: "standard output", STDERR: "standard error"}
 
 
@@ -35,7 +35,7 @@ class OutputLog:
         self._streams = {descriptor: _Stream() for descriptor in _NAMES}
 
     def line(self, program: str, descriptor: int, line: bytes) -> None:
-        """Log a line that `program` printed, unless it has printed too much lately."""
+        """Log a line that `program` printed, unless it has printed too much recently."""
         stream, time = self._streams[descriptor], self._clock()
         if time - stream.began >= WINDOW:
             self._tell(program, descriptor)
@@ -48,7 +48,7 @@ class OutputLog:
         log("{program}: {line}", program=program, line=printable(line))
 
     def tell_left_out(self, program: str) -> None:
-        """Log how many lines were left out since that was last logged, if any."""
+        """Log how many lines were left out since the last such line, if any."""
         for descriptor in self._streams:
             self._tell(program, descriptor)
 

@@ -29,13 +29,13 @@ from kevy_elect.service.timers import timers
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
 STEADY_AFTER: Final = 10.0
-"""Seconds; who ran that long is restarted as quickly as the first time."""
+"""Seconds; a command that ran this long is restarted as quickly as the first time."""
 LAST_RESORT: Final = 0.05
-"""Seconds after which the group is killed from here if its supervisor did not."""
+"""Seconds after which the node kills the group if its supervisor did not."""
 
 
 class Backoff:
-    """How long to wait before the next start, in seconds: twice as long each time."""
+    """The seconds to wait before each start: twice as long each time."""
 
     def __init__(self) -> None:
         self._delay = FIRST_DELAY
@@ -51,14 +51,14 @@ class Backoff:
 class Command(Service):
     """Runs `command` from its start to its stop, under a supervisor that knows the lease.
 
-    Stopping sends SIGTERM to its process group and SIGKILL after `stop_grace` seconds, and
-    is done when no process is left. The supervisor does the same by itself, in time for the end
-    of the lease, should this process stand still; and kills the group if it dies. Hand it
-    to `PrimaryOnly` with `stop_grace=whole_grace(stop_grace)`.
+    A stop sends SIGTERM to its process group and SIGKILL after `stop_grace` seconds, and
+    is done when no process is left. If this process is stopped, the supervisor does the same by
+    itself in time for the end of the lease. If this process dies, the supervisor kills the group.
+    Pass it to `PrimaryOnly` with `stop_grace=whole_grace(stop_grace)`.
 
     If the command ends by itself, `on_exit` decides: it is started again after a while; or
-    this service stops running, which makes `PrimaryOnly` give up the role; or that, and
-    `on_stop(status)`, which by default ends this process with the command's status.
+    this service stops running, which makes `PrimaryOnly` give up the role; or, in addition,
+    `on_stop(status)` is called, which by default ends this process with the command's status.
     """
 
     log = Logger()
@@ -81,7 +81,7 @@ class Command(Service):
         self._on_exit = on_exit
         self._on_stop = on_stop or end_with
         self.restarts = 0
-        """How often it was started again after it had ended by itself."""
+        """How often it was restarted after it had ended by itself."""
         self._run: Run | None = None
         self._restart: Any = None
         self._stop_at = 0.0
@@ -92,7 +92,7 @@ class Command(Service):
 
     @property
     def pid(self) -> int | None:
-        """Of the command's process, while it runs."""
+        """The id of the command's process, while it runs."""
         return None if self._run is None else self._run.pid
 
     def startService(self) -> Deferred[None]:
@@ -124,7 +124,7 @@ class Command(Service):
             stopped.callback(None)
             return stopped
         run.stop_at(min(now(), self._stop_at))
-        # The supervisor was faster, unless somebody stopped it.
+        # The supervisor stopped it first, unless its death has another cause.
         last_resort = timers(self.election.reactor).callLater(
             self.stop_grace + LAST_RESORT, run.kill
         )
@@ -170,12 +170,12 @@ class Command(Service):
             self.log.info("{command} is down: it {how}", command=self, how=how)
 
     def _ended_by_itself(self, run: Run, status: int, how: str) -> None:
-        in_time = now() < self._stop_at and not run.out_of_time  # else its supervisor ended it
+        in_time = now() < self._stop_at and not run.out_of_time  # otherwise its supervisor ended it
         if in_time and self._on_exit is not OnExit.RESTART:
             self.log.warn("{command} {how} while primary", command=self, how=how)
             self._give_up()
             if self._on_exit is OnExit.STOP:
-                # Not before the others have heard that this node gives up its role.
+                # Only after the other members were notified that this node gives up its role.
                 heard = 3 * self.election.config.hb_interval
                 timers(self.election.reactor).callLater(heard, self._on_stop, status)
             return
@@ -200,16 +200,16 @@ class Command(Service):
         self._give_up()
 
     def _give_up(self) -> None:
-        """Be seen dead by PrimaryOnly."""
+        """Stop, which PrimaryOnly takes for the death of the command."""
         self.running = False
         if self._watch.running:
             self._watch.stop()
 
-    # The lease, and what is heard of the command
+    # The lease
 
     def _follow_lease(self) -> None:
-        """Tell the supervisor by when the command must be told to stop, so that it is dead when
-        the lease is over."""
+        """Send the supervisor the time at which the command must get SIGTERM, so that it is dead
+        when the lease is over."""
         snapshot = self.election.state_snapshot()
         if snapshot.can_write:
             self._stop_at = now() + snapshot.lease_expires_in - whole_grace(self.stop_grace)
@@ -217,5 +217,5 @@ class Command(Service):
             self._run.stop_at(self._stop_at)
 
     def _broken(self, failure: Failure) -> None:
-        self.log.failure("{command} lost its way", failure, command=self)
+        self.log.failure("{command} can no longer follow the lease", failure, command=self)
         self._give_up()

@@ -25,24 +25,24 @@ from kevy_elect.status import ChildStatus
 class PrimaryOnly(Service):
     """Runs `children` only while `election` is primary with its lease.
 
-    They are started one after the other when the lease is safe: when it lasts
-    longer than `stop_grace` seconds. They are told to stop, the last one first,
-    when what remains of it falls below that, so that they are down before anyone
-    else can be primary, even if this node is cut off from all others; and started
-    again when the lease is safe again. Who steps down or hands over waits for them.
+    It starts them one after the other when the lease is safe, that is, when it lasts
+    longer than `stop_grace` seconds. It stops them, the last one first, when the rest
+    of the lease falls below that. So they are down before another node can be primary,
+    even if this node is cut off from all others. It starts them again when the lease is
+    safe again. A step-down or handover waits for them.
 
     A child that cannot be started, or stops running by itself, makes the node give
-    up its role, once all are down, and not stand again for `rest` seconds. If
-    children still run when their grace or the lease is over, that is critical,
+    up its role, once all are down, and not run again for `rest` seconds. If
+    children still run when their grace or the lease is over, this is logged as critical,
     and `on_overrun` is called, which by default ends the process at once: a dead
-    process writes nothing. So does one that was paused for longer than its lease;
-    have it started again by whatever supervises it.
+    process writes nothing. A process that was paused for longer than its lease ends in
+    the same way. A supervisor should restart it.
 
-    A process that was paused may take one more turn of a child before anything
-    notices. A child asks `can_write` in each turn, therefore, or passes the epoch
+    A process that was paused may take one more turn of a child before it notices
+    the pause. A child must therefore ask `can_write` in each turn, or send the epoch
     in which it was started to a store that checks it.
 
-    Put the election and this into one application; their order does not matter.
+    Put the election and this service into one application; their order does not matter.
     """
 
     log = Logger()
@@ -50,7 +50,7 @@ class PrimaryOnly(Service):
     def __init__(
         self,
         election: ElectionService,
-        *children: IService | Service,  # the latter for checkers that do not know zope.interface
+        *children: IService | Service,  # the latter for checkers without zope.interface
         stop_grace: float,
         rest: float = 30.0,
         on_overrun: Callable[[], object] | None = None,
@@ -68,7 +68,7 @@ class PrimaryOnly(Service):
         self._rest = rest
         self._on_overrun = on_overrun or end_at_once
         self._interval = election.config.hb_interval / 2
-        self._up: list[IService] = []  # told to start and not yet down
+        self._up: list[IService] = []  # started and not yet down
         self._starting: IService | None = None
         self._stopping = False
         self._stop_waiters: list[Deferred[None]] = []
@@ -108,7 +108,7 @@ class PrimaryOnly(Service):
         return waiting
 
     def describe(self) -> list[ChildStatus]:
-        """The children as they are now."""
+        """The present state of the children."""
         return [
             ChildStatus(
                 _name(child),
@@ -127,12 +127,12 @@ class PrimaryOnly(Service):
         return "starting" if child is self._starting else "running"
 
     def is_safe(self) -> bool:
-        """Whether the children may run: this node is primary, and its lease lasts beyond the
+        """Whether the children may run: this node is primary, and its lease lasts longer than the
         grace."""
         left = self._lease_end - self.election.now() - self._interval
         return self.election.can_write() and left >= self.stop_grace
 
-    # The course of things
+    # Start and stop of the children
 
     async def _live(self) -> None:
         while self.running:
@@ -149,7 +149,7 @@ class PrimaryOnly(Service):
                 self.election.step_down(self._rest, problem)
 
     async def _bring_up(self) -> str | None:
-        """Start the children, as long as that is safe; what kept one from starting, if any did."""
+        """Start the children, as long as that is safe; returns the obstacle, if any."""
         for child in self.children:
             if not (self.running and self.is_safe()):
                 return None
@@ -168,7 +168,7 @@ class PrimaryOnly(Service):
         return not self.running or not self.is_safe() or self._died() is not None
 
     def _died(self) -> str | None:
-        """Which child no longer runs though nobody stopped it."""
+        """A child that no longer runs although it was not stopped."""
         return next(
             (f"{_name(child)} no longer runs" for child in self._up if not _runs(child)), None
         )
@@ -181,7 +181,7 @@ class PrimaryOnly(Service):
                 await maybeDeferred(self._up[-1].stopService)
             except Exception:
                 self.log.failure("{child} failed to stop", child=_name(self._up[-1]))
-                self._on_overrun()  # whether it writes, nobody knows
+                self._on_overrun()  # it may still write
             self._up.pop()
         self._stopping = False
         self._stop_by = math.inf
@@ -190,16 +190,16 @@ class PrimaryOnly(Service):
         for waiting in waiters:
             waiting.callback(None)
 
-    # The watch over the lease
+    # The lease
 
     def _watch(self) -> None:
-        """See how long the lease lasts, twice a heartbeat and at each change."""
+        """Check how long the lease lasts, twice a heartbeat and at each change."""
         now = self.election.now()
         snapshot = self.election.state_snapshot()
         if snapshot.can_write:
             self._lease_end = now + snapshot.lease_expires_in
         if self._up and not self.is_safe():
-            # Who leaves the role while it holds the lease has time until the end of that.
+            # A node that leaves the role with its lease has time until the end of the lease.
             held = snapshot.role is Role.PRIMARY and snapshot.has_quorum
             grace = math.inf if held else self.stop_grace
             self._stop_by = min(self._stop_by, now + grace, self._lease_end)
@@ -224,7 +224,7 @@ class PrimaryOnly(Service):
         self._on_overrun()
 
     def _broken(self, failure: Failure) -> None:
-        self.log.failure("the watch over the lease failed", failure)
+        self.log.failure("the check of the lease failed", failure)
         self._on_overrun()
 
     def _finish(self, _: object) -> None:
@@ -249,7 +249,7 @@ def _start(child: IService) -> object:
 
 
 def _runs(child: IService) -> bool:
-    """Whether a child does its work. A TimerService says so even after its call has failed."""
+    """Whether a child works. A TimerService says so even after its call has failed."""
     if IServiceCollection.providedBy(child) and not all(map(_runs, child)):
         return False
     if isinstance(child, TimerService) and not getattr(child, "_loop", child).running:
@@ -270,7 +270,7 @@ def _check_grace(stop_grace: float, config: ElectConfig) -> None:
         )
     if not 0 < stop_grace <= longest:
         raise ConfigError(
-            f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats of "
-            f"lease, so be at most {longest:g} s: lower stop_grace or hb_interval, or raise "
-            "down_after"
+            f"stop_grace ({stop_grace:g} s) must be above 0 and leave {LEAST_LEASE} heartbeats "
+            f"of lease, so it must be at most {longest:g} s: lower stop_grace or "
+            "hb_interval, or raise down_after"
         )

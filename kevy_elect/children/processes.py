@@ -1,7 +1,7 @@
-"""The processes below this one, as the system tells of them: found, stopped, killed, collected.
+"""The processes below this one: it finds, stops, kills and collects them.
 
-For the small programs that stand between a node and what must not outlive it, so this imports
-little. What is said of descendants holds on Linux; elsewhere a process group has to do.
+The small programs between a node and its commands use it, so it imports little. Statements about
+descendants are valid on Linux; other systems use the process group instead.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 _LONGEST_LIST: Final = 1 << 20
-"""Bytes of a list of processes that are read: more than a hundred thousand of them."""
+"""The most bytes of a list of processes that are read: more than a hundred thousand of them."""
 _LOOKS: Final = 50
-"""How often new children are looked for at a stretch."""
+"""How often in a row new children are looked for."""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -26,8 +26,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def now() -> float:
-    """Seconds of a clock that all processes of a machine share and that goes on while the
-    machine sleeps, where there is one."""
+    """Seconds of a clock that all processes of a machine share and that advances while the
+    machine sleeps, if there is one."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -37,19 +37,19 @@ def adopt_orphans() -> None:
 
 
 def die_with_parent() -> None:
-    """Have the system send SIGKILL when the parent of this process ends."""
+    """Let the system send SIGKILL when the parent of this process ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def gain_no_privileges() -> None:
-    """Let nothing that this process executes become another user, by sudo or a setuid file:
-    it could not be killed."""
+    """Prevent all that this process executes from becoming another user, by sudo or a setuid
+    file: it could not be killed."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def children(parent: int | None = None) -> list[int]:
-    """The children of a process, by default this one, zombies included; the first hundred
-    thousand of them, and none where the system does not tell."""
+    """The children of a process, by default this one, including zombies; at most the first hundred
+    thousand, and none if the system does not list them."""
     pid = parent or os.getpid()
     found: list[int] = []
     for thread in [pid] if parent is None else _threads(pid):
@@ -61,10 +61,10 @@ def children(parent: int | None = None) -> list[int]:
 
 
 def kill_descendants() -> list[int]:
-    """SIGKILL to all descendants; those that may not be killed.
+    """Send SIGKILL to all descendants; returns those that this process may not kill.
 
-    Our own children first, until a look finds no new one. What is deeper is stopped, so that it
-    forks no more, until it has become our child. Some may escape to the next call: repeat it
+    It kills its own children first, until there is no new one. It stops deeper descendants, so
+    that they cannot fork, until they have become its children. Some may escape: repeat the call
     until nothing is left.
     """
     found: set[int] = set()
@@ -90,8 +90,8 @@ def kill_descendants() -> list[int]:
 
 @contextmanager
 def _zombies_kept() -> Iterator[None]:
-    """The number of a child that ends is nobody else's until we collect it, also where this
-    is otherwise left to the system."""
+    """Keep the process ids of children that end from being reused until they are collected, even
+    if the system would collect them."""
     otherwise = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
@@ -100,7 +100,7 @@ def _zombies_kept() -> Iterator[None]:
 
 
 def collect_dead(spared: int = 0) -> None:
-    """Collect the children that have ended by now, but `spared`; not those that end meanwhile.
+    """Collect the children that have ended, except `spared`; not those that end meanwhile.
 
     Raises ChildProcessError if there are no children at all.
     """
@@ -112,8 +112,8 @@ def collect_dead(spared: int = 0) -> None:
 
 
 def peek_status(pid: int) -> int | None:
-    """The status with which a child has ended, as a shell tells it; None while it runs. Its
-    number stays taken until somebody collects it."""
+    """The status with which a child has ended, as in a shell; None while it runs. Its
+    process id stays in use until it is collected."""
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if ended is None:
         return None
@@ -121,7 +121,7 @@ def peek_status(pid: int) -> int | None:
 
 
 def _below(parents: Iterable[int]) -> list[int]:
-    """All that is below those processes, parents before children."""
+    """All descendants of those processes, parents before children."""
     found: list[int] = []
     for parent in parents:
         found += children(parent)
@@ -131,8 +131,8 @@ def _below(parents: Iterable[int]) -> list[int]:
 
 
 def _signal(pid: int, family: Collection[int], number: int) -> bool:
-    """Send a signal to this child of one of the family, and to nobody else that has its
-    number by now; false if that is not permitted."""
+    """Send a signal to this child of one of the family, and not to another process that has its
+    id by now; false if that is not permitted."""
     try:
         fd = os.pidfd_open(pid)
         try:
@@ -155,7 +155,7 @@ def parent_of(pid: int) -> int | None:
 
 def command_line(pid: int) -> list[str]:
     """The words that a process was executed with; none if it is gone or the system does not
-    tell."""
+    provide them."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
@@ -164,7 +164,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, and no mere zombie of it."""
+    """Whether there is such a process that is no zombie."""
     fields = _stat(pid)
     return bool(fields) and fields[0] not in "ZX"
 
@@ -179,8 +179,8 @@ def _stat(pid: int) -> list[str]:
 
 
 def has_living(session: int) -> bool:
-    """Whether a process of a session runs in the group of its leader. A group without one is
-    none: its number may be another's by now."""
+    """Whether a process of a session runs in the group of its leader. A group without a leader
+    does not count: its id may be another's by now."""
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -200,6 +200,6 @@ def _threads(pid: int) -> list[int]:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere the process group has to do."""
+    """Linux only; other systems use the process group."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -1,5 +1,5 @@
-"""One run of a command as a process: under a supervisor, with a time to stop and a voice in the
-log."""
+"""One run of a command as a process: under a supervisor, with a time to stop, and with its output
+in the log."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 
 from kevy_elect.children import supervisor
 from kevy_elect.children.cgroup import Cgroup
-from kevy_elect.children.processes import command_line, has_living
+from kevy_elect.children.processes import command_line, has_living, now
 from kevy_elect.errors import ElectError
 from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.service.timers import timers
 
 MAX_LINE: Final = 4096
-"""Bytes of output in one line of the log; a longer line is broken."""
+"""The most bytes of output in one line of the log; a longer line is broken."""
 LINES_PER_TURN: Final = 32
-"""Lines logged before the reactor may do something else: a command that floods the log
+"""Lines that are logged before the reactor does other work: a command that floods the log
 waits, the election does not."""
 DRAIN: Final = 0.05
 """Seconds in which the last output is read once all processes are dead."""
@@ -43,7 +43,7 @@ _ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(_
 
 STDOUT, STDERR = 1, 2
 NOT_STARTED: Final = 127
-"""The status of a command that was never executed, as a shell has it."""
+"""The status of a command that was never executed, as in a shell."""
 
 
 class CommandError(ElectError):
@@ -51,7 +51,7 @@ class CommandError(ElectError):
 
 
 def election_environment(node_id: str, snapshot: ElectorSnapshot) -> dict[str, str]:
-    """What a command learns of the election; empty where nobody is known to be primary."""
+    """The state of the election for a command; empty where it is not known."""
     return {
         "KEVY_NODE_ID": node_id,
         "KEVY_EPOCH": str(snapshot.epoch),
@@ -62,12 +62,12 @@ def election_environment(node_id: str, snapshot: ElectorSnapshot) -> dict[str, s
 
 
 def program(command: Sequence[str]) -> str:
-    """The name that others are told: arguments may be passwords."""
+    """The name of a command for others, without its arguments, which may be passwords."""
     return os.path.basename(command[0])
 
 
 def describe_status(status: int) -> str:
-    """In words how a process ended, from its status as a shell would tell it."""
+    """How a process ended, as text, from its status as in a shell."""
     try:
         return f"ended by {signal.Signals(status - 128).name}"
     except ValueError:
@@ -77,10 +77,10 @@ def describe_status(status: int) -> str:
 class Run(ProcessProtocol):
     """A command in a session of its own, from its start to the death of all that it started.
 
-    `started` fires when it executes, or fails with CommandError; also if it was too late, or its
-    supervisor was killed, before that. `gone` fires with its status, 128 and the number of the
-    signal that ended it, once none of its processes is left; also if it never started. Neither
-    needs to be waited for.
+    `started` fires when it executes, or fails with CommandError, also if its time was over or its
+    supervisor was killed before that. `gone` fires with its status (128 and the number of the
+    signal that ended it) once none of its processes is left, also if it never started. The caller
+    may ignore both.
     """
 
     def __init__(
@@ -96,15 +96,15 @@ class Run(ProcessProtocol):
         privileged: bool = False,
     ) -> None:
         """Start it. Its group gets SIGTERM at `stop_at` (seconds of `processes.now()`) and
-        SIGKILL `grace` seconds later. `on_output(descriptor, line)` gets its output. One that
-        is `leased` writes while this node is primary, one that is `privileged` may start what
-        runs as another user; see `supervisor`."""
+        SIGKILL `grace` seconds later. `on_output(descriptor, line)` gets its output. A `leased`
+        command writes while this node is primary; a `privileged` command may start processes
+        of another user; see `supervisor`."""
         self.command = command
         self.started: Deferred[None] = Deferred()
         self.gone: Deferred[int] = Deferred()
         self.pid: int | None = None
         self.out_of_time = False
-        """Whether it was told to stop because of its time, before it ended by itself."""
+        """Whether it got SIGTERM because of its time, before it ended by itself."""
         self._supervisor: int | None = None  # a pidfd
         self._cgroup: Cgroup | None = None
         self._timers = timers(reactor)
@@ -144,15 +144,15 @@ class Run(ProcessProtocol):
             self.transport.writeToChild(supervisor.CONTROL, f"{when}\n".encode())
 
     def kill(self) -> None:
-        """Kill its supervisor, whose guard kills all the rest: the last resort if one of them
-        stands still."""
+        """Kill its supervisor, whose guard kills all the rest. This is the last resort if one of
+        them is stopped."""
         if self._status is None:
             self._signal_supervisor(signal.SIGKILL)
             with suppress(ProcessExitedAlready):
                 self.transport.signalProcess(signal.SIGCONT)
         self._kill_all()
 
-    # What the process does
+    # Events of the process
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if childFD != supervisor.REPORT:
@@ -189,7 +189,7 @@ class Run(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         ended = reason.value
         if isinstance(ended, ProcessTerminated) and ended.signal is not None:
-            # Somebody killed the guard: now the supervisor ends all, if it is not killed too.
+            # The guard was killed: now the supervisor ends all, unless it is killed, too.
             self._status = 128 + ended.signal
             self._orphaned = True
         else:
@@ -222,7 +222,7 @@ class Run(ProcessProtocol):
             else:
                 problem = f"{self.command[0]}: its supervisor did not start it"
                 self.started.errback(CommandError(problem))
-        self.started.addErrback(lambda _: None)  # whoever cares has heard it
+        self.started.addErrback(lambda _: None)  # callers that need it have an errback
         self._forget_supervisor()
         if self._cgroup is not None:
             self._cgroup.remove()
@@ -231,16 +231,15 @@ class Run(ProcessProtocol):
     # What a killed guard left behind
 
     def _end_orphans(self) -> bool:
-        """See to the end of a supervisor without guard, and of what is below it; whether
-        anything is left."""
+        """End a supervisor without a guard, and all below it; returns whether anything is left."""
         if self._supervisor_runs():
-            # It ends all, if only it does not stand still. Killed, it could end nothing.
+            # It ends everything, unless it is stopped. Killed, it could end nothing.
             self._signal_supervisor(signal.SIGCONT)
             return True
         return self._kill_all()
 
     def _kill_all(self) -> bool:
-        """Kill the command's processes as far as they are known from here; whether any runs."""
+        """Kill the command's processes that are known here; returns whether any runs."""
         if self._cgroup is not None:
             self._cgroup.kill()
         populated = self._cgroup is not None and self._cgroup.is_populated()
@@ -251,7 +250,7 @@ class Run(ProcessProtocol):
         except ProcessLookupError:
             return populated
         except PermissionError:
-            return populated or sys.platform == "linux"  # elsewhere it may be said of zombies
+            return populated or sys.platform == "linux"  # other systems may count zombies
         return True
 
     def _supervisor_runs(self) -> bool:
@@ -271,7 +270,7 @@ class Run(ProcessProtocol):
             os.close(self._supervisor)
             self._supervisor = None
 
-    def _pause(self, paused: bool) -> None:
+    def _pause(self, *, paused: bool) -> None:
         for descriptor in (STDOUT, STDERR):
             reader = self.transport.pipes.get(descriptor)
             if reader is not None and not reader.disconnecting:
@@ -281,16 +280,51 @@ class Run(ProcessProtocol):
                     reader.startReading()
 
 
+def run_to_end(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    on_output: Callable[[int, bytes], object],
+    *,
+    reactor: Any,
+    timeout: float,
+    privileged: bool,
+) -> tuple[Run, Deferred[str]]:
+    """Start a command that is killed after `timeout` seconds; see `Run`. The Deferred fires when no
+    process of it is left: with the reason of its failure, or with an empty text."""
+    began = now()
+    run = Run(
+        command,
+        environment,
+        on_output,
+        reactor=reactor,
+        stop_at=began + timeout,
+        grace=0.0,
+        privileged=privileged,
+    )
+    problems: list[str] = []
+    run.started.addErrback(lambda failure: problems.append(str(failure.value)))
+
+    def gone(status: int) -> str:
+        if now() - began >= timeout:
+            problems.append(f"did not end within {timeout:g} s")
+        elif status:
+            problems.append(describe_status(status))
+        return problems[0] if problems else ""
+
+    return run, run.gone.addCallback(gone)
+
+
 class Output:
     """The output of one process, line by line, a few lines at a time."""
 
     def __init__(
         self,
         on_line: Callable[[int, bytes], object],
-        pause: Callable[[bool], object],
+        pause: Callable[..., object],
         reactor: Any,
     ) -> None:
-        """`on_line(descriptor, line)` gets each line; `pause(whether)` pauses the reading."""
+        """`on_line(descriptor, line)` gets each line; `pause(paused=…)` pauses or resumes
+        the reading."""
         self._on_line = on_line
         self._pause = pause
         self._reactor = reactor
@@ -299,7 +333,7 @@ class Output:
         self._next: Any = None
 
     def receive(self, descriptor: int, data: bytes) -> None:
-        """Take what was read from `descriptor`."""
+        """Take data that was read from `descriptor`."""
         *lines, rest = (self._begun.pop(descriptor, b"") + data).split(b"\n")
         for line in lines:
             self._queue(descriptor, line)
@@ -311,7 +345,7 @@ class Output:
             self._turn()
 
     def finish(self) -> None:
-        """Pass on what is left: no more comes."""
+        """Pass on the rest: the output has ended."""
         for descriptor, rest in self._begun.items():
             if rest:
                 self._queue(descriptor, rest)
@@ -329,11 +363,11 @@ class Output:
         if self._waiting:
             self._next = self._reactor.callLater(0, self._turn)
         if bool(self._waiting) != was_paused:
-            self._pause(bool(self._waiting))
+            self._pause(paused=bool(self._waiting))
 
 
 def printable(line: bytes) -> str:
-    """A line of output, on one line and with nothing left that a terminal obeys.
+    """A line of output, on one line and without terminal control codes.
 
     >>> printable(b"caf\\xc3\\xa9 \\xff \\x1b[2J")
     'café \\\\xff \\\\x1b[2J'

@@ -1,6 +1,6 @@
 """The program between a node and a command: nothing of the command outlives its time.
 
-It is a process of its own, so that it keeps time even while the node stands still, and
+It is a process of its own, so that it measures time even while the node is stopped, and
 survives the node's SIGKILL for as long as it takes to kill the command. It imports little,
 because it is started often and a takeover waits for it.
 
@@ -12,18 +12,18 @@ the command exits and leaves others behind, the process group gets SIGTERM, and 
 after STOP_AT all get SIGKILL. When stdin ends, because the node did, SIGKILL follows at once.
 
 HOW is a list of words with commas. `leased`: the command writes under a lease. It runs in a
-control group where the node may make one, and at a lower priority than its supervisor, which
-acts the earlier the later it was given the processor lately. `privileged`: the command of a
-node that is not root may run others as root (sudo, setuid files). Those cannot be killed.
+control group if the node may make one, and at a lower priority than its supervisor, which
+acts the earlier, the later it was woken recently. `privileged`: the command of a
+node that is not root may run processes as root (sudo, setuid files), which cannot be killed.
 
 On descriptor 3 it writes lines: first `supervisor PID CGROUP` (`-` for none); then `started PID`,
 `failed ERRNO`, or `late` if STOP_AT was over before the start; and `stopping` when it ends a
 command because of its time. It ends when all that the command started is dead and collected, on
 Linux also what left the process group, with the command's status, or 128 and the signal's number.
-It says on stderr what it may not kill, and waits for that.
+It names on stderr the processes that it may not kill, and waits for them.
 
-It is two processes, so that nothing escapes if one of them is killed or stands still: SUPERVISOR
-does all this; the other, its guard, kills a SUPERVISOR that is too late and what it leaves behind.
+It is two processes, so that nothing escapes if one of them is killed or stopped: SUPERVISOR
+does all this; the other, its guard, kills a SUPERVISOR that is late and all that it left behind.
 SUPERVISOR ends everything if its guard is killed.
 """
 
@@ -58,17 +58,17 @@ REPORT: Final = 3
 LEASED: Final = "leased"
 PRIVILEGED: Final = "privileged"
 LATE_STATUS: Final = 128 + signal.SIGTERM
-"""How it ends if the command was never started, because its time was over."""
+"""Its exit status if the command was never started, because its time was over."""
 
 _BETWEEN_LOOKS: Final = 5
-"""Milliseconds between two looks at what is still alive, while it should die."""
+"""Milliseconds between two looks at what is still alive although it should die."""
 _LONGEST_WAIT: Final = 60_000
 _BEAT: Final = 0.05
-"""Seconds after which a supervisor under a lease sees how late it wakes up."""
+"""Seconds after which a supervisor under a lease measures how late it wakes up."""
 _LATENESS_KEPT: Final = 10.0
 """Seconds for which the greatest lateness counts."""
 _PATIENCE: Final = 0.03
-"""Seconds from SIGKILL's time to that of a supervisor that is not done."""
+"""Seconds from the time of SIGKILL to that of a supervisor that is not done."""
 _NICER: Final = 5
 """How much lower the priority of a leased command is than its node's."""
 
@@ -77,20 +77,20 @@ class Supervisor:
     """One command and its descendants. Times are seconds of `now()`."""
 
     def __init__(
-        self, grace: float, stop_at: float, told: SharedTime, guard: int, cgroup: Cgroup | None
+        self, grace: float, stop_at: float, deadline: SharedTime, guard: int, cgroup: Cgroup | None
     ) -> None:
-        """`told` is STOP_AT as the guard sees it, `guard` a pipe that ends with it."""
+        """`deadline` is STOP_AT as shared with the guard, `guard` a pipe that ends with it."""
         self.grace = grace
         self.stop_at = stop_at
-        self._told = told
+        self._deadline = deadline
         self.kill_at = math.inf
         self.stopping = False
         self.status: int | None = None
         self.pid = 0
         self._cgroup = cgroup
         self._due = self.stop_at
-        self._awake = True  # there may be somebody to collect
-        self._collected = False  # the command itself; until then its number is nobody else's
+        self._awake = True  # there may be children to collect
+        self._collected = False  # whether the command was; until then its id is not reused
         self._sweep = Sweep(cgroup)
         self._heard = b""
         self._guard = guard
@@ -98,12 +98,12 @@ class Supervisor:
         self._poll = select.poll()
 
     def run(self, command: Sequence[str], how: Sequence[str]) -> int:
-        """Run it to the end of all that it starts; the status to end with."""
+        """Run it to the end of all that it starts; returns the exit status."""
         self._poll.register(_wake_for_signals(), select.POLLIN)
         self._poll.register(CONTROL, select.POLLIN)
         self._poll.register(self._guard, select.POLLIN)
-        self._listen(0)  # on a busy machine there is news since it was started
-        self._told.set(self.stop_at)
+        self._listen(0)  # on a busy machine there may be news since the start
+        self._deadline.set(self.stop_at)
         if now() >= self.stop_at:
             _report("late")
             return LATE_STATUS
@@ -114,11 +114,11 @@ class Supervisor:
         _report(f"started {self.pid}")
         while not (self._awake and self._collect()):
             self._act(now())
-            self._wait(LEASED in how)
+            self._wait(leased=LEASED in how)
         return self.status or 0
 
     def _collect(self) -> bool:
-        """Collect a batch of the dead; whether nobody is left. The command is the last."""
+        """Collect some dead children; returns whether none is left. The command is the last."""
         try:
             if self.status is None:
                 self.status = peek_status(self.pid)
@@ -138,7 +138,7 @@ class Supervisor:
             self.stopping = True
             if self.status is None:
                 _report("stopping")
-            # Late or not, the grace begins when it should have.
+            # The grace begins at its due time, even if this runs late.
             self.kill_at = min(self.kill_at, min(at, self.stop_at) + self.grace)
             if at < self.kill_at:
                 self._terminate()
@@ -163,7 +163,7 @@ class Supervisor:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
-    def _wait(self, leased: bool) -> None:
+    def _wait(self, *, leased: bool) -> None:
         began = now()
         wait: float = _BETWEEN_LOOKS
         if not self.stopping:
@@ -173,7 +173,7 @@ class Supervisor:
         self._listen(wait, began + wait / 1000 if leased else None)
 
     def _listen(self, wait: float, due: float | None = None) -> None:
-        """Wait for so many milliseconds, until `due`, or for what there is to hear."""
+        """Wait for so many milliseconds, until `due`, or for an event."""
         ready = self._poll.poll(wait)
         if due is not None:
             self._lateness.note(now(), due)
@@ -193,17 +193,17 @@ class Supervisor:
         *lines, self._heard = (self._heard + data).split(b"\n")
         if lines:
             self.stop_at = float(lines[-1])
-            self._told.set(self.stop_at)
+            self._deadline.set(self.stop_at)
             self._due = self.stop_at - self._lateness.lately(self.stop_at - now())
 
     def _end_at_once(self, ended: int) -> None:
-        """Because this descriptor has come to its end."""
+        """Because this descriptor has ended."""
         self._poll.unregister(ended)
         self.stop_at = self._due = self.kill_at = -math.inf
 
 
 class Sweep:
-    """Kills all descendants that there are at that moment. Repeat it until nothing is left."""
+    """Kill all present descendants. Repeat it until nothing is left."""
 
     def __init__(self, cgroup: Cgroup | None) -> None:
         self._cgroup = cgroup
@@ -219,26 +219,26 @@ class Sweep:
 
 
 class Lateness:
-    """How long after its time a process came to run: the greatest delay of late."""
+    """The greatest recent delay between a process's due time and its run."""
 
     def __init__(self) -> None:
         self._greatest = 0.0
         self._at = -math.inf
 
     def note(self, at: float, due: float) -> None:
-        """It runs at `at`, and had asked for `due`, or sooner."""
+        """It runs at `at`, and was due at `due` or earlier."""
         late = at - due
         if late >= self._greatest or at - self._at > _LATENESS_KEPT:
             self._greatest, self._at = max(0.0, late), at
 
     def lately(self, left: float) -> float:
-        """How much earlier to act on what is `left` seconds ahead: by half of that at most,
-        since a process that stood still once is not late for ever."""
+        """How much earlier to act on an event in `left` seconds: at most half of them,
+        because a process that was stopped once is not always late."""
         return min(self._greatest, max(0.0, left) / 2)
 
 
 class Guard:
-    """Sees to it that the process `supervisor` ends in time, with all that it leaves behind."""
+    """Ends the process `supervisor` in time, with all that it leaves behind."""
 
     def __init__(
         self, supervisor: int, grace: float, stop_at: SharedTime, cgroup: Cgroup | None
@@ -251,10 +251,10 @@ class Guard:
         self._poll = select.poll()
 
     def run(self) -> int:
-        """Wait for the end of everything; the supervisor's status."""
+        """Wait for the end of everything; returns the supervisor's status."""
         awake = _wake_for_signals()
         self._poll.register(awake, select.POLLIN)
-        self._poll.register(CONTROL, 0)  # whose end is told all the same
+        self._poll.register(CONTROL, 0)  # its end is reported even so
         while True:
             pid, ended = os.waitpid(self._supervisor, os.WNOHANG)
             if pid:
@@ -271,18 +271,18 @@ class Guard:
         self._end_orphans(awake)
         status = os.waitstatus_to_exitcode(ended)
         if status < 0:
-            os.kill(os.getpid(), signal.SIGKILL)  # the node should know
+            os.kill(os.getpid(), signal.SIGKILL)  # so that the node notices
         return status
 
     def _left(self) -> float:
-        """Seconds until the supervisor is too late, or is to be looked at again."""
+        """Seconds until the supervisor is late, or is to be checked again."""
         stop_at = self._stop_at.get()
         if math.isnan(stop_at):
-            return _BEAT  # nothing runs yet that could be too late
+            return _BEAT  # nothing runs yet that could be late
         return max(stop_at, self._began) + self._grace + _PATIENCE - now()
 
     def _end_orphans(self, awake: int) -> None:
-        """Kill and collect our children, which are what the supervisor has left."""
+        """Kill and collect the children, which are what the supervisor left behind."""
         waiting = select.poll()
         waiting.register(awake, select.POLLIN)
         sweep = Sweep(self._cgroup)
@@ -298,7 +298,7 @@ class Guard:
 
 
 class SharedTime:
-    """A time that a process and those that it forks have in common. NaN until it is set."""
+    """A time that a process shares with its forks. NaN until it is set."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, struct.calcsize("d"))
@@ -312,8 +312,8 @@ class SharedTime:
 
 
 def _wake_for_signals() -> int:
-    """What can be read from when a child has died; or at signals that are meant for the node
-    and what it has started, which this process outlives."""
+    """A file that becomes readable when a child has died, or at signals for the node
+    and its processes, which this process outlives."""
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -324,13 +324,13 @@ def _wake_for_signals() -> int:
 
 
 def _leave_collecting() -> None:
-    """To the system, which does it at once: nobody asks how those end that die from now on."""
+    """Let the system collect children at once: their status is no longer needed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
 def _spawn(command: Sequence[str], how: Sequence[str], cgroup: Cgroup | None) -> tuple[int, int]:
     """The command's process id, and the error number if it cannot be executed, else 0."""
-    told, tell = os.pipe()  # closed by the exec
+    deadline, tell = os.pipe()  # closed by the exec
     pid = os.fork()
     if pid == 0:
         try:
@@ -351,20 +351,20 @@ def _spawn(command: Sequence[str], how: Sequence[str], cgroup: Cgroup | None) ->
         finally:
             os._exit(127)
     os.close(tell)
-    problem = os.read(told, 16)
-    os.close(told)
+    problem = os.read(deadline, 16)
+    os.close(deadline)
     return pid, int(problem or 0)
 
 
 def _come_first() -> None:
-    """Be given the processor at once, where this is permitted; what is forked is not."""
+    """Get the processor at once, where this is permitted; forks do not."""
     with suppress(OSError, AttributeError):
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
 
 
 def _yield_to_others() -> None:
-    """Have a lower priority, in this session and as a session among others."""
+    """Lower the priority, in this session and as a session among others."""
     with suppress(OSError):
         os.nice(_NICER)
     with suppress(OSError), open("/proc/self/autogroup", "w") as autogroup:
@@ -372,12 +372,12 @@ def _yield_to_others() -> None:
 
 
 def _report(line: str) -> None:
-    with suppress(BrokenPipeError):  # of a node that is dead, as stdin tells too
+    with suppress(BrokenPipeError):  # the node is dead, as the end of stdin shows, too
         os.write(REPORT, f"{line}\n".encode())
 
 
 def _say(text: str) -> None:
-    """A line on stderr, which the node logs; none while nobody reads there."""
+    """Write a line to stderr, which the node logs; nothing if the pipe is closed."""
     poll = select.poll()
     poll.register(sys.stderr.fileno(), select.POLLOUT)
     if any(event & select.POLLOUT for _, event in poll.poll(0)):
@@ -386,12 +386,12 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Supervise the command of `arguments`; the status to end with."""
+    """Supervise the command of `arguments`; returns the exit status."""
     grace, stop_at, how, *command = arguments
     words = how.split(",")
-    os.setsid()  # what kills the node's process group should not kill its supervisor
+    os.setsid()  # a kill of the node's process group must not kill its supervisor
     os.set_inheritable(REPORT, False)
-    told = SharedTime()
+    deadline = SharedTime()
     guarded, guarding = os.pipe()
     adopt_orphans()
     cgroup = Cgroup.make() if LEASED in words else None
@@ -401,9 +401,9 @@ def main(arguments: Sequence[str]) -> int:
     if supervisor:
         os.close(guarded)
         os.close(REPORT)
-        return Guard(supervisor, float(grace), told, cgroup).run()
+        return Guard(supervisor, float(grace), deadline, cgroup).run()
     _report(f"supervisor {os.getpid()} {cgroup.path if cgroup else '-'}")
     os.close(guarding)
     os.setsid()
     adopt_orphans()
-    return Supervisor(float(grace), float(stop_at), told, guarded, cgroup).run(command, words)
+    return Supervisor(float(grace), float(stop_at), deadline, guarded, cgroup).run(command, words)

@@ -447,7 +447,7 @@ def _seconds(where: str, value: object) -> float:
 def _events(args: argparse.Namespace) -> int:
     where = find_node(args)
     since = None if args.since is None else min(args.since, LONGEST)
-    events, reply = _told_events(where, _request(args, "events", last=args.n, since=since))
+    events, reply = _answered_events(where, _request(args, "events", last=args.n, since=since))
     if not reply["ok"]:
         return _print(args, reply)
     if args.json:
@@ -458,7 +458,7 @@ def _events(args: argparse.Namespace) -> int:
     return 0
 
 
-def _told_events(where: str, request: Mapping[str, Any]) -> tuple[list[DatedEvent], Reply]:
+def _answered_events(where: str, request: Mapping[str, Any]) -> tuple[list[DatedEvent], Reply]:
     """The events of an answer, and how it ends. Raises UnreachableError like `ask`."""
     events: list[DatedEvent] = []
     reply: Reply = {}

@@ -108,8 +108,8 @@ def _check_step(found: Configuration) -> None:
 
 def _warnings(found: Configuration) -> tuple[str, ...]:
     """Warnings of settings that are valid now but should change."""
-    told = (_expiry(found), token_warning(found.values))
-    return tuple(each for each in told if each is not None)
+    warnings = (_expiry(found), token_warning(found.values))
+    return tuple(each for each in warnings if each is not None)
 
 
 def _expiry(found: Configuration) -> str | None:

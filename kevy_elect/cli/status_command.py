@@ -270,6 +270,7 @@ class View:
         header: tuple[str, ...],
         rows: Sequence[tuple[str, ...]],
         spare: tuple[str, ...] = (),
+        *,
         grows: bool = False,
     ) -> Grid:
         """The table, without the column of names if there is only one node."""

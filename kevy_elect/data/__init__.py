@@ -1,1 +1,1 @@
-"""Drives the data server beside a member: freezes it, promotes it, has it follow the primary's."""
+"""Drives the data server beside a member: freezes it, promotes it, or makes it follow."""

@@ -17,9 +17,9 @@ from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
     STDOUT,
     Run,
-    describe_status,
     election_environment,
     program,
+    run_to_end,
 )
 from kevy_elect.data.server import DataServerError
 from kevy_elect.driving import Frozen, Report
@@ -31,25 +31,25 @@ from kevy_elect.service.timers import timers
 FREEZE, DEMOTE, PROMOTE, FOLLOW = "freeze", "demote", "promote", "follow"
 OFFSET: Final = "offset-command"
 INTERVAL: Final = 1.0
-"""Seconds from one question for the offset to the next, unless an answer takes longer."""
+"""Seconds between two readings of the offset, unless one takes longer."""
 DEADLINES: Final = {FREEZE: 5.0, DEMOTE: 5.0, OFFSET: 5.0, PROMOTE: 30.0, FOLLOW: 30.0}
-"""Seconds after which each is killed, and has failed."""
+"""Seconds after which each command is killed and has failed."""
 RETRY: Final = 1.0
 """Seconds from a failure of a command to its next start."""
 KEPT_LINES: Final = 2
-"""Lines of an answer that are looked at: one is right, two are wrong already."""
+"""Lines of an answer that are kept: one is right, two are already wrong."""
 ALWAYS: Final = "commands"
-"""The name of the store's history and of its run. No command tells another one: that two stores
-have the same history is known from the primaries that they followed, and that one has lost data
-is not known at all."""
+"""The name of the store's history and of its run. No command reports another one. Two stores
+are known to have the same history from the primaries that they followed. A loss of data is not
+detected."""
 
 
 class Commands:
-    """The store beside the node of `election`, by the commands of these settings: `promote`,
+    """The store beside the node of `election`, driven by the commands of these settings: `promote`,
     `follow`, `offset-command`, and `freeze` or `demote` or both.
 
-    Exit status 0 is success. Without `freeze` a replica goes on replicating while it is frozen,
-    and its length counts as it was. Without `demote` an old primary is frozen too.
+    Exit status 0 means success. Without `freeze` a replica goes on replicating while it is frozen,
+    and its length stays at its last value. Without `demote`, `freeze` also freezes an old primary.
     """
 
     log = Logger()
@@ -63,7 +63,7 @@ class Commands:
         privileged: bool = False,
     ) -> None:
         self.lost: Callable[[], object] = lambda: None
-        """Never called: that the store is gone is known when its offset is asked."""
+        """Never called: a reading of the offset finds that the store is gone."""
         self._election = election
         self._commands = {name: tuple(commands[name]) for name in DEADLINES if name in commands}
         self._privileged = privileged
@@ -71,12 +71,12 @@ class Commands:
         self._output = OutputLog(self.log)
         self._runs: set[Run] = set()
         self._failed_at: dict[str, float] = {}
-        self._takes_writes: bool | None = None  # None where nobody knows
+        self._takes_writes: bool | None = None  # None if it is not known
         self._source = ""
         self._length: int | None = None
         self._problem = ""
-        self._holds = False  # whether the length counts as it was
-        self._asked = self._answered = 0  # so that a late answer does not replace a newer one
+        self._holds = False  # whether the length stays at its last value
+        self._asked = self._answered = 0  # a late answer must not replace a newer one
         self._loop = LoopingCall(self._poll)
         self._loop.clock = self._timers
 
@@ -85,16 +85,16 @@ class Commands:
         return sum(DEADLINES[what] for what in (FREEZE, OFFSET) if what in self._commands)
 
     def use(self, command: Sequence[str]) -> None:
-        """Have another command say the offset from now on."""
+        """Read the offset with another command from now on."""
         self._commands[OFFSET] = tuple(command)
 
-    # As a data server
+    # The interface of a data server
 
     def start(self) -> None:
         self._loop.start(INTERVAL).addErrback(self._broken)
 
     def stop(self) -> Deferred[None]:
-        """Kill what still runs; fires when nothing does."""
+        """Kill the running commands; fires when none is left."""
         if self._loop.running:
             self._loop.stop()
         runs = list(self._runs)
@@ -104,7 +104,7 @@ class Commands:
         return ends.addCallback(lambda _: None)
 
     def report(self) -> Deferred[Report]:
-        """By the last answer of the offset command; waits for the first one."""
+        """The last answer of the offset command; waits for the first one."""
         return Deferred.fromCoroutine(self._report())
 
     def freeze(self) -> Deferred[Frozen]:
@@ -143,7 +143,7 @@ class Commands:
         return Frozen(before, self._known())
 
     def _freezing(self) -> list[str]:
-        """The commands that freeze it, as it is now."""
+        """The commands that freeze the store in its present state."""
         given = [what for what in (DEMOTE, FREEZE) if what in self._commands]
         if self._takes_writes is None:
             return given
@@ -163,13 +163,13 @@ class Commands:
 
     def _poll(self) -> Deferred[None]:
         async def poll() -> None:
-            with suppress(DataServerError):  # the next report tells it
+            with suppress(DataServerError):  # the next report has the problem
                 await self._ask()
 
         return Deferred.fromCoroutine(poll())
 
     async def _ask(self) -> None:
-        """Take in how much data there is, unless a newer answer is there already."""
+        """Read how much data there is, unless a newer answer has come meanwhile."""
         self._asked += 1
         turn = self._asked
         problem, length = "", self._length
@@ -178,7 +178,7 @@ class Commands:
         except DataServerError as error:
             problem = str(error)
         except ConfigError as error:
-            problem = f"does not say how much data it has: {error}"
+            problem = f"does not report how much data it has: {error}"
         if turn > self._answered:
             self._answered, self._problem = turn, problem
             if not self._holds:
@@ -186,13 +186,13 @@ class Commands:
         if problem:
             raise DataServerError(problem)
 
-    async def _do(self, what: str, **told: str) -> list[bytes]:
-        """Run the command to its end; what it printed. Raises DataServerError if it fails."""
+    async def _do(self, what: str, **variables: str) -> list[bytes]:
+        """Run the command to its end; returns its output. Raises DataServerError if it fails."""
         wait = self._failed_at.get(what, -RETRY) + RETRY - self._election.now()
         if wait > 0:
             await deferLater(self._timers, wait)
             if not self._loop.running:
-                raise DataServerError("is told nothing any more")
+                raise DataServerError("gets no more commands")
         command, printed = self._commands[what], list[bytes]()
 
         def take(descriptor: int, line: bytes) -> None:
@@ -201,36 +201,29 @@ class Commands:
             elif len(printed) < KEPT_LINES:
                 printed.append(line)
 
-        problem = await self._run(what, take, told)
+        problem = await self._run(what, take, variables)
         if problem:
             self._failed_at[what] = self._election.now()
-            raise DataServerError(f"did not take --{what}: {program(command)!r} {problem}")
+            raise DataServerError(f"failed at --{what}: {program(command)!r} {problem}")
         return printed
 
     async def _run(
-        self, what: str, take: Callable[[int, bytes], object], told: dict[str, str]
+        self, what: str, take: Callable[[int, bytes], object], variables: dict[str, str]
     ) -> str:
         """Why the command failed; empty if it did not."""
-        election, began = self._election, now()
-        run = Run(
+        election = self._election
+        run, ended = run_to_end(
             self._commands[what],
-            election_environment(election.cluster.node_id, election.state_snapshot()) | told,
+            election_environment(election.cluster.node_id, election.state_snapshot()) | variables,
             take,
             reactor=election.reactor,
-            stop_at=began + DEADLINES[what],
-            grace=0.0,
+            timeout=DEADLINES[what],
             privileged=self._privileged,
         )
         self._runs.add(run)
-        problems: list[str] = []
-        run.started.addErrback(lambda failure: problems.append(str(failure.value)))
-        status = await after(run.gone)
+        problem = await after(ended)
         self._runs.discard(run)
-        if now() - began >= DEADLINES[what]:
-            problems.append(f"did not end within {DEADLINES[what]:g} s")
-        elif status:
-            problems.append(describe_status(status))
-        return problems[0] if problems else ""
+        return problem
 
     def _broken(self, failure: Failure) -> None:
         self._election.failed(failure)

@@ -2,17 +2,18 @@
 
     guard.py
 
-reads lines of JSON on stdin. Each has some of these, and what is left out stays as it was:
+reads lines of JSON on stdin. Each has some of these keys; a missing one keeps its value:
 
 - `server`: host, port and, if it needs them, the words after AUTH;
 - `process`: its process id, 0 if it may not be killed;
-- `until`: the Redis may take writes until then, in seconds of the node's clock; null if it takes
-  none;
-- `margin`: so many seconds before that it is frozen, unless a later `until` has come;
-- `at_once`: true to freeze it without waiting for that.
+- `until`: the time until which the Redis may take writes, in seconds of the node's clock; null if
+  it takes none;
+- `margin`: it is frozen this many seconds before that, unless a later `until` has come;
+- `at_once`: true to freeze it immediately.
 
-It is frozen at once, too, when stdin ends, because the node did. If it does not answer by `until`,
-or within `margin` if that is later, it is killed. Then all is quiet up to the next `until`.
+It is also frozen immediately when stdin ends, because the node has ended. If it does not answer by
+`until`, or within `margin` if that is later, it is killed. The guard is then idle up to the next
+`until`.
 
 It is run by its path, imports little, and ends with its stdin.
 """
@@ -41,7 +42,7 @@ _LONGEST = 3600.0
 
 
 class Guard:
-    """What it was told last, and what follows from that."""
+    """The last commands of the node, and the resulting times."""
 
     def __init__(self) -> None:
         self.server: list[Any] = []
@@ -50,13 +51,13 @@ class Guard:
         self.margin = 0.05
 
     def hear(self, line: bytes) -> None:
-        """Take in what the node says."""
-        told = json.loads(line)
-        self.server = told.get("server", self.server)
-        self.process = told.get("process", self.process)
-        self.until = told.get("until", self.until)
-        self.margin = told.get("margin", self.margin)
-        if told.get("at_once"):
+        """Take a command of the node."""
+        command = json.loads(line)
+        self.server = command.get("server", self.server)
+        self.process = command.get("process", self.process)
+        self.until = command.get("until", self.until)
+        self.margin = command.get("margin", self.margin)
+        if command.get("at_once"):
             self.freeze()
 
     def due_in(self) -> float:
@@ -64,7 +65,7 @@ class Guard:
         return _LONGEST if self.until is None else max(0.0, self.until - self.margin - _now())
 
     def freeze(self) -> None:
-        """Have the server take no writes, or kill it, if it takes any."""
+        """Make the server take no writes, or kill it, if it takes any."""
         if self.until is None:
             return
         deadline = max(self.until, _now() + self.margin)
@@ -74,10 +75,10 @@ class Guard:
 
 
 def freeze(server: list[Any], deadline: float) -> bool:
-    """Whether the server said by then that it takes no writes."""
+    """Whether the server confirmed by then that it takes no writes."""
     host, port, *credentials = server
     commands = [("AUTH", *credentials), *COMMANDS] if credentials else list(COMMANDS)
-    frozen = 1 + bool(credentials)  # so many lines, the last of which is REPLICAOF's
+    frozen = 1 + bool(credentials)  # the number of lines; the last is REPLICAOF's
     with suppress(OSError):
         connection = socket.create_connection((host, port), max(0.001, deadline - _now()))
         with connection:
@@ -94,18 +95,18 @@ def freeze(server: list[Any], deadline: float) -> bool:
 
 
 def kill(process: int, port: int) -> None:
-    """Kill the process that listens on the port, if it is this one and we may."""
+    """Kill the process that listens on the port, if it is this one and permitted."""
     if not process:
         return
-    with suppress(OSError, AttributeError):  # the second where there is no pidfd
+    with suppress(OSError, AttributeError):  # the second without pidfd
         handle = os.pidfd_open(process)
         if listens(process, port):
             signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
 def listens(process: int, port: int) -> bool:
-    """Whether the process has a socket that listens on this port: what a server says of its
-    process id holds in its own container only. Raises OSError if that cannot be seen."""
+    """Whether the process has a socket that listens on this port: the process id that a server
+    reports is valid in its own container only. Raises OSError if this cannot be determined."""
     sockets = set()
     for table in ("tcp", "tcp6"):
         with suppress(FileNotFoundError), open(f"/proc/net/{table}") as lines:

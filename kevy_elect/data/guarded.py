@@ -1,4 +1,4 @@
-"""The program that freezes a Redis when its node cannot, as the node sees it."""
+"""The program that freezes a Redis when its node cannot, from the view of the node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from kevy_elect.data import guard
 from kevy_elect.service.timers import timers
 
-if TYPE_CHECKING:  # it needs hiredis, which a store that commands drive does not
+if TYPE_CHECKING:  # it needs hiredis, which commands do not need
     from kevy_elect.data.redis import Redis
 
 AGAIN: Final = 1.0
@@ -25,8 +25,8 @@ AGAIN: Final = 1.0
 class GuardProcess(ProcessProtocol):
     """The guard of `server`, which this node keeps running.
 
-    It keeps time by itself. It freezes the server when the node is dead, or stands still beyond its
-    lease, and kills it if it does not answer by the end of the lease and runs on this machine.
+    It measures time by itself. It freezes the server when the node is dead, or stopped beyond its
+    lease. It kills a server on this machine that does not answer by the end of the lease.
     """
 
     log = Logger()
@@ -37,7 +37,7 @@ class GuardProcess(ProcessProtocol):
         self._reactor = reactor
         self._process: IProcessTransport | None = None
         self._stopped: Deferred[None] | None = None
-        self._told: dict[str, object] = {}
+        self._sent: dict[str, object] = {}
 
     @property
     def pid(self) -> int:
@@ -46,7 +46,7 @@ class GuardProcess(ProcessProtocol):
         return int(pid or 0)
 
     def start(self) -> None:
-        # Without site: it stays for as long as the node does, and should be small.
+        # Without site: the guard runs as long as the node, and should be small.
         self._stopped = None
         self._process = self._reactor.spawnProcess(
             self,
@@ -55,11 +55,11 @@ class GuardProcess(ProcessProtocol):
             env={},
             childFDs={0: "w", 1: 1, 2: 2},
         )
-        self._tell(server=self._server.login(), **self._told)
+        self._tell(server=self._server.login(), **self._sent)
 
     def stop(self) -> Deferred[None]:
-        """End it; fires when it is gone. It freezes the server first if it was not told that this
-        is frozen."""
+        """End it; fires when it is gone. It first freezes the server, unless it knows that the
+        server is frozen."""
         if self._process is None:
             return succeed(None)
         self._stopped = stopped = Deferred[None]()
@@ -67,21 +67,21 @@ class GuardProcess(ProcessProtocol):
         return stopped
 
     def keep(self, until: float, margin: float, process: int) -> None:
-        """The server, of this process id, may take writes until then, in seconds of `uptime`, and
+        """The server with this process id may take writes until then, in seconds of `uptime`, and
         is to be frozen `margin` seconds before."""
         self._tell(until=until, margin=margin, process=process)
 
     def freeze(self) -> None:
         """Freeze it at once, or kill it at the end of its time."""
         self._tell(at_once=True)
-        self._told.pop("at_once")
+        self._sent.pop("at_once")
 
     def release(self) -> None:
-        """The server takes no writes: there is nothing to guard."""
+        """The server takes no writes, and needs no guard."""
         self._tell(until=None)
 
     def _tell(self, **what: object) -> None:
-        self._told |= what
+        self._sent |= what
         if self._process is not None:
             self._process.writeToChild(0, json.dumps(what).encode() + b"\n")
 

@@ -1,4 +1,4 @@
-"""Which history is of which epoch, kept on disk (D6)."""
+"""The record of the epoch of each history, on disk (D6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kevy_elect.local_server import Histories, Told
 from kevy_elect.messages import U64_MAX
 
 KEPT: Final = 64
-"""Histories that are remembered; those used last."""
+"""The number of histories that are kept, the last used ones."""
 _LINE: Final = re.compile(
     r"(-?[0-9]{1,20}) ([!-~]{1,64}) ([!-~]{1,64})"
     r"(?: ([0-9]{1,20}) ([0-9]{1,20})(?: ([!-~]{1,64}))?)?"
@@ -26,33 +26,33 @@ _LONGEST: Final = 32 * 1024
 class HistoryRecord:
     """The `histories` of a member's data server.
 
-    In `data.meta` beside the ballot: a line `EPOCH HISTORY RUN` each, the oldest first, with `-` in
-    front if it may be a later epoch, and
-    `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]` for what the server was told last.
+    `data.meta` beside the ballot has a line `EPOCH HISTORY RUN` for each, the oldest first, with `-`
+    in front if it may be a later epoch, and `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]` for the
+    last command to the server.
     """
 
     FILE: Final = "data.meta"
     BESIDE: Final = "data.tmp"
 
     def __init__(self, lock: DirectoryLock) -> None:
-        """Read it from the locked directory. Raises BallotError if that cannot be done, or if
-        what is there is no such record."""
+        """Read it from the locked directory. Raises BallotError if that fails, or if
+        the file is no such record."""
         self._lock = lock
         self.path = Path(lock.directory) / self.FILE
         self.histories = self._load()
 
     def note(self, history: str, run: str, data_epoch: int) -> None:
-        """See `Histories.note`. Raises BallotError, with nothing remembered, if that fails."""
+        """See `Histories.note`. Raises BallotError, with nothing changed, if that fails."""
         if self.histories.epochs.get((history, run)) != data_epoch:
             self._save(self.histories.note(history, run, data_epoch))
 
     def tell(self, told: Told) -> None:
-        """See `Histories.tell`. Raises BallotError, with nothing remembered, if that fails."""
+        """See `Histories.tell`. Raises BallotError, with nothing changed, if that fails."""
         if not self.histories.repeats(told):
             self._save(self.histories.tell(told))
 
     def take(self, history: str, run: str) -> None:
-        """See `Histories.take`. Raises BallotError, with nothing remembered, if that fails."""
+        """See `Histories.take`. Raises BallotError, with nothing changed, if that fails."""
         taken = self.histories.take(history, run)
         if taken is not self.histories:
             self._save(taken)
@@ -78,17 +78,17 @@ class HistoryRecord:
             return Histories()
         except OSError as error:
             raise BallotError(
-                f"cannot read {self.path} ({os.strerror(error.errno or 0)}): it is a file that "
-                "this user must be able to read and write"
+                f"cannot read {self.path} ({os.strerror(error.errno or 0)}): this user must "
+                "be able to read and write it"
             ) from error
         epochs, told = {}, None
         for line in text.splitlines():
             found = _LINE.fullmatch(line)
             if found is None or int(found[1]) > U64_MAX:
                 raise BallotError(
-                    f"{self.path} has the line {line[:60]!r}, where 'EPOCH HISTORY RUN' belongs. "
-                    "Remove the file to start without it: what the data server has then counts "
-                    "as older than all that the others have"
+                    f"{self.path} has the line {line[:60]!r} instead of 'EPOCH HISTORY RUN'. "
+                    "Remove the file to start without it: the data of this server then "
+                    "counts as older than that of all others"
                 )
             if found[4] is None:
                 epochs[found[2], found[3]] = int(found[1])

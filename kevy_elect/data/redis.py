@@ -1,4 +1,4 @@
-"""A Redis, or a server that speaks its commands, as a data server."""
+"""A Redis, or a server with the same commands, as a data server."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from kevy_elect.driving import Frozen, Report
 from kevy_elect.service.timers import timers
 
 NOBODY: Final = ("127.0.0.1", "1")
-"""What a frozen Redis replicates from: there is no such server."""
+"""The source of a frozen Redis: there is no such server."""
 CONNECT: Final = 0.5
 """Seconds that a connection may take."""
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 1.0
 """Seconds from a connection that ended, or failed, to the next; doubled in between."""
 NAME: Final = "kevy-elect"
-"""What our connections are called in CLIENT LIST."""
+"""The name of this node's connections in CLIENT LIST."""
 
 T = TypeVar("T")
 
@@ -43,12 +43,12 @@ def _wait(failures: int) -> float:
 
 @provider(ILogObserver)
 def _unheard(event: LogEvent) -> None:
-    """Nobody hears of it."""
+    """No observer is notified."""
 
 
 class _Connection(ClientService):
-    """One that is dialled again for as long as it takes, without a line of log each time: whoever
-    asks the server hears what is wrong."""
+    """A connection that is dialled again for ever, without a line of log each time: commands to
+    the server report the problem."""
 
     _log = Logger(observer=_unheard)
 
@@ -56,9 +56,9 @@ class _Connection(ClientService):
 class Redis:
     """The Redis at `address`, `host:port`.
 
-    Two connections: one for what is asked and told, and a spare one to freeze it by, so that a
-    slow answer does not delay that. `deadline` is how many seconds each answer may take;
-    `credentials` are what AUTH needs: a password, or a user and a password.
+    It has two connections: one for commands, and a spare one for freezing, so that a slow
+    answer does not delay that. `deadline` is how many seconds each answer may take;
+    `credentials` are the arguments of AUTH: a password, or a user and a password.
     """
 
     log = Logger()
@@ -71,7 +71,7 @@ class Redis:
         deadline: float = 1.0,
         credentials: Callable[[], Sequence[Word]] = tuple,
     ) -> None:
-        """Raises ConfigError for an address that is none."""
+        """Raises ConfigError for an invalid address."""
         host, port = split_address(address)
         self._host, self._port = host, port
         self.address = join_host_port(host, port)
@@ -81,7 +81,7 @@ class Redis:
         self._credentials = credentials
         self.lost: Callable[[], object] = lambda: None
         self._open: int | None = None  # connections, None before the first
-        self._has_writers = True  # clients that came because it was the primary's, for all we know
+        self._has_writers = True  # whether it may have clients from its time as primary
         self._main = self._connection(host, port)
         self._spare = self._connection(host, port)
 
@@ -94,7 +94,7 @@ class Redis:
         return self.deadline
 
     def login(self) -> list[str | int]:
-        """Host, port, and what AUTH needs: for whoever connects to it, too. Raises ConfigError
+        """Host, port, and the arguments of AUTH, also for other programs. Raises ConfigError
         if the password cannot be read."""
         words = [
             word if isinstance(word, str) else word.decode("utf-8", "surrogateescape")
@@ -134,7 +134,7 @@ class Redis:
         )
 
     def _ended(self) -> None:
-        """A connection has; if it was the last one, so has the server, most probably."""
+        """A connection has ended; if it was the last one, the server has most probably ended."""
         assert self._open is not None
         self._open -= 1
         if not self._open:
@@ -147,7 +147,7 @@ class Redis:
         yield "CLIENT", "SETNAME", NAME
 
     def _within(self, work: Coroutine[Any, Any, T]) -> Deferred[T]:
-        """What `work` comes to, or DataServerError."""
+        """The result of `work`, or DataServerError."""
         done = Deferred.fromCoroutine(work)
         done.addTimeout(self.deadline, self._timers, self._late)
         return done
@@ -157,7 +157,7 @@ class Redis:
 
     async def _on(self, service: ClientService) -> RespClient:
         """Its connection. Waits for one that is being made; raises DataServerError if it fails,
-        and once without waiting when all that there were have ended."""
+        and once without waiting when all connections have ended."""
         if self._open == 0:
             self._open = None
             raise DataServerError("ended its connections")
@@ -168,9 +168,9 @@ class Redis:
         except (ConnectError, DNSLookupError, UserError) as error:
             raise DataServerError(f"cannot be reached: {error}") from error
         except CancelledError as error:
-            raise DataServerError("is asked no more") from error
+            raise DataServerError("takes no more commands") from error
         finally:
-            if waits:  # whoever goes on from here may stop the service, which it does not expect
+            if waits:  # the caller may stop the service, which this loop does not expect
                 await deferLater(self._reactor, 0)
         return cast(RespClient, client)  # a proxy of one
 
@@ -198,9 +198,9 @@ class Redis:
     async def _follow(self, address: str) -> None:
         host, port = split_address(address)
         client = await self._on(self._main)
-        told = await client.command("REPLICAOF", host, str(port))
-        if self._has_writers and not told.startswith(b"OK Already"):
-            # Some came back before they could hear of the next primary, and would stay for good.
+        reply = await client.command("REPLICAOF", host, str(port))
+        if self._has_writers and not reply.startswith(b"OK Already"):
+            # Some reconnected before they could learn of the next primary, and would stay for good.
             await _end_clients(client)
         self._has_writers = False
 
@@ -209,7 +209,7 @@ _ASK: Final = (("INFO", "server"), ("INFO", "replication"))
 
 
 async def _end_clients(client: RespClient) -> None:
-    """All but this one: our other connection and the guard's, too, which are dialled again."""
+    """All connections but this one: also this node's other one and the guard's, which redial."""
     for kind in ("normal", "pubsub"):
         await client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
@@ -223,11 +223,11 @@ async def _gather(asked: Sequence[Deferred[Any]]) -> list[Any]:
 
 
 async def _at_once(client: RespClient, *commands: Sequence[Word]) -> list[bytes]:
-    """The replies to these, between which no other client's command is done."""
+    """The replies to these commands, which no other client's command interrupts."""
     whole = (("MULTI",), *commands, ("EXEC",))
     *_, replies = await _gather([client.command(*words) for words in whole])
     if not isinstance(replies, list):
-        raise DataServerError("did not do what it was told at once")
+        raise DataServerError("did not execute the command at once")
     for reply in replies:
         if isinstance(reply, Exception):
             raise DataServerError(f"answers {str(reply)[:200]!r}")
@@ -235,7 +235,7 @@ async def _at_once(client: RespClient, *commands: Sequence[Word]) -> list[bytes]
 
 
 def _parse(info: bytes) -> Report:
-    """What the sections `server` and `replication` of INFO say. Raises DataServerError."""
+    """The sections `server` and `replication` of INFO. Raises DataServerError."""
     lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
     fields = {name: value for name, colon, value in lines if colon}
     try:
@@ -245,7 +245,7 @@ def _parse(info: bytes) -> Report:
             source = join_host_port(fields["master_host"], int(fields["master_port"]))
         length = fields.get("slave_repl_offset") if is_replica else None
         if (length, fields["master_repl_offset"]) == ("1", "0"):
-            length = "0"  # so says one that never had anything
+            length = "0"  # reported by a server that never had data
         return Report(
             run=fields["run_id"],
             process=int(fields.get("process_id", 0)),
@@ -257,4 +257,4 @@ def _parse(info: bytes) -> Report:
             length=max(0, int(length or fields["master_repl_offset"])),
         )
     except (KeyError, ValueError) as error:
-        raise DataServerError(f"gives an INFO without what is needed ({error})") from error
+        raise DataServerError(f"gives an INFO without a required field ({error})") from error

@@ -1,4 +1,4 @@
-"""A connection on which commands are sent to a Redis, and their replies taken."""
+"""A connection that sends commands to a Redis and takes their replies."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from kevy_elect.data.server import DataServerError
 from kevy_elect.errors import ConfigError
 
 MAX_REPLY: Final = 1024 * 1024
-"""Bytes of a reply; INFO has some 6,000."""
+"""The most bytes of a reply; INFO has about 6,000."""
 MAX_WAITING: Final = 256
-"""Commands without a reply."""
+"""The most commands without a reply."""
 
 Word = str | bytes
 
 
 def encode_command(words: Sequence[Word]) -> bytes:
-    """A command as Redis reads it."""
+    """A command in Redis' format."""
     return hiredis.pack_command(tuple(words))  # type: ignore[arg-type, no-any-return]  # its stub has one word
 
 
 class RespClient(Protocol):
-    """Sends commands in order and gives each its reply; those of `greeting()` first. If one of
+    """Sends commands in order and returns the reply of each; those of `greeting()` first. If one of
     these is refused, the connection ends. `lost()` is called when it has ended.
 
-    A reply that does not come in time ends the connection, since the ones after it would be
-    taken for it.
+    A reply that does not come in time ends the connection, because the following replies would
+    be taken for it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RespClient(Protocol):
         lost: Callable[[], object] = lambda: None,
     ) -> None:
         self._greeting = greeting
-        self._told_lost = lost
+        self._on_lost = lost
         self._reader = hiredis.Reader()
         self._unread = 0
         self._waiting: deque[Deferred[Any]] = deque()
@@ -61,7 +61,7 @@ class RespClient(Protocol):
 
     def command(self, *words: Word) -> Deferred[Any]:
         """The reply: bytes, an int, a list or None. Fails with DataServerError if it is an error,
-        or if the connection ends; to cancel it ends the connection."""
+        or if the connection ends; its cancellation ends the connection."""
         if self._lost is not None:
             return fail(self._lost)
         if len(self._waiting) >= MAX_WAITING:
@@ -91,11 +91,11 @@ class RespClient(Protocol):
             if reason.check(ConnectionDone)
             else f"is gone: {reason.getErrorMessage()}"
         )
-        self._told_lost()
+        self._on_lost()
 
     def _take(self, reply: object) -> None:
         if not self._waiting:
-            self._abort("answered what it was not asked")
+            self._abort("sent a reply without a command")
             return
         waiting = self._waiting.popleft()
         if isinstance(reply, hiredis.ReplyError):

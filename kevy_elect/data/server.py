@@ -1,4 +1,4 @@
-"""What a data server has to be able to do for a node to drive it."""
+"""The interface of a data server that a node can drive."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from kevy_elect.errors import ElectError
 
 
 class DataServerError(ElectError):
-    """The data server did not answer in time, or not as it should."""
+    """The data server did not answer in time, or gave a wrong answer."""
 
 
 class DataServer(Protocol):
-    """A data server as a node drives it.
+    """A data server that a node drives.
 
-    Each Deferred fails with DataServerError if the server cannot be reached, says no, or does
+    Each Deferred fails with DataServerError if the server cannot be reached, refuses, or does
     not answer in time.
     """
 
     @property
     def name(self) -> str:
-        """For people: what it is and where."""
+        """Its kind and address, for people."""
 
     @property
     def freezes_within(self) -> float:
         """Seconds that `freeze` may take."""
 
     lost: Callable[[], object]
-    """Called when the server is gone, most probably: whoever drives it sets this, and asks then."""
+    """Called when the server is most probably gone. The driver sets this, and then asks."""
 
     def start(self) -> None:
         """Begin to connect."""
 
     def stop(self) -> Deferred[None]:
-        """End all connections; fires when they are gone."""
+        """End all connections; fires when they are closed."""
 
     def report(self) -> Deferred[Report]:
-        """Ask what it is and has."""
+        """Report its state and data."""
 
     def freeze(self) -> Deferred[Frozen]:
-        """Have it take no writes, of clients or of a source, until it is told otherwise. If it
-        took those of clients, their connections end. Waits for nothing that it was told before."""
+        """Take no writes, of clients or of a source, until another command. If it took those of
+        clients, their connections end. This does not wait for earlier commands."""
 
     def promote(self) -> Deferred[Report]:
-        """Have it take the clients' writes, in a history of a new name."""
+        """Take the clients' writes, in a history with a new name."""
 
     def follow(self, address: str) -> Deferred[None]:
-        """Have it replicate from the server at `address`, `host:port`."""
+        """Replicate from the server at `address`, `host:port`."""

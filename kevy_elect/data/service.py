@@ -1,4 +1,4 @@
-"""Has the data server beside a member be what the election wants it to be."""
+"""Drives the data server beside a member to the state that the election requires."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus, DataStatus
 
 MARGIN: Final = 5
-"""The guard freezes the server at this part of a lease before its end."""
+"""The guard freezes the server at this fraction of a lease before its end."""
 
 
 class DataService(Service):
-    """Drives `server` as the duty of `election` says, and reports to it (D1 to D6).
+    """Drives `server` by the duty of `election`, and reports to it (D1 to D6).
 
-    One thing is done at a time, but that a freeze waits for nothing, and is repeated once what
-    it overtook has ended. The server is asked what it is and has each hb_interval, and put right
-    if somebody else changed it. Whatever it is found as, it is frozen first, unless it already
-    follows the primary. A stop freezes a server that takes writes, and leaves any other as it is.
+    It executes one command at a time. Only a freeze does not wait, and is repeated once the
+    overtaken command has ended. It asks the server for its state each hb_interval, and corrects
+    it if another program changed it. It first freezes a server in any state, unless the server
+    already follows the primary. A stop freezes a server that takes writes, and changes no other.
     """
 
     log = Logger()
@@ -54,16 +54,16 @@ class DataService(Service):
         self.election = election
         self.server = server
         self._guard = guard
-        self._kept_until = 0.0  # what the guard was told
+        self._kept_until = 0.0  # the last time that the guard got
         self.state = State.UNKNOWN
         self._record: HistoryRecord | None = None
-        self._turn = 0  # of what is being done; what an earlier one comes to is not news
+        self._turn = 0  # of the command in progress; results of an earlier one are outdated
         self._doing: Task | None = None
-        self._rests = False  # what failed is tried again at the next look
-        self._ended: Deferred[None] = succeed(None)  # what was begun before
+        self._rests = False  # a failed command is repeated at the next look
+        self._ended: Deferred[None] = succeed(None)  # the command before
         self._kept = STAY  # the last duty to follow or to take writes that was done
         self._report: Report | None = None  # the last
-        self._frozen: Report | None = None  # what it was when it was frozen
+        self._frozen: Report | None = None  # its report when it was frozen
         self._problem = ""
         self._looked_at = -math.inf  # when a report was taken in
         self._looked_for = 0  # the primary's newest offset at which it was asked for one
@@ -78,10 +78,10 @@ class DataService(Service):
     def __str__(self) -> str:
         return f"the driver of {self.server.name}"
 
-    # What the election asks
+    # For the election
 
     def watch(self) -> None:
-        """See whether the duty is another one; called after each run of the elector."""
+        """Check whether the duty has changed; called after each run of the elector."""
         self._act()
         if self.state is State.PRIMARY:
             self._keep()
@@ -99,7 +99,7 @@ class DataService(Service):
         return self.server.freezes_within
 
     def status(self) -> DataStatus:
-        """How the server is, for those who look."""
+        """The state of the server, for the status."""
         report = self._report
         return DataStatus(
             server=self.server.name,
@@ -112,7 +112,7 @@ class DataService(Service):
         )
 
     def when_stopped(self) -> Deferred[None]:
-        """Fires when the server takes no writes of clients, as far as this node lets it."""
+        """Fires when the server takes no writes of clients, as far as this node can ensure."""
         if self.state is not State.PRIMARY and self._doing is not Task.PROMOTE:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -120,7 +120,7 @@ class DataService(Service):
         return waiting
 
     def describe(self) -> list[ChildStatus]:
-        """It is no child: `status` tells about it."""
+        """Empty: `status` reports the server."""
         return []
 
     # Start and stop
@@ -135,7 +135,7 @@ class DataService(Service):
             raise ConfigError("a node that drives a data server needs a data directory")
         self._record = HistoryRecord(self.election.directory)
         super().startService()
-        # Until the server says what it has, nobody may take it for lost.
+        # The server must not count as lost before its first report.
         self.election.set_repl_offset(join_offset(self._histories.newest("", "", 0), 0))
         self._ignore = self.election.add_observer(self._on_change)
         self.server.start()
@@ -144,7 +144,7 @@ class DataService(Service):
         self._loop.start(self.election.config.hb_interval).addErrback(self._broken)
 
     def stopService(self) -> Deferred[None]:
-        """Freeze what takes writes; fires when that is done, or cannot be."""
+        """Freeze a server that takes writes; fires when that is done or has failed."""
         if not self.running:
             return succeed(None)
         super().stopService()
@@ -168,32 +168,32 @@ class DataService(Service):
             await self._guard.stop()
 
     def _keep(self) -> None:
-        """Let the guard know how long the lease lasts."""
+        """Send the guard the end of the lease."""
         guard, config = self._guard, self.election.config
         if guard is None:
             return
         until = self.election.now() + self.election.lease_left()
         if until > self._kept_until + config.hb_interval / 4:
             self._kept_until = until
-            assert self._frozen is not None  # as it was before it was promoted
+            assert self._frozen is not None  # it is frozen before it is promoted
             guard.keep(until, config.lease_duration / MARGIN, self._frozen.process)
             self.election.heir = guard.pid
 
     def _release(self) -> None:
-        """There is nothing to guard: the server takes no writes."""
+        """The server takes no writes, and needs no guard."""
         self._kept_until = 0.0
         self.election.heir = 0
         if self._guard is not None:
             self._guard.release()
 
     def _on_change(self, snapshot: ElectorSnapshot, reason: str) -> None:
-        if not self.election.is_electing:  # then nobody else calls `watch`
+        if not self.election.is_electing:  # then the election does not call `watch`
             self._act()
 
-    # What is to be done
+    # Tasks
 
     def _act(self) -> None:
-        """Begin what the duty asks for, unless it is done, or something else is under way."""
+        """Begin the task for the duty, unless it is done, or another is in progress."""
         if not self.running or self._rests:
             return
         duty = self.election.duty()
@@ -220,7 +220,7 @@ class DataService(Service):
         doing.addErrback(self._failed, turn)
         doing.addCallback(self._done, turn, task)
         doing.addErrback(self._broken)
-        # After both: what was overtaken may end later than this.
+        # After both, because the overtaken command may end later than this.
         DeferredList([before, doing]).addCallback(
             lambda _, ended: ended.callback(None), self._ended
         )
@@ -249,7 +249,7 @@ class DataService(Service):
         overtakes = not before.called
         frozen = await self.server.freeze()
         if turn == self._turn and overtakes:
-            # What was under way may have reached the server after this.
+            # The command in progress may have reached the server after this.
             await after(before)
             frozen = await self.server.freeze()
         if turn == self._turn:
@@ -257,7 +257,7 @@ class DataService(Service):
 
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
-            raise DataServerError("was told to freeze, and did not")
+            raise DataServerError("got the command to freeze, and did not freeze")
         unseen = self._doubt(frozen.after)
         self._learn_history(frozen.before, unseen)
         self._release()
@@ -266,9 +266,9 @@ class DataService(Service):
         newest = self._newest(frozen.after)
         if self._epoch_of(frozen.after) < newest:
             self._complain(
-                f"{self.server.name} was restarted, or changed while nobody looked, and may "
-                "have lost what it confirmed: this node does not vote until that has followed a "
-                "primary, or all members are there"
+                f"{self.server.name} was restarted, or changed unobserved, and may "
+                "have lost confirmed data: this node does not vote until the server has followed a "
+                "primary, or all members are alive"
             )
         else:
             self._problem = ""
@@ -291,7 +291,7 @@ class DataService(Service):
         self._keep()
         report = await self.server.promote()
         if not report.takes_writes:
-            raise DataServerError("was told to take writes, and does not")
+            raise DataServerError("got the command to take writes, and does not")
         self._remember(report, duty.data_epoch)
         if turn == self._turn and self.election.duty() == duty:
             self._problem = ""
@@ -306,7 +306,7 @@ class DataService(Service):
             covered = self._histories.covers(report.run, duty.data_epoch)
             goes_on = covered and report.source == duty.address
         if not goes_on:
-            # What it takes over from here on must not be taken for the primary's before.
+            # Data that it receives from here on must not count as data of the primary before.
             if self.state is not State.FROZEN and turn == self._turn:
                 await self._freeze(turn, duty, before)
             if turn == self._turn:
@@ -320,23 +320,23 @@ class DataService(Service):
         report = await self.server.report()
         if turn == self._turn:
             if report.source != duty.address:
-                raise DataServerError(f"was told to follow {duty.address}, and does not")
+                raise DataServerError(f"got the command to follow {duty.address}, and does not")
             self.state = State.FOLLOWING
             self._kept = duty
             self._problem = ""
             self._took(report)
 
     async def _frozen_still(self) -> Report:
-        """What it is, which is what it was when it was frozen."""
+        """Its report, which equals that of the time when it was frozen."""
         report = await self.server.report()
         if report != self._frozen:
-            raise DataServerError("was frozen, and is not what it was then")
+            raise DataServerError("was frozen, and has changed since then")
         return report
 
-    # What it is
+    # Reports
 
     def _look(self) -> None:
-        """Ask what the server is, and go on with what could not be done."""
+        """Ask the server for its state, and repeat a failed task."""
         if not self.running:
             return
         self._rests = False
@@ -351,7 +351,7 @@ class DataService(Service):
     def _looked(self, report: Report, turn: int) -> None:
         self._asking = False
         if turn != self._turn or self._doing is not None or not self.running:
-            return  # it has been told something since
+            return  # it got another command meanwhile
         if self.state is State.UNKNOWN:
             self._report = report
         elif problem := deviation(report, self._report, self._frozen, self.state):
@@ -411,7 +411,7 @@ class DataService(Service):
             self._complain(str(error))
 
     def _tell(self, report: Report, duty: Duty) -> None:
-        """Note down what it is about to be told, before it can confirm anything."""
+        """Record the next command before the server can confirm anything."""
         assert self._record is not None
         self._record.tell(told(report, duty))
 
@@ -431,7 +431,7 @@ class DataService(Service):
         return join_offset(self._epoch_of(report), report.length)
 
     def _lose(self, why: str) -> None:
-        """Nobody knows what the server is and has."""
+        """The state and data of the server are not known."""
         self._complain(f"{self.server.name} {why}")
         known, self.state = self.state, State.UNKNOWN
         if known is State.PRIMARY and self._guard is not None:

@@ -1,12 +1,13 @@
-"""The operator's side of a node: a socket that takes commands, one JSON object a line.
+"""The operator's commands to a node, over a socket, with one JSON object per line.
 
-A request is `{"command": NAME, ...arguments}`. Each line of the answer is an object too:
-`{"step": TEXT, "at": SECONDS}` as a handover proceeds, `{"event": {...}}` for each event that was
-asked for, and last `{"ok": true, ...}` or `{"ok": false, "error": TEXT}`. Whoever may connect may
-command: keep the socket private.
+A request is `{"command": NAME, ...arguments}`. Each line of the answer is an object, too:
+`{"step": TEXT, "at": SECONDS}` as a handover proceeds, `{"event": {...}}` for each requested
+event, and last `{"ok": true, ...}` or `{"ok": false, "error": TEXT}`. Every client that can
+connect may command: keep the socket private.
 
-With `"on": ID` the request goes on to that member, and without it `switchover` and `step-down` go
-to the primary, over the members' own endpoints (`admin_port`). A member's request goes no further.
+With `"on": ID` the request is forwarded to that member. Without it, `switchover` and `step-down`
+are forwarded to the primary. Both use the members' own endpoints (`admin_port`). A request that
+was forwarded is not forwarded again.
 """
 
 from __future__ import annotations
@@ -43,22 +44,22 @@ MAX_REQUEST: Final = 4096
 MAX_OPERATORS: Final = 16
 """Connections at a time."""
 MAX_SECONDS: Final = 1e9
-"""Of any argument; each command has a bound of its own besides."""
+"""The bound of any argument; each command has a bound of its own besides."""
 IDLE: Final = 10.0
-"""Seconds within which a request has to be there."""
+"""Seconds within which a request has to arrive."""
 
 MEMBER_LINES: Final = 20
-"""Lines that are logged and kept in ten seconds of what one other member asks for."""
+"""Requests of one other member that are logged and kept in ten seconds."""
 MAX_RESULT: Final = 1000
 """Characters of a result that are logged."""
 TOLD_WITHIN: Final = 5.0
 """Seconds that each member may take to answer, where all of them are told something."""
 SLACK: Final = 60.0
-"""Seconds that another member may take to answer, on top of what was asked for."""
+"""Seconds that another member may take to answer, in addition to the requested time."""
 
 Answer = dict[str, Any]
 Say = Callable[[Answer], object]
-"""Tells the operator something before the end of the answer."""
+"""Sends a part of the answer to the operator before its end."""
 
 
 @attrs.frozen
@@ -74,7 +75,7 @@ async def _status(node: Admin, say: Say) -> Answer:
 async def _events(
     node: Admin, say: Say, last: int | None = None, since: float | None = None
 ) -> Answer:
-    """Tell what happened: what the node remembers, and from its history if that is asked for."""
+    """Send the events that the node remembers, and those of its history on request."""
     if not ((since or 0) >= 0 and (last or 0) >= 0):  # NaN is neither
         raise ConfigError("events: 'last' and 'since' must not be below 0")
     events = recent(node.election)
@@ -111,9 +112,9 @@ async def _switchover(
         say({"step": step.text, "at": step.at})
 
     outcome = await node.election.switch_over(target, patience=timeout, tell=tell, reason=reason)
-    told = attrs.asdict(outcome)
-    done = told.pop("done")
-    return told if done else told | {"ok": False, "error": outcome.text}
+    given = attrs.asdict(outcome)
+    done = given.pop("done")
+    return given if done else given | {"ok": False, "error": outcome.text}
 
 
 async def _pause(node: Admin, say: Say, seconds: float) -> Answer:
@@ -154,16 +155,16 @@ COMMANDS: Final[Mapping[str, _Command]] = {
 _NOBODY: Final = ""
 """Who makes requests that are none, as a cause of lines in the log."""
 _QUESTIONS: Final = ("status", "events")
-"""Commands that change nothing, and are not worth a line in the log."""
+"""Commands that change nothing, and are not logged."""
 _REQUIRED: Final = {"pause": "seconds", "maintenance": "seconds", "offset": "offset"}
 _PRIMARYS: Final = ("step-down", "switchover")
-"""Commands that only the primary can carry out."""
+"""Commands that only the primary can execute."""
 _LOCAL: Final = ("offset",)
-"""Commands that no other member is asked for: only this one's machine knows its data."""
+"""Commands that are not forwarded: only this machine knows its data."""
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
-    """The command of a request and its arguments. Raises ConfigError saying what is wrong."""
+    """The command of a request and its arguments. Raises ConfigError with the mistake."""
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -178,7 +179,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
         known["on"] = str
     for argument, value in request.items():
         wanted = known.get(argument)
-        # A bool is an int too.
+        # A bool is also an int.
         if wanted is None or not isinstance(value, wanted) or isinstance(value, bool):
             raise ConfigError(f"{name} takes no such {argument!r}")
         if wanted is _NUMBER and isinstance(value, _NUMBER) and abs(value) > MAX_SECONDS:
@@ -239,9 +240,9 @@ class _Operators(ServerFactory):
 class Admin(Service):
     """Takes an operator's commands for `election` on an endpoint.
 
-    `http_peers` are the base URLs of other members' pages, by their ids, for those who ask.
-    `history` has the events that the node itself no longer remembers, and keeps what was asked
-    for. `peers` are asked what other members are to do.
+    `http_peers` are the base URLs of other members' pages, by their ids, for clients that ask.
+    `history` has the events that the node itself no longer remembers, and keeps the operator's
+    commands. `peers` forwards commands to other members.
     """
 
     log = Logger()
@@ -255,7 +256,7 @@ class Admin(Service):
         peers: AdminPeers | None = None,
         maintenance: Maintenance | None = None,
     ) -> None:
-        """Raises ConfigError for a description of a Unix socket that cannot be."""
+        """Raises ConfigError for an invalid description of a Unix socket."""
         self.election = election
         self.description = description
         self.http_peers = http_peers or {}
@@ -263,7 +264,7 @@ class Admin(Service):
         self.peers = peers or AdminPeers(election, {})
         self.maintenance = maintenance
         self._sparing = Sparing()
-        self._at_work = ""  # the member for which a command is being carried out
+        self._at_work = ""  # the member whose forwarded command is in progress
         self.listener = Listener[_Operator]()
         self._is_private = parse_socket(description) is not None
 
@@ -279,14 +280,14 @@ class Admin(Service):
             )
 
     def stopService(self) -> Deferred[None]:
-        """Fires when the socket and all connections are gone."""
+        """Fires when the socket and all connections are closed."""
         super().stopService()
         return self.listener.close()
 
     async def answer(self, line: bytes, say: Say, member: str = "") -> Answer:
-        """Do what a request says and return the end of the answer; `say` hears the rest of it.
+        """Execute a request and return the end of the answer; `say` gets the rest of it.
 
-        Another `member` may have handed the request on: of those, one command at a time.
+        Another `member` may have forwarded the request; one such command runs at a time.
         """
         try:
             name, arguments = _parse(line)
@@ -299,8 +300,8 @@ class Admin(Service):
             where = self._where(name, on, member)
             if name not in _QUESTIONS:
                 place = f" on {where}" if where else ""
-                told = [f"{argument}={value!r}" for argument, value in arguments.items()]
-                self.note(" ".join(["asked to", name, *told]) + place, member)
+                given = [f"{argument}={value!r}" for argument, value in arguments.items()]
+                self.note(" ".join(["asked to", name, *given]) + place, member)
             if where:
                 answer = await self._hand_on(where, name, arguments, say)
             else:
@@ -317,8 +318,8 @@ class Admin(Service):
         return answer
 
     def _where(self, name: str, on: str | None, member: str) -> str:
-        """The other member that has to carry a command out; empty for this node. Raises
-        ConfigError if it cannot be asked."""
+        """The other member that has to execute a command; empty for this node. Raises
+        ConfigError if it cannot be reached."""
         me, snapshot = self.election.cluster.node_id, self.election.state_snapshot()
         if member:
             if on is not None or name in _LOCAL:
@@ -375,12 +376,12 @@ class Admin(Service):
 
     @contextmanager
     def _one_at_a_time(self, name: str, member: str) -> Iterator[None]:
-        """Raises ConfigError while another command of a member is under way."""
+        """Raises ConfigError while another forwarded command is in progress."""
         if not member or name in _QUESTIONS:
             yield
             return
         if self._at_work:
-            raise ConfigError(f"a command that {self._at_work} handed on is under way: try again")
+            raise ConfigError(f"a command that {self._at_work} forwarded is in progress: try again")
         self._at_work = member
         try:
             yield
@@ -388,8 +389,8 @@ class Admin(Service):
             self._at_work = ""
 
     def note(self, text: str, member: str = "") -> None:
-        """Log and keep what an operator asked for, or what came of it; on which other member,
-        if it was not here."""
+        """Log and keep an operator's command or its result; with the other member, if it was
+        forwarded."""
         if member and self._sparing.line(member, self.election.now(), MEMBER_LINES) is None:
             return
         who = f"operator on {member}" if member else "operator"

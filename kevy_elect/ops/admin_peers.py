@@ -1,4 +1,4 @@
-"""The other members' `--admin-listen`, and what an operator asks of them through this node."""
+"""The other members' `--admin-listen`, to which this node forwards operators' commands."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.transport.channel import Channel
 
 CONNECT_WITHIN: Final = 2.0
-"""Seconds, all addresses of a host together."""
+"""Seconds for all addresses of a host together."""
 MAX_LINE: Final = 1024 * 1024
 """Bytes of one line of an answer."""
 MAX_ANSWER: Final = 4 * MAX_LINE
 """Bytes of a whole answer."""
 TRIES: Final = 2
-"""Connections before the request is sent: while a member changes its key, the first key that
-is tried may be the wrong one."""
+"""Connections before the request is sent: while a member changes its key, the first key
+may be the wrong one."""
 
 Answer = dict[str, Any]
 
 
 class UnansweredError(ElectError):
-    """Another member did not answer, or not properly."""
+    """Another member gave no answer, or an invalid one."""
 
 
 class AdminPeers:
-    """Asks other members. `addresses` are `host:port` by id; only members are asked."""
+    """Forwards requests to other members. `addresses` are `host:port` by id; only members count."""
 
     def __init__(self, election: ElectionService, addresses: Mapping[str, str]) -> None:
         peers = {peer.node_id for peer in election.cluster.peers}
@@ -43,7 +43,7 @@ class AdminPeers:
         self._addresses = {each: where for each, where in addresses.items() if each in peers}
 
     def __contains__(self, member: object) -> bool:
-        """Whether it is known where this member can be asked."""
+        """Whether the address of this member is known."""
         return member in self._addresses
 
     async def ask(
@@ -53,9 +53,9 @@ class AdminPeers:
         say: Callable[[Answer], object],
         patience: float,
     ) -> Answer:
-        """Send the request; `say` hears all of the answer but its end, which is returned.
+        """Send the request; `say` gets all of the answer but its end, which is returned.
 
-        Raises UnansweredError if that has not come `patience` seconds after the request.
+        Raises UnansweredError if the end has not come `patience` seconds after the request.
         """
         where = self._addresses[member]
         for left in reversed(range(TRIES)):
@@ -73,7 +73,7 @@ class AdminPeers:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_WITHIN)
         try:
             await endpoint.connect(_Only(asking))
-        except Exception as error:  # whatever the network and the resolver make of it
+        except Exception as error:  # any error of the network and the resolver
             words = (type(error).__doc__ or str(error)).strip().rstrip(".")
             raise UnansweredError(words[:1].lower() + words[1:]) from None
         return await asking.answered
@@ -106,7 +106,7 @@ class _Asking(ChannelLines):
         super().__init__(channel, election.reactor)
         self.answered: Deferred[Answer] = Deferred(lambda _: self.end())
         self.sent = False
-        """Whether the other member may have the request."""
+        """Whether the other member may get the request."""
         self._request = request
         self._say = say
         self._patience = patience
@@ -122,16 +122,16 @@ class _Asking(ChannelLines):
         if self._taken > MAX_ANSWER:
             return self.fail(f"an answer of more than {MAX_ANSWER} bytes")
         try:
-            told = json.loads(line)
+            reply = json.loads(line)
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
+            reply = None
+        if not isinstance(reply, dict):
             return self.fail("its answer is no JSON object")
-        if not isinstance(told.get("ok"), bool):
-            self._say(told)
+        if not isinstance(reply.get("ok"), bool):
+            self._say(reply)
             return None
         self.end()
-        self.answered.callback(told)
+        self.answered.callback(reply)
         return None
 
     def failed(self, why: str) -> None:

@@ -1,8 +1,8 @@
-"""The endpoint on which other members hand on what their operators ask of this node.
+"""The endpoint for operators' commands that other members forward.
 
-Only members are answered, by the keys or certificates of the election's own links. Whoever else
-reaches the port is a stranger: connections, bytes and time of each are bounded. No request can be
-taken for a message of the election, nor the other way: one begins with `{`, the other with `*`.
+It answers only members, by the keys or certificates of the election's own links. Connections,
+bytes and time of all others are bounded. No request can be taken for a message of the election, or
+the reverse: a request begins with `{`, a message with `*`.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class _Member(ChannelLines):
         self.setTimeout(REQUEST_WITHIN)
 
     def lineReceived(self, line: bytes) -> None:
-        self.asked = self.ended = True  # whatever else it says is not read
+        self.asked = self.ended = True  # further bytes are not read
         self.setTimeout(None)
         if not self._port.admin.election.security.trusts(self.channel):
-            return self.end()  # its key was taken off the list since the handshake
+            return self.end()  # its key was removed from the list since the handshake
         who = " or ".join(sorted(self.channel.names or ()))
         answering = Deferred.fromCoroutine(self._port.admin.answer(line, self._tell, who))
         answering.addCallback(self._tell)
@@ -90,7 +90,7 @@ class _Members(ServerFactory):
         self._port = port
 
     def buildProtocol(self, addr: IAddress | None) -> _Member | None:
-        """One more takes the place of the oldest that has not asked yet."""
+        """A further connection replaces the oldest one without a request."""
         waiting = list(self._port.listener)
         if len(waiting) >= MAX_MEMBERS:
             oldest = next((each for each in waiting if not each.asked), None)
@@ -101,12 +101,12 @@ class _Members(ServerFactory):
 
 
 class AdminPort(Service):
-    """Has `admin` answer other members on the endpoint of this description."""
+    """Lets other members command `admin` on the endpoint of this description."""
 
     log = Logger()
 
     def __init__(self, admin: Admin, description: str) -> None:
-        """Raises ConfigError if the links of the node prove nothing."""
+        """Raises ConfigError if the links of the node have no authentication."""
         if admin.election.security.kind == "plain":
             raise ConfigError("plain links prove nothing: whoever reached it could command")
         self.admin = admin
@@ -120,12 +120,12 @@ class AdminPort(Service):
         self.listener.listen(self.description, _Members(self), self.admin.election.reactor)
 
     def stopService(self) -> Deferred[None]:
-        """Fires when the port and all connections are gone."""
+        """Fires when the port and all connections are closed."""
         super().stopService()
         return self.listener.close()
 
     def refused(self, where: object, why: str) -> None:
-        """Log why a connection was ended; of many such lines a few."""
+        """Log why a connection was ended; only a few of many such lines."""
         left_out = self._sparing.line("", self.admin.election.now())
         if left_out is not None:
             self.log.warn(

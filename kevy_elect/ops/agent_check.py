@@ -1,8 +1,8 @@
-"""The agent of HAProxy's `agent-check`: whoever connects is told whether this node is primary.
+"""The agent of HAProxy's `agent-check`: it reports whether this node is primary.
 
-One line, `up` or `down` with the reason, and the end of the connection. It speaks of
-the operating state only: `ready`, `drain` and `maint` are the administrator's, and an
-agent that said `ready` would end the maintenance that one of them began.
+It sends one line, `up` or `down` with the reason, and ends the connection. The line has only
+the operating state: `ready`, `drain` and `maint` belong to the administrator, and an
+agent that said `ready` would end the maintenance that an administrator began.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kevy_elect.service.timers import timers
 MAX_CHECKERS: Final = 16
 """Connections at a time; one more is closed without an answer."""
 TIMEOUT: Final = 10.0
-"""Seconds that whoever asks may take to read one line."""
+"""Seconds that a client may take to read one line."""
 
 
 def answer(election: ElectionService) -> bytes:
-    """The line for HAProxy, as things stand at this moment."""
+    """The line for HAProxy at this moment."""
     if election.can_write():
         return b"up\n"
     primary = election.state_snapshot().current_primary
@@ -37,7 +37,7 @@ def answer(election: ElectionService) -> bytes:
 
 
 class AgentCheck(Protocol, TimeoutMixin):
-    """Says it, and hangs up. What HAProxy's `agent-send` says is not looked at."""
+    """Sends the line, and closes. It ignores what HAProxy's `agent-send` sends."""
 
     transport: ITCPTransport
 

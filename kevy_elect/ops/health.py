@@ -1,6 +1,6 @@
-"""What load balancers and orchestrators ask a node over HTTP: yes is 200, no is 503.
+"""Health checks over HTTP for load balancers and orchestrators: yes is 200, no is 503.
 
-docs/health.md tells what each question means and who should ask it.
+docs/health.md describes the meaning and the use of each check.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def is_primary(election: ElectionService) -> bool:
 def is_replica(election: ElectionService) -> bool:
     """Whether this node holds a copy and follows a primary heard less than down_after ago.
 
-    A witness has no copy. Whether the copy is up to date only the data's owner knows; of a data
-    server that this node drives that is known, and it has to be in sync.
+    A witness has no copy. Only the owner of the data knows whether the copy is up to date. A data
+    server that this node drives has to be in sync.
     """
     snapshot = election.state_snapshot()
     primary = snapshot.current_primary
@@ -48,19 +48,19 @@ def is_replica(election: ElectionService) -> bool:
 
 
 def is_live(election: ElectionService) -> bool:
-    """Whether the elector runs. No election and no lost quorum makes this false.
+    """Whether the elector runs. An election or a lost quorum does not make this false.
 
-    One that has not run for down_after has sent no heartbeat for as long either, and
-    counts as dead with its peers.
+    An elector that has not run for down_after has sent no heartbeat for as long either, and
+    its peers count it as dead.
     """
     return election.last_tick_ago() < election.config.down_after
 
 
 def is_ready(election: ElectionService) -> bool:
-    """Whether this node knows a primary and sees a quorum: the cluster works, seen from here.
+    """Whether this node knows a primary and sees a quorum, so that the cluster works.
 
-    A data server that it drives has to take the clients' writes, or to be in sync with the one
-    that does: until then another node must not be taken out.
+    Its data server, if it drives one, has to take the clients' writes or to be in sync with the
+    primary's: until then no other node must be taken out.
     """
     snapshot = election.state_snapshot()
     known = snapshot.current_primary is not None and snapshot.has_quorum
@@ -68,7 +68,7 @@ def is_ready(election: ElectionService) -> bool:
 
 
 def _has_data_in_place(election: ElectionService) -> bool:
-    """Whether the data server that this node drives is what its role asks for, if there is one."""
+    """Whether the data server that this node drives, if any, is in the state of its role."""
     if election.data is None:
         return True
     data = election.data.status()
@@ -87,18 +87,18 @@ QUESTIONS: Final[dict[bytes, Question]] = {
 
 
 def health(election: ElectionService) -> dict[str, Any]:
-    """What a node knows at this moment, ready for JSON: times are seconds, or null if endless."""
-    told = attrs.asdict(election.state_snapshot()) | {
+    """The state of a node at this moment, for JSON: times are seconds, or null if endless."""
+    known = attrs.asdict(election.state_snapshot()) | {
         "node_id": election.cluster.node_id,
         "witness": election.witness,
         "last_tick_ago": election.last_tick_ago(),
         "data": None if election.data is None else attrs.asdict(election.data.status()),
     }
-    return {name: None if value == math.inf else value for name, value in told.items()}
+    return {name: None if value == math.inf else value for name, value in known.items()}
 
 
 class HealthCheck(Resource):
-    """Answers one question, as it stands at that moment."""
+    """Answers one check, as it is at that moment."""
 
     def __init__(self, election: ElectionService, question: Question) -> None:
         super().__init__()

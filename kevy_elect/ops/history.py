@@ -1,9 +1,9 @@
-"""What a node noted, kept in its data directory, so that a restart does not forget it.
+"""The history of a node's events in its data directory, which survives restarts.
 
-JSON lines with the time of day, in two files of at most 512 KiB each: `events.jsonl`, and before it
-`events.old.jsonl`. The election does not depend on them: what cannot be kept is said in the log,
-once, and tried again with the next event. Unlike a ballot, an event is not flushed to the disk:
-after a crash of the machine the last lines may be missing.
+It consists of JSON lines with the time of day, in two files of at most 512 KiB each:
+`events.jsonl`, and before it `events.old.jsonl`. The election does not depend on them: an event
+that cannot be kept is logged once, and written with the next event. Unlike a ballot, an event is
+not flushed to the disk: after a crash of the machine the last lines may be missing.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ TURN: Final = 64
 """Lines that are read in one turn of the reactor: the election must not wait for a reader."""
 
 SERVICE: Final = "service"
-"""The kind of an event that says that the node started or stopped."""
+"""The kind of an event for a start or stop of the node."""
 
 
 class History:
     """A probe of `election` that keeps all events, and the node's starts and stops.
 
-    It is to be made before the election starts. `wall` tells the time of day, in seconds since
+    Create it before the election starts. `wall` returns the time of day, in seconds since
     1970. Without a locked data directory it keeps nothing.
     """
 
@@ -65,10 +65,10 @@ class History:
         election.add_observer(lambda snapshot, reason: self._look())
 
     def keep(self, kind: str, text: str) -> None:
-        """Keep something that no elector noted, such as what an operator asked for."""
-        self._keep(_told(kind, text, self._epoch))
+        """Keep an event that is not the elector's, such as an operator's command."""
+        self._keep(_noted(kind, text, self._epoch))
 
-    # What the node tells
+    # As a probe
 
     def noted(self, event: Event) -> None:
         """Keep the event."""
@@ -80,19 +80,19 @@ class History:
         """Note a start, if nothing else has happened since."""
         self._begin()
 
-    def saved(self, took: float, kept: bool) -> None:
-        """Nothing: an event tells of a ballot that cannot be saved."""
+    def saved(self, took: float, *, kept: bool) -> None:
+        """Nothing: the elector notes an event for a ballot that cannot be saved."""
 
     def _look(self) -> None:
         if self._began and not self._election.is_electing:
             self._began = False
-            self._keep(_told(SERVICE, "stopped", self._epoch))
+            self._keep(_noted(SERVICE, "stopped", self._epoch))
 
     def _begin(self) -> None:
         if not self._began:
             self._began = True
             self._epoch = self._election.state_snapshot().epoch
-            self._keep(_told(SERVICE, f"started, version {__version__}", self._epoch))
+            self._keep(_noted(SERVICE, f"started, version {__version__}", self._epoch))
 
     # Writing
 
@@ -125,7 +125,7 @@ class History:
     # Reading
 
     async def read(self, since: float = math.inf) -> list[DatedEvent]:
-        """What is kept of the last `since` seconds, the oldest first. Lines that are no events
+        """The kept events of the last `since` seconds, the oldest first. Lines that are no events
         are left out."""
         lines, now = self._lines(), self._wall()
         found: list[DatedEvent] = []
@@ -146,12 +146,12 @@ class History:
 
 
 def recent(election: ElectionService, wall: Callable[[], float] = time.time) -> list[DatedEvent]:
-    """What `election` itself remembers, the oldest first, with its times of day."""
+    """The events in the memory of `election`, the oldest first, with their times of day."""
     now = wall()
     return [_dated(event_status(ago, event), now - ago) for ago, event in election.recent_events()]
 
 
-def _told(kind: str, text: str, epoch: int) -> EventStatus:
+def _noted(kind: str, text: str, epoch: int) -> EventStatus:
     return EventStatus(ago=0.0, kind=kind, text=text, critical=False, epoch=epoch)
 
 
@@ -163,27 +163,27 @@ def _dated(event: EventStatus, at: float) -> DatedEvent:
 
 
 def _line(event: EventStatus, at: float) -> bytes:
-    told = attrs.asdict(event)
-    del told["ago"]
-    told["text"], told["reason"] = event.text[:MAX_TEXT], event.reason[:MAX_TEXT]
-    return json.dumps({"at": round(at, 6)} | told).encode() + b"\n"
+    fields = attrs.asdict(event)
+    del fields["ago"]
+    fields["text"], fields["reason"] = event.text[:MAX_TEXT], event.reason[:MAX_TEXT]
+    return json.dumps({"at": round(at, 6)} | fields).encode() + b"\n"
 
 
 def _event(line: bytes, now: float) -> DatedEvent | None:
     """The event of a line, None if it is none."""
     try:
-        told = json.loads(line)
-        return dated_event(told | {"ago": max(0.0, now - told["at"])})
+        fields = json.loads(line)
+        return dated_event(fields | {"ago": max(0.0, now - fields["at"])})
     except (ValueError, OverflowError, RecursionError, TypeError, KeyError, StatusError):
         return None
 
 
-# The files, in the directory that this node has locked and nowhere else
+# The files, only in the directory that this node has locked
 
 
 @contextmanager
 def _opened(directory: DirectoryLock, name: str, flags: int) -> Iterator[int]:
-    """A file's descriptor. Raises OSError for what is no regular file, without following a link
+    """A file's descriptor. Raises OSError unless it is a regular file, without following a link
     or waiting for a pipe; BallotError if the directory is gone."""
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(name, flags, 0o600, dir_fd=directory.descriptor())
@@ -196,10 +196,10 @@ def _opened(directory: DirectoryLock, name: str, flags: int) -> Iterator[int]:
 
 
 def _append(directory: DirectoryLock, line: bytes) -> None:
-    """Add a line as a whole or not at all; first make room if the file is full."""
+    """Add a line completely or not at all; first make room if the file is full."""
     with _opened(directory, FILE, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
         size = os.fstat(file).st_size
-        # What a crash left unfinished must not spoil this line too.
+        # An unfinished line of a crash must not spoil this line, too.
         text = line if size == 0 or os.pread(file, 1, size - 1) == b"\n" else b"\n" + line
         if size + len(text) <= MAX_FILE:
             _write_whole(file, text, size)

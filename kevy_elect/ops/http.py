@@ -1,4 +1,4 @@
-"""What a node serves over HTTP, read-only: page, status, health checks and metrics."""
+"""The HTTP site of a node, read-only: page, status, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StatusPage(Resource):
 
 
 def _metrics(service: ElectionService) -> IResource:
-    """The page for Prometheus, or without its library one that says what to install."""
+    """The page for Prometheus, or without its library one that says how to install it."""
     try:
         from kevy_elect.ops.metrics import MetricsPage
     except ImportError as error:
@@ -52,10 +52,10 @@ def site(
     """The factory for a listening port that serves this service's status, and the page that
     shows the cluster. `others` are the base URLs of other members' own, by their ids, such
     as `http://10.0.0.2:8101`. It answers to addresses, localhost and the members' hosts, and to
-    the names in `hosts`. `access` says who may read all but the health checks, and has it served
-    by TLS; without it everybody may, without TLS.
+    the names in `hosts`. `access` restricts all but the health checks, and serves them
+    by TLS; without it everybody may read, without TLS.
 
-    Raises ConfigError for a URL that cannot be asked, or of no member.
+    Raises ConfigError for an invalid URL, or one of no member.
     """
     access = access or PageAccess()
     watch = Watch(service, others or {}, access)

@@ -1,4 +1,4 @@
-"""Lines of text through a channel: how one member asks another, and is answered."""
+"""Lines of text through a channel, for requests between members and their answers."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ READ_AT_ONCE: Final = 4096
 class ChannelLines(Protocol, TimeoutMixin):
     """One connection. Override `channelEstablished`, `lineReceived` and `failed`.
 
-    Its time limit is set once for each part, and no byte that arrives makes it longer.
+    It has one time limit for each part, and arriving bytes do not extend it.
     """
 
     transport: Any
     MAX_LENGTH: int
-    """Bytes of a line; one that is longer ends the connection."""
+    """Bytes of a line; a longer line ends the connection."""
 
     def __init__(self, channel: Channel, reactor: Any) -> None:
         self.channel = channel
         self.ended = False
-        """Whether nothing more is taken from it."""
+        """Whether no further bytes are taken from it."""
         self._reactor = reactor
         self._established = False
         self._unread = bytearray()
 
     def channelEstablished(self) -> None:
-        """The other end has proven who it is."""
+        """The other end is authenticated."""
         raise NotImplementedError
 
     def lineReceived(self, line: bytes) -> None:
@@ -41,11 +41,11 @@ class ChannelLines(Protocol, TimeoutMixin):
         raise NotImplementedError
 
     def failed(self, why: str) -> None:
-        """Say why the connection has been ended from this side."""
+        """Report why this side has ended the connection."""
         raise NotImplementedError
 
     def sendLine(self, line: bytes) -> None:
-        """Send a line, in as many sealed pieces as it takes."""
+        """Send a line, in as many sealed pieces as needed."""
         line += b"\n"
         for at in range(0, len(line), MAX_PLAIN):
             self.transport.write(self.channel.seal(line[at : at + MAX_PLAIN]))
@@ -56,7 +56,7 @@ class ChannelLines(Protocol, TimeoutMixin):
         self.transport.abortConnection()
 
     def fail(self, why: str) -> None:
-        """End it, and say why."""
+        """End it, and report why."""
         if not self.ended:
             self.end()
             self.failed(why)

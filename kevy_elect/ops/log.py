@@ -1,4 +1,4 @@
-"""The log of a node: from which level on, and as text or as JSON."""
+"""The log of a node: its lowest level, and its format as text or as JSON."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def json_observer() -> ILogObserver:
 
 @implementer(ILogFilterPredicate)
 class LevelPredicate:
-    """Lets pass what this package logs from `level` on, and all that others log."""
+    """Passes this package's lines from `level` on, and all other lines."""
 
     def __init__(self, level: str) -> None:
         self.level = level
@@ -102,11 +102,11 @@ class LevelPredicate:
 
 
 class LogLines:
-    """How what is logged is filtered and formatted, wherever the process logs to.
+    """Filters and formats log lines, whatever log the process has.
 
-    twistd chooses and opens the log by its own options, before any service starts:
-    its observers are wrapped, not replaced. They stay so to the end, since services that
-    stop have things to say too.
+    twistd chooses and opens the log by its own options, before any service starts. This
+    wraps its observers and does not replace them. They stay wrapped to the end, because services
+    also log while they stop.
     """
 
     log = Logger()
@@ -132,7 +132,7 @@ class LogLines:
         """Filter and format from now on, if that was not begun before."""
         if self._wrapped:
             return
-        # Whoever chose the observers keeps them to himself; the publisher has no other list.
+        # The publisher's only list of observers is private.
         for observer in list(globalLogPublisher._observers):
             self._use_format(observer)
             wrapper = FilteringLogObserver(observer, [self._predicate])
@@ -146,7 +146,7 @@ class LogLines:
             )
 
     def end(self) -> None:
-        """Leave everything as `begin` found it."""
+        """Restore everything as it was before `begin`."""
         for observer, wrapper in self._wrapped:
             globalLogPublisher.removeObserver(wrapper)
             globalLogPublisher.addObserver(observer)

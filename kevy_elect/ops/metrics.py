@@ -1,7 +1,7 @@
-"""What a node tells Prometheus: `GET /metrics`. Needs prometheus_client, the extra `metrics`.
+"""The metrics of a node: `GET /metrics`. Needs prometheus_client, the extra `metrics`.
 
-docs/metrics.md says what to make of each metric. Values are read when they are asked
-for; what happens in between is counted as it does.
+docs/metrics.md describes each metric. Gauges are read at each scrape; counters count
+events as they happen.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from kevy_elect.transport.channel import Fault, Kind
 
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
-# All values of the labels, so that each counter is there before it first counts: an
-# increase from nothing is none to Prometheus.
+# All values of the labels, so that each counter exists before its first count: Prometheus
+# sees no increase in a new series.
 RESULTS: Final = (
     *(Cause.ELECTED, Cause.RESIGNED, Cause.SUPERSEDED, Cause.TIMEOUT, Cause.WITHDRAWN),
 )
@@ -55,15 +55,15 @@ CHILDREN: Final = ("stopped", "starting", "running", "stopping")
 LATENESS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: a tick of up to 1 ms late is on time, one 10 s late was a stopped process."""
 SAVING: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Seconds: from a RAM disk to a disk that keeps the node from its heartbeats."""
+"""Seconds: from a RAM disk to a disk that delays the node's heartbeats."""
 
 
 class Metrics:
     """Measures one node for as long as it lives.
 
-    `registry` has them, one of its own unless given: several nodes of one process cannot
-    share one. Counts begin when this is made, so make it before the service starts, and
-    have it collected in the reactor's thread.
+    `registry` has the metrics; the default is one of its own, because several nodes of one process
+    cannot share one. Counts begin when this is created, so create it before the service starts,
+    and collect it in the reactor's thread.
     """
 
     def __init__(
@@ -73,17 +73,17 @@ class Metrics:
         self._election = election
         self._leads = election.state_snapshot().role is Role.PRIMARY
         self._events = self._counter(
-            "kevy_elect_events", "What the elector noted, by kind.", "kind", EventKind
+            "kevy_elect_events", "Events of this node, by kind.", "kind", EventKind
         )
         self._elections = self._counter(
             "kevy_elect_elections",
-            "Candidacies of this node, by how they ended.",
+            "Candidacies of this node, by result.",
             "result",
             RESULTS,
         )
         self._demotions = self._counter(
             "kevy_elect_demotions",
-            "How often this node was primary and became a replica, by why.",
+            "Changes of this node from primary to replica, by reason.",
             "reason",
             DEMOTIONS,
         )
@@ -96,25 +96,25 @@ class Metrics:
         )
         self._refused_votes = self._counter(
             "kevy_elect_refused_votes",
-            "Votes refused to candidates, by the rule that refused them.",
+            "Votes that this node refused to candidates, by rule.",
             "rule",
             RULES,
         )
         self._lateness = Histogram(
             "kevy_elect_tick_lateness_seconds",
-            "Seconds by which the elector's tick was late, counted from the one before.",
+            "Seconds by which the elector's tick was late, measured from the tick before.",
             buckets=LATENESS,
             registry=self.registry,
         )
         self._saving = Histogram(
             "kevy_elect_ballot_save_seconds",
-            "Seconds that saving the ballot took, whether or not it succeeded.",
+            "Seconds that a save of the ballot took, whether or not it succeeded.",
             buckets=SAVING,
             registry=self.registry,
         )
         self._unsaved = Counter(
             "kevy_elect_ballot_save_failures",
-            "How often the ballot could not be saved.",
+            "Failures to save the ballot.",
             registry=self.registry,
         )
         self.registry.register(self)
@@ -144,7 +144,7 @@ class Metrics:
     def ticked(self, late: float) -> None:
         self._lateness.observe(late)
 
-    def saved(self, took: float, kept: bool) -> None:
+    def saved(self, took: float, *, kept: bool) -> None:
         self._saving.observe(took)
         if not kept:
             self._unsaved.inc()
@@ -152,7 +152,7 @@ class Metrics:
     # As a collector of the registry
 
     def collect(self) -> Iterator[Metric]:
-        """What can be read at this moment."""
+        """The values at this moment."""
         yield from self._identity()
         yield from self._state()
         yield from self._peers()
@@ -169,7 +169,7 @@ class Metrics:
         )
         yield InfoMetricFamily(
             "kevy_elect_node",
-            "Which member this node is, and whether it only votes.",
+            "The id of this member, and whether it only votes.",
             {"node_id": election.cluster.node_id, "witness": str(election.witness).lower()},
         )
         settings = GaugeMetricFamily(
@@ -180,7 +180,7 @@ class Metrics:
         yield settings
         certificate = GaugeMetricFamily(
             "kevy_elect_certificate_end_timestamp_seconds",
-            "When this node's certificate ends, in seconds since 1970.",
+            "When this node's certificate expires, in seconds since 1970.",
         )
         if election.certificate_ends is not None:
             certificate.add_metric([], election.certificate_ends)
@@ -192,7 +192,7 @@ class Metrics:
         yield _one_of("kevy_elect_role", "The role of this node.", "role", [*Role], now.role)
         yield _one_of(
             "kevy_elect_follows",
-            "Which member is primary, as far as this node knows.",
+            "The primary, as far as this node knows.",
             "member",
             election.cluster.ids,
             now.current_primary,
@@ -204,17 +204,17 @@ class Metrics:
         )
         yield _gauge(
             "kevy_elect_lease_remaining_seconds",
-            "Seconds until the lease ends if nothing is heard; 0 without, +Inf if it never does.",
+            "Seconds until the lease ends if no message arrives; 0 without, +Inf if it never does.",
             now.lease_expires_in,
         )
         yield _gauge(
             "kevy_elect_paused_remaining_seconds",
-            "Seconds for which this node still does not stand for election; 0 if it does.",
+            "Seconds for which this node will still not run for election; 0 if it may run.",
             election.paused_for(),
         )
         yield _gauge(
             "kevy_elect_last_will",
-            "Whether the others would be told at once if this primary's process died.",
+            "Whether the other members would be notified at once if this primary's process died.",
             bool(election.last_will),
         )
         check = GaugeMetricFamily(
@@ -225,20 +225,20 @@ class Metrics:
             check.add_metric([], found.healthy)
         yield check
         yield _gauge(
-            "kevy_elect_repl_offset", "How much data this node says it has.", election.repl_offset
+            "kevy_elect_repl_offset", "How much data this node states.", election.repl_offset
         )
 
     def _peers(self) -> Iterator[Metric]:
         up = _by_peer("peer_up", "Whether the peer was heard less than down_after ago.")
         silence = _by_peer(
-            "peer_silence_seconds", "Seconds since anything was heard of the peer; +Inf if never."
+            "peer_silence_seconds", "Seconds since the peer's last message; +Inf if there was none."
         )
         acknowledging = _by_peer(
             "peer_acknowledging", "Whether the peer acknowledges heartbeats (section 4)."
         )
         link = _by_peer("link_state", "The connection that this node dials.", "state")
         security = _by_peer(
-            "link_security", "What the link proves the peer by; plain: nothing.", "kind"
+            "link_security", "The kind of authentication of the link; plain: none.", "kind"
         )
         keys = InfoMetricFamily(
             "kevy_elect_link_key",
@@ -268,7 +268,7 @@ class Metrics:
     def _refused_frames(self) -> Iterator[Metric]:
         frames = CounterMetricFamily(
             "kevy_elect_refused_frames",
-            "Frames and handshakes that ended their connection, by what was wrong.",
+            "Frames and handshakes that ended their connection, by fault.",
             labels=["kind"],
         )
         refused = self._election.refused_frames()
@@ -285,12 +285,12 @@ class Metrics:
             restarts[child.name] += child.restarts
         children = GaugeMetricFamily(
             "kevy_elect_children",
-            "What runs only on the primary, by its state.",
+            "Children that run only on the primary, by state.",
             labels=["child", "state"],
         )
         restarted = CounterMetricFamily(
             "kevy_elect_child_restarts",
-            "How often a child was started again after it had ended by itself.",
+            "Restarts of children that had ended by themselves.",
             labels=["child"],
         )
         for name, times in restarts.items():
@@ -300,17 +300,17 @@ class Metrics:
         yield from (children, restarted)
 
     def _data_server(self) -> Iterator[Metric]:
-        """Nothing but their names on a node that drives none."""
+        """Only the names of the metrics on a node that drives no server."""
         status = own_status(self._election, events=False)
         data = status.data
         state = GaugeMetricFamily(
-            "kevy_elect_data_state", "How the data server is.", labels=["state"]
+            "kevy_elect_data_state", "The state of the data server.", labels=["state"]
         )
         values = {
-            "problem": "Whether the data server is not what it has to be.",
-            "epoch": "Of the history that its data is part of; 0 if that is not known.",
+            "problem": "Whether the data server is not in the required state.",
+            "epoch": "The epoch of the history that its data is part of; 0 if that is not known.",
             "length": "How much of that history it has.",
-            "in_sync": "Whether it has all that its source sent, and hears from it now.",
+            "in_sync": "Whether it has all that its source sent, and receives from it now.",
             "lag": "How much more of that history the primary's server has.",
         }
         gauges = {
@@ -349,8 +349,8 @@ def _by_peer(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 @attrs.frozen
 class _WithoutCreated:
-    """A registry without the times at which counters were made, which the library would add
-    as one more series for each; only OpenMetrics has a use for them."""
+    """A registry without the times at which counters were created. The library would add
+    them as another series for each counter; only OpenMetrics uses them."""
 
     registry: CollectorRegistry
 

@@ -1,4 +1,4 @@
-"""The status of this node, as its service tells it."""
+"""The status of this node, from its service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kevy_elect.status import EventStatus, Status
 
 
 def own_status(election: ElectionService, *, events: bool = True) -> Status:
-    """What this node says of itself at this moment, with its recent events or without."""
+    """The status of this node at this moment, with its recent events or without."""
     snapshot = attrs.asdict(election.state_snapshot())
     if math.isinf(snapshot["lease_expires_in"]):
         snapshot["lease_expires_in"] = None
@@ -37,7 +37,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
 
 
 def event_status(ago: float, event: Event) -> EventStatus:
-    """An event of `ago` seconds ago, as others are told of it."""
+    """An event of `ago` seconds ago, for the status."""
     return EventStatus(
         ago=ago,
         kind=event.kind,

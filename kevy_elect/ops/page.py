@@ -289,7 +289,7 @@ class Stream:
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"x-accel-buffering", b"no")  # for proxies that would hold it back
         request.notifyFinish().addBoth(lambda _: self._watch.leave(self))
-        request.registerProducer(self, True)
+        request.registerProducer(self, streaming=True)
         request.write(f"retry: {RETRY_AFTER * 1000}\n\n".encode())
         self._watch.join(self)
 

@@ -90,10 +90,10 @@ def view(known: Known, me: Known, now: float) -> View:
     heard = None if known is me else _peer(me, known.node_id)
     fresh = known is me or known.is_fresh(now)
     lost = known.lost_at is not None
-    role = _role(status, heard, fresh)
+    role = _role(status, heard, fresh=fresh)
     data = None if status is None or not fresh else status.data
     jobs = status.children if status is not None and fresh else ()
-    word, short = _word(known, me, role, fresh)
+    word, short = _word(known, me, role, fresh=fresh)
     return View(
         known.node_id,
         known.url,
@@ -104,10 +104,10 @@ def view(known: Known, me: Known, now: float) -> View:
         _lease(known, role, now),
         "" if data is None or status is None else _server_in_short(data, lag(status)),
         data is None or not data.problem,
-        _jobs_in_short(jobs, role is Role.PRIMARY),
+        _jobs_in_short(jobs, is_primary=role is Role.PRIMARY),
         "" if status is None else status.version,
         str(status.epoch) if status else str(heard.epoch) if _was_heard(heard) and heard else "",
-        _up_for(known, fresh, now),
+        _up_for(known, now, is_well=fresh),
         None if known.at is None else max(0.0, now - known.at),
         list(_rows(known, me, heard, now)),
     )
@@ -123,7 +123,7 @@ def _was_heard(heard: PeerStatus | None) -> bool:
     return heard is not None and heard.heard_ago is not None
 
 
-def _role(status: Status | None, heard: PeerStatus | None, fresh: bool) -> Role | None:
+def _role(status: Status | None, heard: PeerStatus | None, *, fresh: bool) -> Role | None:
     """By its own word, unless what is heard of it is newer."""
     if heard is None or not _was_heard(heard):
         return None if status is None else status.role
@@ -132,7 +132,7 @@ def _role(status: Status | None, heard: PeerStatus | None, fresh: bool) -> Role 
     return status.role
 
 
-def _word(known: Known, me: Known, role: Role | None, fresh: bool) -> tuple[str, str]:
+def _word(known: Known, me: Known, role: Role | None, *, fresh: bool) -> tuple[str, str]:
     """What is to be said of it first, and in short."""
     status = known.status
     name = "" if role is None else _ROLES[role]
@@ -167,7 +167,7 @@ def _lease(known: Known, role: Role | None, now: float) -> dict[str, Any] | None
     return {"ends_in": max(0.0, left), "lasts": max(lasts, status.lease_expires_in)}
 
 
-def _up_for(known: Known, is_well: bool, now: float) -> float | None:
+def _up_for(known: Known, now: float, *, is_well: bool) -> float | None:
     if known.status is None or known.at is None or known.status.uptime is None or not is_well:
         return None
     return known.status.uptime + now - known.at
@@ -187,9 +187,9 @@ def _rows(
         if status.data is not None:
             yield _row("Data server", _server(status.data, lag(status)))
         if status.children:
-            yield _row("Job", _jobs(status.children, status.role is Role.PRIMARY))
+            yield _row("Job", _jobs(status.children, is_primary=status.role is Role.PRIMARY))
         if status.check is not None:
-            yield _row("Health check", _checked(status.check.healthy, status.check.problem))
+            yield _row("Health check", _checked(status.check.problem, healthy=status.check.healthy))
         yield _takes_over(status, known, now)
         if status.last_will is not None:
             yield _row("If it dies", _last_will(status))
@@ -256,17 +256,17 @@ def _server_in_short(data: DataStatus, behind: int | None) -> str:
     return {"primary": "takes writes"}.get(data.state, _SERVERS.get(data.state, data.state))
 
 
-def _job(child: ChildStatus, is_primary: bool) -> str:
+def _job(child: ChildStatus, *, is_primary: bool) -> str:
     if child.state == "stopped":
         return "is stopped" if is_primary else _WAITS
     return _JOBS.get(child.state, child.state)
 
 
-def _jobs(children: Sequence[ChildStatus], is_primary: bool) -> str:
+def _jobs(children: Sequence[ChildStatus], *, is_primary: bool) -> str:
     """A replica's job is not stopped, but waits for its turn."""
     texts = []
     for child in children:
-        text = f"{child.name} {_job(child, is_primary)}"
+        text = f"{child.name} {_job(child, is_primary=is_primary)}"
         if child.state == "stopped" and not is_primary:
             text += " until this node is primary"
         if child.pid is not None:
@@ -278,10 +278,10 @@ def _jobs(children: Sequence[ChildStatus], is_primary: bool) -> str:
     return "; ".join(texts)
 
 
-def _jobs_in_short(children: Sequence[ChildStatus], is_primary: bool) -> str:
+def _jobs_in_short(children: Sequence[ChildStatus], *, is_primary: bool) -> str:
     if not children:
         return ""
-    states = dict.fromkeys(_job(child, is_primary) for child in children)
+    states = dict.fromkeys(_job(child, is_primary=is_primary) for child in children)
     if len(children) == 1:
         return f"{children[0].name} {next(iter(states))}"
     if len(states) == 1:
@@ -292,7 +292,7 @@ def _jobs_in_short(children: Sequence[ChildStatus], is_primary: bool) -> str:
     return f"{runs} of {len(children)} run"
 
 
-def _checked(healthy: bool, problem: str) -> str:
+def _checked(problem: str, *, healthy: bool) -> str:
     return ("succeeds" if healthy else "fails") + (f": {problem}" if problem else "")
 
 

@@ -1,4 +1,4 @@
-"""SIGHUP: a running node rereads its configuration and takes what it can without a restart."""
+"""SIGHUP: a running node rereads its configuration and applies what needs no restart."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ SPACING: Final = 0.5
 """Seconds from the end of one reading to the next one, so that signals without end do not keep the
 process busy."""
 MOST_MISTAKES: Final = 20
-"""Lines in the log of what is wrong with one reading."""
+"""Mistakes of one reading that are logged."""
 
 
 class Offset(Protocol):
-    """Has a command say how much data there is."""
+    """Reads how much data there is from a command."""
 
     def use(self, command: Sequence[str]) -> None:
-        """Ask another one from now on."""
+        """Run another command from now on."""
 
 
 class Reload(Service):
     """While it runs, SIGHUP rereads the configuration.
 
-    Timings, keys, what protects the pages, the hook, the offset command, the check and the log
-    level change at once; what else changed is named in the log, and takes a restart. If anything
-    is wrong with it, or its timings take more than one step (`step_problem`), all stays as it was.
+    Timings, keys, the protection of the pages, the hook, the offset command, the check and the log
+    level change at once; other changes are logged, and need a restart. If there is a mistake,
+    or the timings need more than one step (`step_problem`), nothing changes.
     """
 
     log = Logger()
@@ -64,7 +64,7 @@ class Reload(Service):
         log_lines: LogLines,
         access: PageAccess | None = None,
     ) -> None:
-        """`present` is what the node runs with; `read` reads anew, and raises MistakesError."""
+        """`present` is the running configuration; `read` reads it, and raises MistakesError."""
         self._present = present
         self._read = read
         self._election = election
@@ -88,7 +88,7 @@ class Reload(Service):
             self._caught = True
 
     def stopService(self) -> None:
-        """SIGHUP means again what it did before."""
+        """Restore the former handler of SIGHUP."""
         super().stopService()
         if self._rest is not None and self._rest.active():
             self._rest.cancel()
@@ -98,9 +98,9 @@ class Reload(Service):
             self._caught = False
 
     def reread(self) -> None:
-        """Read again, in a thread since a disk may be slow and a file hard to read; then apply
-        what changed if nothing is wrong. One reading at a time: what is asked for meanwhile, or
-        just afterwards, makes one more, SPACING seconds after it."""
+        """Read again, in a thread, because a disk may be slow and a file hard to parse; then apply
+        the changes if there is no mistake. One reading runs at a time; requests meanwhile, or
+        just afterwards, cause one more, SPACING seconds after it."""
         if not self.running:
             return  # the signal came while the services were stopping
         if self._reading:
@@ -147,7 +147,7 @@ class Reload(Service):
         if "links" in changed:  # all keys wait for the restart, too
             return [name for name in changed if name not in self._KEYS]
         if new.links != present.links and self._KEYS.isdisjoint(changed):
-            # A file of the same name has another key in it.
+            # A file of the same name may have another key in it.
             changed.append("noise-key" if new.values["links"] == "noise" else "tls-cert")
         if new.pages.token != present.pages.token and "http-token-file" not in changed:
             changed.append("http-token-file")
@@ -156,13 +156,13 @@ class Reload(Service):
         return changed
 
     def _check_timings(self, new: Configuration) -> None:
-        """Raise ConfigError for timings that take more than one step from those in force."""
+        """Raise ConfigError for timings that need more than one step from those in force."""
         problem = step_problem(self._present.timings, new.timings)
         if problem is not None:
             raise ConfigError(problem)
 
     def _check_running_command(self, new: Configuration) -> None:
-        """Raise ConfigError unless the command that runs, with its grace, can still be dead
+        """Raise ConfigError unless the running command, with its grace, can still be dead
         before the lease ends: neither changes without a restart."""
         if "run-primary" in self._present.commands:
             grace = self._present.values["stop-grace"]
@@ -171,9 +171,9 @@ class Reload(Service):
                 raise ConfigError(f"--stop-grace {grace:g} (until a restart): {problem}")
 
     def _check_pages(self, new: Configuration) -> None:
-        """Raise ConfigError if pages would be served by TLS from now on, or no longer."""
+        """Raise ConfigError for a change between pages with and without TLS."""
         if (new.pages.serving is None) != (self._present.pages.serving is None):
-            raise ConfigError("--http-cert: to begin or end TLS takes a restart")
+            raise ConfigError("--http-cert: TLS begins or ends only at a restart")
 
     def _apply(self, new: Configuration, changed: list[str]) -> None:
         if any(setting.name in changed for setting in TIMINGS):
@@ -210,7 +210,7 @@ class Reload(Service):
             self.log.info("{why}: new {names}", why=WHY, names=", ".join(applied))
         if waiting:
             self.log.warn(
-                "{why}: {names} changed too, which needs a restart",
+                "{why}: {names} also changed, which needs a restart",
                 why=WHY,
                 names=", ".join(waiting),
             )

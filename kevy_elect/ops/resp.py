@@ -1,7 +1,7 @@
 """Replies of RESP2 and RESP3, the protocol of Redis: values to bytes, pure.
 
-`None` is the null that stands for no array in RESP2, a `dict` a map or, in RESP2, the array of its
-keys and values, `int`, `str` and `list` are what they look like.
+`None` is the null, in RESP2 the null array; a `dict` is a map or, in RESP2, the array of its
+keys and values; `int`, `str` and `list` are their counterparts.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class Simple:
 
 @attrs.frozen
 class Error:
-    """What was wrong; its first word is a code for programs."""
+    """An error; its first word is a code for programs."""
 
     text: str
 
 
 @attrs.frozen
 class Push:
-    """Something that nobody asked for at this moment, in RESP2 an array."""
+    """A message without a request, in RESP2 an array."""
 
     items: Sequence[Any]
 
 
 def encode(value: Any, version: int) -> bytes:
-    """The one way to write `value` in this version, 2 or 3."""
+    """The encoding of `value` in this version, 2 or 3."""
     match value:
         case None:
             return b"_\r\n" if version == 3 else b"*-1\r\n"
@@ -64,5 +64,5 @@ def _array(marker: bytes, items: Iterable[Any], count: int, version: int) -> byt
 
 
 def _line(text: str) -> bytes:
-    """Without what would end the line early."""
+    """Without characters that would end the line early."""
     return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")

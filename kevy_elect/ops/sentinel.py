@@ -1,4 +1,4 @@
-"""What clients of Redis Sentinel are told: this cluster as the one primary that is watched.
+"""The answers for clients of Redis Sentinel: this cluster is the only monitored primary.
 
 docs/clients.md tells which clients follow it. `sentinel_port` is the port on which they ask.
 """

@@ -108,7 +108,7 @@ class Client(Protocol, TimeoutMixin):
         self._port.connected(self)
         self.transport.setTcpKeepAlive(True)
         self.transport.setTcpNoDelay(True)
-        cast(Any, self.transport).registerProducer(_Reader(self), True)
+        cast(Any, self.transport).registerProducer(_Reader(self), streaming=True)
         self.setTimeout(IDLE if self._trusted else PATIENCE)
 
     def dataReceived(self, data: bytes) -> None:
@@ -139,7 +139,7 @@ class Client(Protocol, TimeoutMixin):
     def callLater(self, delay: float, function: Callable[[], object]) -> Any:
         return timers(self._port.reactor).callLater(delay, function)
 
-    def is_read(self, reading: bool) -> None:
+    def is_read(self, *, reading: bool) -> None:
         """Hear from the transport whether what is sent is read. While it is not, no request
         is answered and none is taken in."""
         if reading and not self._reading:
@@ -320,15 +320,15 @@ class Client(Protocol, TimeoutMixin):
     def publish(self, news: Published) -> None:
         """Tell it, once for each of its subscriptions that it fits. One that does not read
         what it is told is ended: there is no bound to how long that could last."""
-        told: list[Push] = []
+        pushes: list[Push] = []
         if news.channel in self._channels:
-            told.append(Push(["message", news.channel, news.text]))
+            pushes.append(Push(["message", news.channel, news.text]))
         for pattern, channels in self._patterns.items():
             if news.channel in channels:
-                told.append(Push(["pmessage", pattern, news.channel, news.text]))
-        if told and not self._reading:
+                pushes.append(Push(["pmessage", pattern, news.channel, news.text]))
+        if pushes and not self._reading:
             self.end()
-        for each in () if self.ended else told:
+        for each in () if self.ended else pushes:
             self._say(each)
 
 
@@ -372,10 +372,10 @@ class _Reader:
         self._client = client
 
     def pauseProducing(self) -> None:
-        self._client.is_read(False)
+        self._client.is_read(reading=False)
 
     def resumeProducing(self) -> None:
-        self._client.is_read(True)
+        self._client.is_read(reading=True)
 
     def stopProducing(self) -> None:
         """The connection is gone, which its protocol hears."""

@@ -1,4 +1,4 @@
-"""What a node tells the service manager that started it: sd_notify(3), nothing without one."""
+"""Notifications to the service manager that started the node: sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from kevy_elect.service.timers import timers
 
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 RETRY: Final = 5.0
-"""Seconds after which what could not be sent is tried again, where no watchdog waits."""
+"""Seconds between attempts to resend when no watchdog is set."""
 PINGS: Final = 4
-"""Times within the watchdog's limit that it hears of us."""
+"""Messages to the watchdog within its limit."""
 AFTERWARDS: Final = 10.0
-"""Seconds that a stop may take beyond the handover: the last hook, connections, the log."""
+"""Seconds that a stop may take in addition to the handover: the last hook, connections, the log."""
 
 
 @attrs.frozen
 class Manager:
-    """Where the service manager listens: a path, or an abstract name with `@` before it."""
+    """The socket of the service manager: a path, or an abstract name with `@` before it."""
 
     address: str
     limit: float = 0.0
-    """Seconds without a sign of life after which it ends the process; 0 for no such limit."""
+    """Seconds without a message after which it ends the process; 0 without such a limit."""
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Manager | None:
-        """The one that `environment` names, None without one. It is removed from there:
-        what this process starts must not speak in its name.
+        """The manager that `environment` names, None without one. Its variables are removed,
+        because processes that this one starts must not send messages for it.
 
-        Raises ConfigError, with all removed too, for what is no socket or no limit.
+        Raises ConfigError, with all variables removed, for an invalid socket or limit.
         """
         address, limit, pid = (environment.pop(name, "") for name in VARIABLES)
         if not address:
@@ -57,16 +57,15 @@ class Manager:
 
 
 class Notifier(Service):
-    """Tells the service manager when this node is ready, what it does, that it lives, and that
-    it stops.
+    """Notifies the service manager of the node's start, state, life and stop.
 
-    `READY=1` once all services have started and the reactor runs; it waits for no primary.
-    `STATUS=` at each change. `WATCHDOG=1` four times within the limit, as long as the elector
-    does its work: a process that answers and does not elect is as bad as one that hangs.
-    `STOPPING=1` before anything else stops, with the time that a handover may take.
+    `READY=1` is sent once all services have started and the reactor runs; it does not wait for a
+    primary. `STATUS=` is sent at each change. `WATCHDOG=1` is sent four times within the limit, as
+    long as the elector runs: a process that answers and does not elect is as bad as one that
+    hangs. `STOPPING=1` is sent before anything else stops, with the time that a handover may take.
 
-    A socket that is missing or full costs a line in the log, and never a wait; what it should
-    have heard it is told later.
+    A socket that is missing or full causes a line in the log, and never a wait. The notifier sends
+    the newest state later.
     """
 
     log = Logger()
@@ -75,18 +74,18 @@ class Notifier(Service):
         self.election = election
         self.manager = manager
         self._socket: socket.socket | None = None
-        self._untold: dict[str, str] = {}
+        self._unsent: dict[str, str] = {}
         self._failing = False
         self._stopping = False
 
     def startService(self) -> None:
         super().startService()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._stopping = False
         reactor = self.election.reactor
         self._forget = self.election.add_observer(self._note)
-        # Comes before the services' own stop: twistd asks for that when all have started.
+        # Registered before the services' own stop, which twistd registers after their start.
         reactor.addSystemEventTrigger("before", "shutdown", self._leave)
         self._loop = LoopingCall(self._beat)
         self._loop.clock = timers(reactor)
@@ -117,11 +116,11 @@ class Notifier(Service):
         patience = max(self.manager.limit / PINGS, 2 * self.election.config.hb_interval)
         if self.manager.limit and self.election.last_tick_ago() <= patience:
             self._tell(WATCHDOG="1")
-        elif self._untold:
+        elif self._unsent:
             self._tell()
 
     def _broken(self, failure: Failure) -> None:
-        self.log.failure("the service manager hears no more that this node lives", failure)
+        self.log.failure("the node no longer sends messages to the watchdog", failure)
 
     def _leave(self) -> None:
         if self._socket is not None and not self._stopping:
@@ -134,46 +133,46 @@ class Notifier(Service):
         return f"{'stopping: ' * self._stopping}{describe(snapshot)}"
 
     def _tell(self, **news: str) -> None:
-        """Send the news, and what could not be sent before."""
+        """Send the news, and the messages that could not be sent before."""
         if self._socket is None:
             return
-        untold = self._untold | news
-        lines = "".join(f"{name}={value}\n" for name, value in untold.items())
+        unsent = self._unsent | news
+        lines = "".join(f"{name}={value}\n" for name, value in unsent.items())
         address = self.manager.address
         if address.startswith("@"):
             address = f"\0{address[1:]}"
         try:
             self._socket.sendto(lines.encode(), address)
         except OSError as error:
-            untold.pop("WATCHDOG", None)  # it speaks of its moment only
-            self._untold = untold
+            unsent.pop("WATCHDOG", None)  # it is valid only at its moment
+            self._unsent = unsent
             if not self._failing:
                 self.log.warn(
-                    "the service manager does not hear us on {address}: {error}",
+                    "the service manager does not receive on {address}: {error}",
                     address=self.manager.address,
                     error=error,
                 )
             self._failing = True
         else:
-            self._untold = {}
+            self._unsent = {}
             self._failing = False
 
 
 def notifiers(
     election: ElectionService, environment: MutableMapping[str, str]
 ) -> Iterator[Notifier]:
-    """Who tells the service manager of `environment`, if there is one; see `Manager.take`."""
+    """The notifiers for the service manager of `environment`, if any; see `Manager.take`."""
     try:
         manager = Manager.take(environment)
     except ConfigError as error:
-        Notifier.log.error("{problem}; the service manager is told nothing", problem=error)
+        Notifier.log.error("{problem}; the service manager gets no messages", problem=error)
         return
     if manager is not None:
         yield Notifier(election, manager)
 
 
 def describe(snapshot: ElectorSnapshot) -> str:
-    """What a node does, in one line for people."""
+    """The state of a node in one line for people."""
     parts = [f"{snapshot.role.value} in epoch {snapshot.epoch}"]
     if snapshot.role is Role.PRIMARY:
         parts.append("may write" if snapshot.can_write else "may not write")
@@ -186,6 +185,6 @@ def describe(snapshot: ElectorSnapshot) -> str:
 
 
 def longest_stop(config: ElectConfig, peers: int) -> float:
-    """Seconds that a node with so many peers may take to stop: a handover, and what follows."""
+    """Seconds that a node with so many peers may take to stop, including a handover."""
     election = peers * config.candidate_step + config.election_timeout
     return 2 * config.down_after + election + AFTERWARDS

@@ -1,1 +1,1 @@
-"""The election as a Twisted service, and those who are told of its changes."""
+"""The election as a Twisted service, and the observers of its changes."""

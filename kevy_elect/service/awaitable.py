@@ -1,4 +1,4 @@
-"""Deferreds that an asyncio task can await as well as a coroutine of Twisted's."""
+"""Deferreds that both an asyncio task and a coroutine of Twisted's can await."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class Awaitable(Deferred[T]):
-    """A Deferred that may be awaited in an asyncio task, where Twisted's reactor runs on
-    asyncio's loop; a plain one ends the task with "Task got bad yield".
+    """A Deferred that an asyncio task may await if Twisted's reactor runs on asyncio's loop. A
+    plain Deferred would end the task with "Task got bad yield".
 
-    Whoever awaits it is given the Deferred itself. A task finds what it needs of a future in it;
-    a coroutine of Twisted's finds a Deferred.
+    Awaiting it yields the Deferred itself, which has both the methods that a task needs of a
+    future and those of a Deferred.
     """
 
     _future: Future[T] | None = None
@@ -37,13 +37,13 @@ class Awaitable(Deferred[T]):
         return result if self._future is None else self._future.result()
 
     def cancel(self, msg: object = None) -> bool:  # type: ignore[override]
-        """As a Deferred is cancelled; a task that awaits it is told."""
+        """Cancel it as a Deferred; a task that awaits it is notified."""
         if self._future is not None and not self._future.done():
             return self._future.cancel(msg)  # which calls this again
         super().cancel()
         return True
 
-    # What a task asks of the future that it waits for
+    # The interface of a future, for tasks
 
     def get_loop(self) -> AbstractEventLoop:
         return self._loop
@@ -56,14 +56,14 @@ class Awaitable(Deferred[T]):
 
 
 def awaitable(deferred: Deferred[T]) -> Awaitable[T]:
-    """One that fires as `deferred` does. Who cancels it cancels that."""
+    """A Deferred that fires as `deferred` does. Its cancellation cancels `deferred`."""
     made: Awaitable[T] = Awaitable(lambda _: deferred.cancel())
     deferred.addBoth(made.callback)
     return made
 
 
 def _loop_of_task() -> AbstractEventLoop | None:
-    """The loop of the asyncio task that runs now, if one does."""
+    """The loop of the running asyncio task, if there is one."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs

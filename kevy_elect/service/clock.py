@@ -1,4 +1,4 @@
-"""The clock that a node goes by."""
+"""The clock of a node."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def uptime() -> float:
-    """Seconds since this machine started, the time included for which it slept.
+    """Seconds since this machine started, including the time for which it slept.
 
-    `time.monotonic()` stands still in a suspended machine, which would wake up with a lease
-    that others have long replaced. Where there is no CLOCK_BOOTTIME (it is Linux's), this is
+    `time.monotonic()` stops in a suspended machine, which could wake up with a lease although
+    another node has become primary. Without CLOCK_BOOTTIME (only Linux has it), this is
     `time.monotonic()`. All processes of a machine share this clock.
     """
     return time.clock_gettime(_CLOCK)

@@ -1,4 +1,4 @@
-"""How a node leaves the role of primary: when it is told to, and when it stops."""
+"""How a node leaves the role of primary: on command, and when it stops."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Departure:
         return Deferred.fromCoroutine(handover.run()).addBoth(over)
 
     async def leave(self, patience: float, close: Callable[[], object]) -> None:
-        """Hand over, for `patience` seconds at most and not at all if that is 0, and then
+        """Hand over within `patience` seconds (not at all if that is 0), and then
         `close()` while still fenced, if this node was the primary."""
         election = self._election
         if self._handing_over is not None:
@@ -89,7 +89,7 @@ class Departure:
         if unsaid > 0:
             await deferLater(
                 timers(election.reactor), unsaid
-            )  # what the others are told has to leave
+            )  # the notifications have to leave this process
         if election.state_snapshot().can_write:
             handover = Handover(election, patience=patience, leaving=True, tell=self._log_step)
             with election.fence.closed():

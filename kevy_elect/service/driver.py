@@ -20,35 +20,35 @@ from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import WINDOW, Sparing
 
 SLACK: Final = 0.001
-"""Seconds that something due may wait for a tick which comes then anyway."""
+"""Seconds that a due action may wait for a tick that comes anyway."""
 
 LINES: Final = 10
-"""Lines of one kind and cause that are logged in WINDOW seconds: whoever speaks as a member can
-have the elector note something with each message."""
+"""Lines of one kind and cause that are logged in WINDOW seconds: a peer can make the elector
+note an event with each message."""
 IMPORTANT_LINES: Final = 50
-"""The same for what is critical, and for what begins or ends a term or a candidacy."""
+"""The same for critical events, and for those that begin or end a term or a candidacy."""
 
 T = TypeVar("T")
 
 
 class Owner(Protocol):
-    """What the driver works for."""
+    """The user of a driver."""
 
     def send(self, outbound: Outbound) -> None:
-        """Send what the elector has to say."""
+        """Send messages of the elector."""
 
     def sweep(self, now: float) -> None:
-        """See to what is overdue besides the election; called after each run."""
+        """Do other overdue work; called after each run."""
 
     def changed(self, reason: str) -> None:
-        """What the elector shows has changed."""
+        """The visible state of the elector has changed."""
 
     def failed(self, failure: Failure) -> None:
-        """There is a bug in the elector. The driver has stopped."""
+        """The elector has a bug. The driver has stopped."""
 
 
 class Driver:
-    """Has `elector` act in time, and sends, logs and tells what comes of it."""
+    """Runs `elector` in time, sends its messages, logs its events and reports its changes."""
 
     log = Logger()
 
@@ -63,7 +63,7 @@ class Driver:
     ) -> None:
         self.elector = elector
         self.beat_at = NEVER
-        """When the elector last did what each interval brings."""
+        """When the elector last did the work of each interval."""
         self._beat_due = NEVER
         self._owner = owner
         self._timers = timers(reactor)
@@ -72,14 +72,14 @@ class Driver:
         self._loop = LoopingCall(self._beat)
         self._loop.clock = self._timers
         self._running = False
-        self._timer: IDelayedCall | None = None  # for what is due before the next beat
+        self._timer: IDelayedCall | None = None  # for work that is due before the next beat
         self._timer_at = NEVER
-        self._events_told = 0
-        self._told: tuple[object, ...] = ()
+        self._events_taken = 0
+        self._reported: tuple[object, ...] = ()
         self._sparing = Sparing()
 
     def start(self) -> None:
-        """Run now, and then every hb_interval; anew, by other timings, if it runs already."""
+        """Run now, and then every hb_interval. Restarts with other timings if it runs already."""
         self.stop()
         self._running = True
         self.beat_at = self._beat_due = NEVER
@@ -94,11 +94,11 @@ class Driver:
             self._timer = None
 
     def take(self, sender: str, message: Message, now: float) -> None:
-        """Take in what `sender` said. Raises FrameError for what ends its connection (R1)."""
+        """Take a message of `sender`. Raises FrameError if its connection must end (R1)."""
         self._run(lambda elector: elector.on_message(sender, message, now) + elector.tick(now), now)
 
     def order(self, order: Callable[[Elector, float], object]) -> None:
-        """Have the elector do as it is told, and send at once what follows from that."""
+        """Give the elector an order, and send the resulting messages at once."""
         now = self._clock()
 
         def run(elector: Elector) -> list[Outbound]:
@@ -108,7 +108,7 @@ class Driver:
         self._run(run, now)
 
     def ask(self, ask: Callable[[Elector], T]) -> T | None:
-        """What the elector answers; None if that shows a bug in it. Raises FrameError."""
+        """The elector's answer; None if the call shows a bug in it. Raises FrameError."""
         try:
             return ask(self.elector)
         except FrameError:
@@ -140,20 +140,20 @@ class Driver:
         elector, quiet_until = self.elector, self.elector.quiet_until
         sent = self.ask(run)
         is_quiet = now < quiet_until == elector.quiet_until
-        if is_quiet and not sent and elector.events.count == self._events_told:
-            return  # most messages repeat what is known
+        if is_quiet and not sent and elector.events.count == self._events_taken:
+            return  # most messages have no news
         for outbound in sent or ():
             self._owner.send(outbound)
         if self._running:
             self._tell(now)
             self._owner.sweep(now)
-        if self._running:  # whoever was told may have stopped us
+        if self._running:  # a listener may have stopped this driver
             self._align(now)
             self._set_timer(now)
 
     def _align(self, now: float) -> None:
-        """Let the next beat come when the next heartbeat is due. One that has just left with
-        a message's answer spares the beat, and so a wake-up, of this interval."""
+        """Let the next beat come when the next heartbeat is due. If one was just sent with
+        the answer to a message, this interval needs no beat, and so no wake-up."""
         due, interval = self.elector.heartbeat_due, self.elector.config.hb_interval
         if self._loop.call is None or -SLACK <= due - self._beat_due < interval / EARLY:
             return
@@ -163,7 +163,7 @@ class Driver:
             self._begin_interval(now, due)
 
     def _set_timer(self, now: float) -> None:
-        """Run when something is due that the next beat would come too late for."""
+        """Run when work is due for which the next beat is too late."""
         due = self.elector.next_due(now)
         if due > min(self._beat_due, now + self.elector.config.hb_interval) - SLACK:
             return
@@ -174,12 +174,12 @@ class Driver:
         self._timer_at = due
 
     def _tell(self, now: float) -> None:
-        """Log what the elector noted and tell whether that changed anything."""
+        """Log new events of the elector, and report whether its state has changed."""
         elector = self.elector
-        events = elector.events.since(self._events_told)
+        events = elector.events.since(self._events_taken)
         if not events:
             return
-        self._events_told = elector.events.count
+        self._events_taken = elector.events.count
         for event in events:
             self._log(event, now)
             self._probes.noted(event)
@@ -191,8 +191,8 @@ class Driver:
             elector.has_quorum(now),
             elector.can_write(now),
         )
-        if state != self._told:
-            self._told = state
+        if state != self._reported:
+            self._reported = state
             self._owner.changed("; ".join(event.text for event in events))
 
     def _log(self, event: Event, now: float) -> None:

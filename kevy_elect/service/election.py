@@ -53,10 +53,10 @@ class DataDriver(Protocol):
     """Drives the data server beside this node."""
 
     def watch(self) -> None:
-        """See whether `ElectionService.duty` is another one."""
+        """Check whether `ElectionService.duty` has changed."""
 
     def status(self) -> DataStatus:
-        """How the server is."""
+        """The state of the server."""
 
     @property
     def freezes_within(self) -> float:
@@ -64,10 +64,10 @@ class DataDriver(Protocol):
 
 
 class Check(Protocol):
-    """Says whether this node should be primary."""
+    """Decides whether this node should be primary."""
 
     def status(self) -> CheckStatus | None:
-        """What it says now; None if nothing is checked."""
+        """The last result; None if nothing is checked."""
 
 
 __all__ = [
@@ -82,20 +82,19 @@ __all__ = [
 
 
 class ElectionService(Service):
-    """One member of the cluster. Runs beside others in any MultiService or Application.
+    """One member of the cluster. It runs beside other services in any MultiService or Application.
 
-    With `data_dir` the ballot is kept there and the directory locked while the
-    service runs; a `ballot` of your own instead is yours to protect. `listen` is an
-    endpoint description, by default our own entry's address; `advertise` the
-    `host:port` that clients are told, by default our own client address. With
-    `handover` a primary that is stopped hands its role over first, if another member
-    is alive, which may take some 2 × down_after where that one lacks data.
-    `security` makes the links prove who speaks; by default whoever reaches the port is
-    believed. `reactor`, `clock` (seconds, monotonic) and `rng` may be given for tests.
+    With `data_dir` the service keeps the ballot there and locks the directory while it
+    runs. A `ballot` of your own is yours to protect. `listen` is an endpoint description, by
+    default the address of this node's entry. `advertise` is the `host:port` for clients, by
+    default the client address of this node's entry. With `handover` a primary that stops
+    hands its role over first, if another member is alive. This may take about 2 × down_after
+    if that member lacks data. `security` makes the links authenticate members; by default
+    there is no authentication. `reactor`, `clock` (seconds, monotonic) and `rng` are for tests.
 
-    Below the wrapper (`kevy-elect supervise`) this process's death is told to the others at
-    once, if `data_dir` is given; see `last_will`. One service of a process takes part: the
-    first to start.
+    Below the wrapper (`kevy-elect supervise`) the other members are notified at once of this
+    process's death, if `data_dir` is given; see `last_will`. Only the first service that
+    starts in a process takes part.
 
     A bug in the elector must not leave a node that looks alive: the service then
     stops and calls `on_crash(failure)`, which by default ends the process with
@@ -122,7 +121,7 @@ class ElectionService(Service):
         security: Security = PLAIN_SECURITY,
     ) -> None:
         """Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
-        `advertise` is no address that clients could connect to."""
+        clients cannot connect to the address `advertise`."""
         if (data_dir is None) == (ballot is None):
             raise ConfigError("give either data_dir or ballot: the vote must be kept in one place")
         if reactor is None:
@@ -144,23 +143,23 @@ class ElectionService(Service):
         self._hands_over = handover
         self._departure = Departure(self, self.failed)
         self.fence = Fence(self._close_fence)
-        """Waits for whoever writes asynchronously: `fence.add(writer)`, as `PrimaryOnly` does."""
+        """Waits for asynchronous writers: `fence.add(writer)`, as `PrimaryOnly` does."""
         self.offset_source: Callable[[], Deferred[None]] | None = None
-        """Asked for the newest offset, which it sets, before another takes the role."""
+        """Called before another takes the role; it sets the newest offset."""
         self.data: DataDriver | None = None
         """Drives the data server beside this node, if there is one; set before the start."""
         self.heir = 0
-        """The process id of what may live on for a moment when this process dies, since it
-        has something to finish: the wrapper waits for it. 0 for nothing."""
+        """The process id of a process that may outlive this one for a moment, because it has
+        to finish something: the wrapper waits for it. 0 for none."""
         self.health_check: Check | None = None
-        """Says for `own_status` how healthy this node is, if that is checked."""
+        """Reports to `own_status` whether this node is healthy, if that is checked."""
         self.probes = Probes()
-        """Told of events, ticks and saves of the ballot: `probes.add(probe)`."""
+        """Measure events, ticks and saves of the ballot: `probes.add(probe)`."""
 
         self._driver: Driver | None = None
         self._started_at = 0.0
         self.directory: DirectoryLock | None = None
-        """The data directory, locked, while the service runs; None if there is none."""
+        """The locked data directory while the service runs; None if there is none."""
         self._links: dict[str, PeerLink] = {}
         self._stopped: Deferred[None] | None = None
         self._closing = False
@@ -180,10 +179,10 @@ class ElectionService(Service):
     def _elector(self) -> Elector | None:
         return None if self._driver is None else self._driver.elector
 
-    # What the host program asks
+    # For the host program
 
     def now(self) -> float:
-        """Seconds of the clock that this node goes by."""
+        """Seconds of this node's clock."""
         return self._clock()
 
     def running_for(self) -> float:
@@ -195,7 +194,16 @@ class ElectionService(Service):
         elector, now = self._elector, self._clock()
         if elector is None:
             down = tuple(peer.node_id for peer in self.cluster.peers)
-            return ElectorSnapshot(Role.REPLICA, 0, None, None, False, down, False, 0.0)
+            return ElectorSnapshot(
+                role=Role.REPLICA,
+                epoch=0,
+                current_primary=None,
+                primary_addr=None,
+                has_quorum=False,
+                down_peers=down,
+                can_write=False,
+                lease_expires_in=0.0,
+            )
         return ElectorSnapshot(
             role=elector.role,
             epoch=elector.epoch,
@@ -208,11 +216,11 @@ class ElectionService(Service):
         )
 
     def can_write(self) -> bool:
-        """Whether this node is primary with its lease, at this moment and no longer (R8)."""
+        """Whether this node is primary with its lease, at this moment only (R8)."""
         return self._elector is not None and self._elector.can_write(self._clock())
 
     def set_repl_offset(self, offset: int) -> None:
-        """Say how much data this node has; more makes the better candidate.
+        """State how much data this node has; more data makes a better candidate.
 
         Raises ConfigError unless it is an unsigned 64-bit number.
         """
@@ -223,12 +231,12 @@ class ElectionService(Service):
             self._elector.set_repl_offset(offset)
 
     def use_timings(self, config: ElectConfig) -> None:
-        """Go by other timings from now on, running or not.
+        """Use other timings from now on, running or not.
 
-        All members should have the same, since a lease must not outlast what its voters
-        promised. While some have another down_after than others, that is certain only as long
-        as the primary stays the same, and has the lesser one: where it grows, have the
-        primary use it last, where it shrinks, first.
+        All members should have the same timings, since a lease must not outlast the promises of
+        its voters. While members have different down_after, this is certain only as long as the
+        primary stays the same and has the smallest: to increase it, change the primary last, and
+        to decrease it, first.
         """
         self.config = config
         self._acceptor.use_timings(config)
@@ -239,8 +247,8 @@ class ElectionService(Service):
             self._driver.start()
 
     def use_security(self, security: Security) -> None:
-        """Go by other keys from now on, running or not: connections to and from those that
-        they do not know are ended, all others stay."""
+        """Use other keys from now on, running or not. Connections whose peer these keys do not
+        authenticate are ended; all others stay."""
         self._security = security
         self._acceptor.use_security(security)
         for link in self._links.values():
@@ -248,18 +256,18 @@ class ElectionService(Service):
 
     @property
     def is_electing(self) -> bool:
-        """Whether the elector runs: from the start to the end of a stop, handover included."""
+        """Whether the elector runs: from the start to the end of a stop, including a handover."""
         return self._driver is not None
 
     @property
     def repl_offset(self) -> int:
-        """How much data this node has, as it was said last; 0 for a witness (R10)."""
+        """How much data this node has, as last stated; 0 for a witness (R10)."""
         return self._offset if self._elector is None else self._elector.repl_offset
 
     # The data server, D1 to D6
 
     def duty(self) -> Duty:
-        """What the data server beside this node has to be now."""
+        """The required state of the data server beside this node."""
         elector = self._elector
         return STAY if elector is None else elector.duty(self._clock())
 
@@ -296,16 +304,16 @@ class ElectionService(Service):
         self._order(lambda elector, now: elector.server_lost(now, why))
 
     def last_tick_ago(self) -> float:
-        """Seconds since the elector last ran on time's account; infinite if it does not run.
+        """Seconds since the elector last ran because time had passed; infinite if it does not run.
 
-        Above half a second and hb_interval, something keeps the reactor from its work.
+        If it is more than half a second and hb_interval, something blocks the reactor.
         """
         return math.inf if self._driver is None else self._clock() - self._driver.beat_at
 
     def add_observer(self, observer: Observer) -> Callable[[], None]:
-        """Have `observer(snapshot, reason)` called after each change of role, epoch, primary,
-        its address, quorum, or whether this node may write. What it raises is logged. Returns
-        what removes it."""
+        """Call `observer(snapshot, reason)` after each change of role, epoch, primary,
+        its address, quorum, or `can_write`. Its exceptions are logged. Returns a function that
+        removes it."""
         return self._observers.add(observer)
 
     def when_primary(self) -> Deferred[ElectorSnapshot]:
@@ -313,13 +321,13 @@ class ElectionService(Service):
         return self._observers.when(lambda snapshot: snapshot.can_write)
 
     def when_not_primary(self) -> Deferred[ElectorSnapshot]:
-        """Fires when it is not, or without its lease; at once if so. May be cancelled."""
+        """Fires when it is not primary or has no lease; at once if so. May be cancelled."""
         return self._observers.when(lambda snapshot: not snapshot.can_write)
 
     def changes(self) -> AsyncIterator[Change]:
-        """For `async for`: how things are, then each change, with its reason.
+        """For `async for`: the present state, then each change with its reason.
 
-        Of more than 256 changes not taken yet the oldest are left out.
+        If more than 256 changes wait to be taken, the oldest are left out.
         """
         return self._observers.changes()
 
@@ -351,24 +359,24 @@ class ElectionService(Service):
 
     @property
     def security(self) -> Security:
-        """What its links prove who speaks by, at this moment: it may be replaced."""
+        """The authentication of its links at this moment; it may be replaced."""
         return self._security
 
     @property
     def certificate_ends(self) -> float | None:
-        """When this node's certificate ends, in seconds since 1970; None if it has none."""
+        """When this node's certificate expires, in seconds since 1970; None if it has none."""
         return self._security.ends
 
     @property
     def last_will(self) -> bool | None:
-        """Whether the others would be told at once if this process died now: if it is primary.
-        None if it runs below no wrapper that lives."""
+        """Whether the other members would be notified at once if this process died now: whether it
+        is primary. None if no living wrapper runs above it."""
         if self._last_will is None or not self._last_will.is_heard():
             return None
         return self._last_will.stands
 
     def children(self) -> list[ChildStatus]:
-        """What runs only on the primary, here, and in which state it is."""
+        """The children that run only on the primary, on this node, with their states."""
         return self.fence.children()
 
     def refused_frames(self) -> Counter[str]:
@@ -376,18 +384,18 @@ class ElectionService(Service):
         return self._acceptor.refused
 
     def recent_events(self) -> list[tuple[float, Event]]:
-        """The last 256 events, each with how many seconds ago it was."""
+        """The last 256 events, each with its age in seconds."""
         if self._elector is None:
             return []
         now = self._clock()
         return [(now - event.at, event) for event in self._elector.events]
 
-    # The operator's hand
+    # The operator's commands
 
     def step_down(self, rest: float, why: str) -> Deferred[None]:
         """Give up the role if this node has it, and do not run for `rest` seconds.
 
-        All writers stop first; fires when the others have been told.
+        All writers stop first. Fires when the other members have been notified.
         """
         return awaitable(self._departure.step_down(rest, why))
 
@@ -399,21 +407,21 @@ class ElectionService(Service):
         tell: Callable[[Step], object] = lambda step: None,
         reason: str = "",
     ) -> Deferred[Outcome]:
-        """Hand the role over to the member `target`, or else to the best one there is.
+        """Hand the role over to the member `target`, by default to the best one.
 
-        Fires when another is primary, or this node has taken the role back since the target
-        did not have all data within `patience` seconds. `tell(step)` hears of each step. The
-        event that tells of it has the `reason`, if one is given.
+        Fires when another is primary, or when this node has taken the role back because the target
+        did not have all data within `patience` seconds. `tell(step)` is called at each step. The
+        event of the handover has the `reason`, if one is given.
         Raises HandoverError, with nothing changed, if this node is not the primary with
-        its lease, the target cannot take the role, or another handover is under way;
+        its lease, the target cannot take the role, or another handover is in progress;
         ConfigError for a reason that is longer than 200 characters or not printable.
         """
         return awaitable(self._departure.switch_over(target, patience, tell, reason))
 
     def pause(self, seconds: float) -> None:
-        """Do not stand for election for so many seconds, or until `resume()`.
+        """Do not run for election for so many seconds, or until `resume()`.
 
-        It votes and follows as ever. Raises ConfigError unless `seconds` is a positive finite
+        The node still votes and follows. Raises ConfigError unless `seconds` is a positive finite
         number, or while this node is primary: hand over first.
         """
         if not 0 < seconds <= LONGEST_PAUSE:
@@ -423,7 +431,7 @@ class ElectionService(Service):
         self._stand_aside(seconds)
 
     def resume(self) -> None:
-        """Stand for election again, if this node was paused."""
+        """Run for election again, if this node was paused."""
         if self.paused_for():
             self._stand_aside(0.0)
 
@@ -443,14 +451,14 @@ class ElectionService(Service):
         return 0.0 if self._elector is None else self._elector.maintained_for(now)
 
     def paused_for(self) -> float:
-        """Seconds for which this node still does not stand for election; 0 if it does."""
+        """Seconds for which this node will still not run for election; 0 if it may run."""
         now = self._clock()
         return 0.0 if self._elector is None else self._elector.aside_for(now)
 
     def stand_back(self, seconds: float, why: str) -> None:
         """Do not run for at least so many seconds from now, and end a candidacy; a primary stays.
 
-        It is for programs: `pause` and `resume` are an operator's, and neither ends this.
+        Programs use this. `pause` and `resume` are the operator's, and neither ends this.
         """
         if self.state_snapshot().role is not Role.PRIMARY:
             self._order(lambda elector, now: elector.step_down(now, seconds, why))
@@ -458,10 +466,10 @@ class ElectionService(Service):
     def _stand_aside(self, seconds: float) -> None:
         self._order(lambda elector, now: elector.stand_aside(now, seconds))
 
-    # What a handover asks
+    # For a handover
 
     def resign(self, rest: float, why: str) -> None:
-        """Give up the role without waiting for anybody who writes: `step_down` does that first."""
+        """Give up the role without waiting for writers; `step_down` waits for them first."""
         self._order(lambda elector, now: elector.step_down(now, rest, why))
 
     def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
@@ -469,19 +477,19 @@ class ElectionService(Service):
         self._order(lambda elector, now: elector.hand_over(target, now, within, rest, reason))
 
     async def refresh_offset(self) -> None:
-        """Have the offset source say how much data there is now, if there is one."""
+        """Let the offset source set the present offset, if there is one."""
         if self.offset_source is not None:
             await self.offset_source()
 
-    def _close_fence(self, closed: bool) -> None:
-        self._order(lambda elector, now: elector.fence(now, closed))
+    def _close_fence(self, *, closed: bool) -> None:
+        self._order(lambda elector, now: elector.fence(now, closed=closed))
 
     # Start and stop
 
     def privilegedStartService(self) -> None:
-        """Listen, which a port below 1024 needs privileges for.
+        """Listen on the port. Ports below 1024 need privileges.
 
-        Raises CannotListenError if the address is taken or not this machine's,
+        Raises CannotListenError if the address is in use or not one of this machine's,
         ConfigError while an earlier stop is not done.
         """
         self._expect_stopped()
@@ -490,11 +498,11 @@ class ElectionService(Service):
             self._acceptor.listen(self.listen, self.reactor)
 
     def startService(self) -> None:
-        """Take the data directory, read the ballot, and begin.
+        """Lock the data directory, read the ballot, and begin.
 
         Raises BallotError if the directory is in use or cannot be used, or if the
         ballot cannot be read; CannotListenError; ConfigError while an earlier stop is
-        not done. Nothing is left running then.
+        not done. After an error nothing runs.
         """
         self._expect_stopped()
         try:
@@ -534,8 +542,8 @@ class ElectionService(Service):
             raise ConfigError("this service is still stopping: wait for what stopService returned")
 
     def stopService(self) -> Deferred[None]:
-        """End everything, after a handover where one is due (see the constructor); fires when
-        the last connection is gone and the directory is free."""
+        """End everything, after a handover if one is due (see the constructor). Fires when
+        the last connection is closed and the directory is unlocked."""
         stopping = self._stopped is not None and not self._stopped.called
         if self._is_open() and not stopping:
             super().stopService()
@@ -555,7 +563,7 @@ class ElectionService(Service):
             self._close()
 
     def _close(self) -> None:
-        """End the election, and what belongs to it."""
+        """End the election and all that belongs to it."""
         if self._closing:
             return
         self._closing = True
@@ -601,7 +609,7 @@ class ElectionService(Service):
             )
         elector.set_repl_offset(self._offset)
         if self.fence.is_closed:
-            elector.fence(self._clock(), True)
+            elector.fence(self._clock(), closed=True)
         return elector
 
     def _unlock(self) -> None:
@@ -622,35 +630,35 @@ class ElectionService(Service):
                 host=host,
             )
 
-    # What the connections tell and ask
+    # For the connections
 
     def message_received(self, sender: str, message: Message, now: float | None = None) -> None:
-        """Take what `sender` said, which came at `now` (by this service's clock; None for this
-        moment). Raises FrameError to end its connection (R1)."""
+        """Take a message of `sender` that came at `now` (by this service's clock; None for this
+        moment). Raises FrameError if its connection must end (R1)."""
         if self._driver is not None:
             self._driver.take(sender, message, self._clock() if now is None else now)
 
     def check(self, message: Message) -> None:
-        """Raises FrameError for a message that may not be sent, heard or not (R1)."""
+        """Raises FrameError for a message that members must not send (R1)."""
         self._ask(lambda elector: elector.check(message))
 
-    def member_connected(self, member: str, greeted: bool) -> None:
+    def member_connected(self, member: str, *, greeted: bool) -> None:
         """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
-        self._ask(lambda elector: elector.set_acknowledging(member, greeted))
+        self._ask(lambda elector: elector.set_acknowledging(member, acknowledging=greeted))
 
-    def peer_connected(self, peer: str, connected: bool) -> None:
-        """Note whether there is a connection on which this node speaks to `peer` (R8)."""
+    def peer_connected(self, peer: str, *, connected: bool) -> None:
+        """Note whether this node has a connection on which it sends to `peer` (R8)."""
         link = self._links.get(peer)
         if connected and link is not None and link.address is not None:
             self._acceptor.expect(peer, link.address[0])
-        self._ask(lambda elector: elector.set_connected(peer, connected))
+        self._ask(lambda elector: elector.set_connected(peer, connected=connected))
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether this node backs `sender` as primary of `epoch` (section 4)."""
         return bool(self._ask(lambda elector: elector.backs(sender, epoch, now)))
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
-        """Take in that `peer` backed us when it read what we sent at `sent_at` (section 4)."""
+        """Note that `peer` backed this node when it read what was sent at `sent_at` (section 4)."""
         if self.can_write():
             self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
         else:
@@ -663,7 +671,7 @@ class ElectionService(Service):
         if self._driver is not None:
             self._driver.order(order)
 
-    # What the driver tells
+    # For the driver
 
     def send(self, outbound: Outbound) -> None:
         if outbound.to == Outbound.BROADCAST:
@@ -673,7 +681,7 @@ class ElectionService(Service):
             self._links[outbound.to].send(outbound.message)
 
     def sweep(self, now: float) -> None:
-        """See to the data server, and to connections every hb_interval / 2 at most."""
+        """Look after the data server, and after connections every hb_interval / 2 at most."""
         if self.data is not None:
             self.data.watch()
         if now >= self._next_sweep:
@@ -688,7 +696,7 @@ class ElectionService(Service):
         self._observers.tell(reason)
 
     def failed(self, failure: Failure) -> None:
-        """Stop: what has a bug must not look alive."""
+        """Stop: a node with a bug must not look alive."""
         self.log.failure("the elector failed; this node stops", failure)
         self._crashed = True
         stopping = self.stopService()
@@ -696,7 +704,7 @@ class ElectionService(Service):
         stopping.addBoth(lambda _: self._on_crash(failure))
 
     def _leave_will(self) -> None:
-        """Keep the will as things are now."""
+        """Update the last will."""
         will, elector, lock = self._last_will, self._elector, self.directory
         if will is None or not will.is_heard():
             return

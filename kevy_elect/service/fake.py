@@ -1,7 +1,7 @@
-"""An election that a test decides: for the tests of programs that are given an ElectionService.
+"""An election that a test controls, for tests of programs that use an ElectionService.
 
-It is part of the service and not of `kevy_elect.testing`: that imports no Twisted, and an
-ElectionService gives Deferreds.
+It is in this package because an ElectionService returns Deferreds, and `kevy_elect.testing`
+imports no Twisted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from kevy_elect.service.observers import ElectorSnapshot
 from kevy_elect.status import PeerStatus
 
 ROUNDING: Final = 1e-9
-"""Seconds by which a timer may seem to be later than a sum of steps that leads up to it."""
+"""Seconds by which a timer may seem later than the sum of the steps that lead to it."""
 
 
 class FakeElection(ElectionService):
-    """An ElectionService without sockets and peers, in virtual time: a test says what happens.
+    """An ElectionService without sockets and peers, in virtual time, under the control of a test.
 
         election = FakeElection("a")
         program = MyProgram(election)
@@ -38,13 +38,13 @@ class FakeElection(ElectionService):
         election.advance(election.lease)
         assert not program.is_writing
 
-    At first it is a replica that knows no primary, and all `peers` are there. It runs from
-    its construction until `stopService()`, and again after `startService()`. Whatever a
-    program calls of an ElectionService is here, and `PrimaryOnly` runs with it unchanged:
-    `step_down`, `switch_over` and a stop close the fence and wait for those who write, as ever.
+    At first it is a replica that knows no primary, and all `peers` are alive. It runs from
+    its construction until `stopService()`, and again after `startService()`. It has all methods
+    of an ElectionService that a program calls, and `PrimaryOnly` runs with it unchanged:
+    `step_down`, `switch_over` and a stop close the fence and wait for writers as usual.
 
-    Time stands still but in `advance`. `reactor` is a `Clock` of Twisted's, for the timers of
-    the program under test too.
+    Time passes only in `advance`. `reactor` is a `Clock` of Twisted's, also for the timers of
+    the program under test.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class FakeElection(ElectionService):
         config: ElectConfig | None = None,
         handover: bool = True,
     ) -> None:
-        """Member `n` has the address `n.example:6101`. With `handover` a primary that is stopped
-        hands over first. Raises ConfigError for ids that do not fit, or without peers: alone
-        in its cluster, a primary has a lease without end."""
+        """Member `n` has the address `n.example:6101`. With `handover` a primary that stops
+        hands over first. Raises ConfigError for invalid ids, or without peers: the only member of
+        a cluster has a lease without end."""
         members = [PeerAddr(each, f"{each}.example", 7101, 6101) for each in (node_id, *peers)]
         if len(members) == 1:
             raise ConfigError("name at least one peer")
@@ -82,9 +82,9 @@ class FakeElection(ElectionService):
         self._offsets: dict[str, int] = {}
         self._events = EventLog()
         self._due: list[IDelayedCall] = []
-        self._told: tuple[object, ...] = ()
+        self._reported: tuple[object, ...] = ()
 
-    # What a test decides
+    # The controls of a test
 
     @property
     def lease(self) -> float:
@@ -105,7 +105,7 @@ class FakeElection(ElectionService):
 
     def elect(self) -> None:
         """This node becomes the primary of the next epoch, with a lease that is renewed.
-        Raises ConfigError if the service was stopped; so do all that follow."""
+        Raises ConfigError if the service was stopped; so do all following methods."""
         self._expect_running()
         self._lease_end = None
         self._epoch += 1
@@ -114,7 +114,7 @@ class FakeElection(ElectionService):
 
     def follow(self, peer: str) -> None:
         """`peer` becomes the primary of the next epoch, and this node follows it. If it was
-        primary itself, it is no longer. Raises ConfigError for who is no peer."""
+        primary itself, it is no longer. Raises ConfigError for an unknown peer."""
         self._expect_running()
         self._expect_peer(peer)
         self._lease_end = None
@@ -126,17 +126,17 @@ class FakeElection(ElectionService):
             self._become(Role.REPLICA, peer, EventKind.PRIMARY, Cause.FOLLOWED, text, member=peer)
 
     def unseat(self, why: str = "a test unseated it") -> None:
-        """This node is primary no longer, at once and without waiting for who writes, and knows
-        of no other one."""
+        """This node is no longer primary, at once and without waiting for writers, and knows
+        no other primary."""
         self._expect_running()
         self._become(Role.REPLICA, None, EventKind.ROLE, Cause.RESIGNED, why, reason=why)
 
     def cut_off(self, lease: float | None = None) -> None:
-        """From now on this node hears nobody, and nobody hears it.
+        """From now on this node hears no peer, and no peer hears it.
 
-        If it is primary, its lease ends after `lease` seconds, by default after all that it
-        has. With 0 it ends without warning, as it does for a process that was stopped for
-        longer than that. After down_after without a lease it gives up the role.
+        If it is primary, its lease ends after `lease` seconds, by default after the rest of its
+        time. With 0 it ends without warning, as for a process that was stopped for longer. After
+        down_after without a lease it gives up the role.
         """
         self._expect_running()
         self._forget()
@@ -155,8 +155,8 @@ class FakeElection(ElectionService):
         self._note(EventKind.QUORUM, Cause.GAINED, "a quorum backs this node")
 
     def set_peer(self, peer: str, *, alive: bool = True, offset: int | None = None) -> None:
-        """Whether `peer` is there, and how much data it has, by default as much as this node
-        at any time. It decides to whom the role can be handed over, and nothing else."""
+        """Set whether `peer` is alive, and how much data it has, by default as much as this node.
+        It decides only to which member the role can be handed over."""
         self._expect_peer(peer)
         self._down -= {peer}
         if not alive:
@@ -165,7 +165,7 @@ class FakeElection(ElectionService):
         if offset is not None:
             self._offsets[peer] = offset
 
-    # What the program under test asks
+    # For the program under test
 
     @property
     def is_electing(self) -> bool:
@@ -197,11 +197,11 @@ class FakeElection(ElectionService):
         return 0.0 if self._running else math.inf
 
     def peer_status(self) -> list[PeerStatus]:
-        """How this node sees its peers: as `set_peer` and `cut_off` say."""
+        """How this node sees its peers, as `set_peer` and `cut_off` set it."""
         return [self._view(peer) for peer in self.cluster.peers] if self._running else []
 
     def recent_events(self) -> list[tuple[float, Event]]:
-        """What has happened, each with how many seconds ago it was."""
+        """The events, each with its age in seconds."""
         now = self.now()
         return [(now - event.at, event) for event in self._events] if self._running else []
 
@@ -214,7 +214,7 @@ class FakeElection(ElectionService):
         return max(0.0, self._maintained_until - self.now())
 
     def paused_for(self) -> float:
-        """Seconds for which `pause` has it not stand; `elect` elects it all the same."""
+        """Seconds of a `pause` that remain; `elect` elects this node all the same."""
         return max(0.0, self._aside_until - self.now())
 
     def _address(self) -> str | None:
@@ -249,15 +249,15 @@ class FakeElection(ElectionService):
             dropped=0,
         )
 
-    # What a departure and the fence tell
+    # For a departure and the fence
 
     def resign(self, rest: float, why: str) -> None:
-        """Give up the role; who is elected next, the test decides."""
+        """Give up the role; the test decides which member is elected next."""
         if self._role is Role.PRIMARY:
             self.unseat(why)
 
     def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
-        """Step down; `target` is elected a heartbeat later, if it is there then. Raises
+        """Step down; `target` is elected a heartbeat later, if it is alive then. Raises
         HandoverError if this node is not primary, or `target` is no peer."""
         if self._role is not Role.PRIMARY:
             raise HandoverError(f"{self.cluster.node_id} is not primary")
@@ -280,7 +280,7 @@ class FakeElection(ElectionService):
         if target not in self._down:
             self.follow(target)
 
-    def _close_fence(self, closed: bool) -> None:
+    def _close_fence(self, *, closed: bool) -> None:
         cause = Cause.BEGUN if closed else Cause.ENDED
         self._note(EventKind.FENCE, cause, "fenced" if closed else "this node may write again")
 
@@ -296,7 +296,7 @@ class FakeElection(ElectionService):
         Service.privilegedStartService(self)
 
     def startService(self) -> None:
-        """Begin anew, as a replica that knows no primary, if it was stopped; the epoch stays.
+        """Start again as a replica that knows no primary, if it was stopped; the epoch stays.
         Raises ConfigError while a stop is not done."""
         self._expect_stopped()
         Service.startService(self)
@@ -314,7 +314,7 @@ class FakeElection(ElectionService):
         self._observers.tell("the service stopped")
         self._ended(None)
 
-    # How things change
+    # Changes of the state
 
     def _become(
         self,
@@ -329,7 +329,7 @@ class FakeElection(ElectionService):
     ) -> None:
         self._forget()
         self._role, self._primary = role, primary
-        if self._lease_end is not None:  # cut off, and what was left of a lease went with the role
+        if self._lease_end is not None:  # cut off, and the rest of the lease ended with the role
             self._lease_end = min(self._lease_end, self.now())
         self._note(kind, cause, text, member=member, reason=reason)
 
@@ -351,7 +351,7 @@ class FakeElection(ElectionService):
         member: str | None = None,
         reason: str = "",
     ) -> None:
-        """Note an event and, if it has changed what observers see, tell them."""
+        """Note an event, and report it to observers if the visible state has changed."""
         if not self._running:
             return
         event = Event(
@@ -366,15 +366,15 @@ class FakeElection(ElectionService):
         self._events.note(event)
         self.probes.noted(event)
         state = (self._role, self._epoch, self._primary, self._is_backed(), self.can_write())
-        if state != self._told:
-            self._told = state
+        if state != self._reported:
+            self._reported = state
             self._observers.tell(text)
 
     def _later(self, seconds: float, act: Callable[[], object]) -> None:
         self._due.append(self.reactor.callLater(seconds, act))
 
     def _forget(self) -> None:
-        """What was to come of how things were comes no more."""
+        """Cancel the consequences of the former state."""
         due, self._due = self._due, []
         for call in due:
             if call.active():

@@ -1,4 +1,4 @@
-"""What keeps a primary from writing while it gives up its role, and who must have stopped first."""
+"""Keeps a primary from writing while it gives up its role, and waits for its writers."""
 
 from __future__ import annotations
 
@@ -18,24 +18,30 @@ class Writer(Protocol):
     """Something that writes while this node is primary, and needs a moment to stop."""
 
     def when_stopped(self) -> Deferred[None]:
-        """Fires when it writes nothing more; it has been told by the election's change to
-        `can_write` false, or is told by this."""
+        """Fires when it writes nothing more. The election's change to `can_write` false has
+        stopped it, or this call does."""
 
     def describe(self) -> list[ChildStatus]:
-        """What it runs, for those who look."""
+        """Its children, for the status."""
+
+
+class Close(Protocol):
+    """Closes or opens the fence of an election."""
+
+    def __call__(self, *, closed: bool) -> object: ...
 
 
 class Fence:
     """Closed while this node leaves the role, so that it writes nothing meanwhile."""
 
-    def __init__(self, close: Callable[[bool], object]) -> None:
-        """`close(True)` has to make `can_write` false and to tell all who ask it."""
+    def __init__(self, close: Close) -> None:
+        """`close(closed=True)` has to make `can_write` false and to notify all observers."""
         self._close = close
         self._closed = 0
         self._writers: list[Writer] = []
 
     def add(self, writer: Writer) -> Callable[[], None]:
-        """Have `writer` waited for from now on. Returns what removes it."""
+        """Wait for `writer` from now on. Returns a function that removes it."""
         return enlist(self._writers, writer)
 
     @property
@@ -52,22 +58,22 @@ class Fence:
         self._closed += 1
         try:
             if self._closed == 1:
-                self._close(True)
+                self._close(closed=True)
             yield
         finally:
             self._closed -= 1
             if not self._closed:
-                self._close(False)
+                self._close(closed=False)
 
     async def stopped(self) -> None:
-        """Wait until no writer runs. To be called while closed."""
+        """Wait until no writer runs. Call it while closed."""
         for writer in list(self._writers):
             await after(writer.when_stopped())
 
 
 def after(theirs: Deferred[T]) -> Deferred[T]:
-    """A Deferred of its own that fires as `theirs` does: whoever cancels it, or lets it time
-    out, leaves theirs to all others who wait for that."""
+    """A Deferred of its own that fires as `theirs` does. Its cancellation or timeout does not
+    affect others that wait for `theirs`."""
     waiting: Deferred[T] = Deferred()
 
     def tell(result: T) -> T:

@@ -1,7 +1,7 @@
-"""How a primary gives its role to another: fenced first, its children down, gone last.
+"""The handover of a primary's role: fence it, stop its children, then step down.
 
-Nobody may write from the fence on until the next primary is elected, so each step is
-taken as soon as the one before is done, and each has a bound.
+No node may write between the fence and the next primary's election, so each step begins as
+soon as the one before is done, and each has a bound.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from kevy_elect.service.timers import timers
 from kevy_elect.status import PeerStatus
 
 HEARTBEATS_TO_RUN: Final = 5
-"""Heartbeats within which a target that need not wait for better ones runs, if it can."""
+"""Heartbeats within which a target without better candidates runs, if it can."""
 
 
 class Primary(Protocol):
-    """The node that hands its role over, as far as a handover uses it."""
+    """The part of a node that a handover uses."""
 
     @property
     def cluster(self) -> Cluster: ...
@@ -59,10 +59,10 @@ class Primary(Protocol):
     def add_observer(self, observer: Observer) -> Callable[[], None]: ...
 
     async def refresh_offset(self) -> None:
-        """Take in how much data this node has by now."""
+        """Read how much data this node has now."""
 
     def resign(self, rest: float, why: str) -> None:
-        """Step down, for all to hear, and do not run for `rest` seconds."""
+        """Step down, notify all members, and do not run for `rest` seconds."""
 
     def hand_over(self, target: str, within: float, rest: float, reason: str = "") -> None:
         """Step down in favour of `target`; see `Elector.hand_over`."""
@@ -70,7 +70,7 @@ class Primary(Protocol):
 
 @attrs.frozen
 class Step:
-    """Something that was done, `at` seconds after the fence."""
+    """A completed step, `at` seconds after the fence."""
 
     at: float
     text: str
@@ -78,10 +78,10 @@ class Step:
 
 @attrs.frozen
 class Outcome:
-    """What came of a handover that began."""
+    """The result of a handover that began."""
 
     done: bool
-    """Whether the role went where it was meant to go."""
+    """Whether the intended member has the role."""
     text: str
     primary: str | None
     epoch: int
@@ -90,12 +90,12 @@ class Outcome:
 
 
 class Handover:
-    """One handover of `election`'s role, to `target` or else to the best member there is.
+    """One handover of `election`'s role, to `target` or else to the best member.
 
-    It waits until the target's offset has reached this node's, for `patience` seconds at most,
-    the stop of the children included. After that this node takes the role back; or, if it is
-    `leaving`, the others elect whom they like. `tell(step)` hears of each step when it is done.
-    Whoever looks later finds the `reason`.
+    It waits until the target's offset has reached this node's, for at most `patience` seconds,
+    which include the stop of the children. After that this node takes the role back; or, if it
+    is `leaving`, the others elect any member. `tell(step)` is called after each step.
+    The events keep the `reason`.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Handover:
         tell: Callable[[Step], object] = lambda step: None,
         reason: str = "",
     ) -> None:
-        """Raises HandoverError, with nothing changed, if this node is not the primary that may
-        write, or `target` cannot take the role."""
+        """Raises HandoverError, with nothing changed, if this node is not the primary with its
+        lease, or if `target` cannot take the role."""
         snapshot = election.state_snapshot()
         self._me = election.cluster.node_id
         if not snapshot.can_write:
@@ -127,7 +127,7 @@ class Handover:
         self._deadline = self._began + patience
 
     async def run(self) -> Outcome:
-        """Do it. What fails on the way is in the outcome."""
+        """Perform the handover. Failures become part of the outcome."""
         with self._election.fence.closed():
             self._say(f"fenced: {self._me} writes nothing from here on")
             obstacle = await self._stop_children()
@@ -143,11 +143,11 @@ class Handover:
         return self._over(f"{obstacle}; {self._me} {then}")
 
     def leave(self, patience: float) -> None:
-        """Leave the role in any case, after `patience` seconds at most."""
+        """Leave the role in any case, after at most `patience` seconds."""
         self._leaving = True
         self._deadline = min(self._deadline, self._election.now() + patience)
 
-    # The steps; each returns what stands in the way, if anything does
+    # The steps. Each returns the obstacle, if there is one.
 
     async def _stop_children(self) -> str | None:
         fence = self._election.fence
@@ -164,7 +164,7 @@ class Handover:
         election = self._election
         answered = _ending(election.refresh_offset())
         if not await self._until(lambda: bool(answered)):
-            return f"its offset was not told within {self._elapsed():.1f} s"
+            return f"its offset did not come within {self._elapsed():.1f} s"
         if answered[0] is not None:
             offset = election.repl_offset
             self._say(f"its offset stays {offset}, maybe too low: {answered[0].value}")
@@ -189,7 +189,7 @@ class Handover:
         return None
 
     async def _step_down(self) -> Outcome:
-        """Tell the target, and wait until somebody is elected."""
+        """Notify the target, and wait until a member is elected."""
         election, config = self._election, self._election.config
         steps = len(election.cluster.peers) * config.candidate_step
         ahead = sum(
@@ -230,11 +230,11 @@ class Handover:
         return self._over(who, done=True)
 
     async def _resign(self, obstacle: str) -> Outcome:
-        """Step down for all to hear, and let them elect whom they like."""
+        """Step down, notify all members, and let them elect any member."""
         election = self._election
         election.resign(election.config.down_after, obstacle)
         self._deadline = election.now() + 2 * election.config.hb_interval
-        await self._until(lambda: False)  # what was said has to leave this process
+        await self._until(lambda: False)  # the messages have to leave this process
         return self._over(f"{obstacle}; {self._me} stepped down")
 
     # What the steps ask
@@ -259,7 +259,7 @@ class Handover:
         return next(p for p in self._election.peer_status() if p.node_id == node_id)
 
     def _leads(self) -> bool:
-        """Whether this node still is the primary that it was, and holds its lease."""
+        """Whether this node is still the same primary and holds its lease."""
         snapshot = self._election.state_snapshot()
         return (
             snapshot.role is Role.PRIMARY and snapshot.epoch == self._epoch and snapshot.has_quorum
@@ -276,13 +276,13 @@ class Handover:
     def _say(self, text: str) -> None:
         self._tell(Step(self._elapsed(), text))
 
-    def _over(self, text: str, done: bool = False) -> Outcome:
+    def _over(self, text: str, *, done: bool = False) -> Outcome:
         snapshot, elapsed = self._election.state_snapshot(), self._elapsed()
         self._say(text)
         return Outcome(done, text, snapshot.current_primary, snapshot.epoch, elapsed)
 
     async def _until(self, state: Callable[[], bool]) -> bool:
-        """Wait for `state()`, whether it came before the deadline."""
+        """Wait for `state()`; returns whether it came before the deadline."""
         while self._election.is_electing:
             if state():
                 return True
@@ -292,8 +292,8 @@ class Handover:
         raise HandoverError(f"{self._me} stopped in the middle of the handover")
 
     def _change(self) -> Deferred[None]:
-        """Fires at the next change that observers hear of, or when a look is due: offsets
-        are told to nobody."""
+        """Fires at the next change that observers get, or at the next poll: changes of offsets
+        are not reported to observers."""
         election = self._election
         waiting: Deferred[None] = Deferred()
 
@@ -318,6 +318,6 @@ def _ending(work: Coroutine[Any, Any, None]) -> list[Failure | None]:
 
 
 def _is_there(peer: PeerStatus) -> bool:
-    """Whether it was heard lately and hears us. DOWN comes later: a member whose connection is
-    gone is no good target before that."""
+    """Whether it was heard recently and has a connection. DOWN comes later, but a member without
+    a connection is no good target before that."""
     return peer.alive and peer.link == "connected"

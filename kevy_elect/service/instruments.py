@@ -1,4 +1,4 @@
-"""What measures a node from inside, as things happen."""
+"""Measurements of a node from inside, as things happen."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from kevy_elect.service.observers import enlist
 
 
 class Probe(Protocol):
-    """Told of what a snapshot does not show."""
+    """Gets measurements that a snapshot does not have."""
 
     def noted(self, event: Event) -> None:
-        """The elector noted something."""
+        """The elector noted an event."""
 
     def ticked(self, late: float) -> None:
         """The elector's tick came `late` seconds after it was due, counted from the one before."""
 
-    def saved(self, took: float, kept: bool) -> None:
-        """Saving the ballot took so many seconds, and succeeded or not."""
+    def saved(self, took: float, *, kept: bool) -> None:
+        """A save of the ballot took so many seconds, and succeeded or not."""
 
 
 class Probes:
-    """All probes of a node, as one. What a probe raises is logged."""
+    """All probes of a node, as one. Exceptions of a probe are logged."""
 
     log = Logger()
 
@@ -33,7 +33,7 @@ class Probes:
         self._probes: list[Probe] = []
 
     def add(self, probe: Probe) -> Callable[[], None]:
-        """Tell `probe` from now on. Returns what removes it."""
+        """Use `probe` from now on. Returns a function that removes it."""
         return enlist(self._probes, probe)
 
     def noted(self, event: Event) -> None:
@@ -42,8 +42,8 @@ class Probes:
     def ticked(self, late: float) -> None:
         self._tell(lambda probe: probe.ticked(late))
 
-    def saved(self, took: float, kept: bool) -> None:
-        self._tell(lambda probe: probe.saved(took, kept))
+    def saved(self, took: float, *, kept: bool) -> None:
+        self._tell(lambda probe: probe.saved(took, kept=kept))
 
     def _tell(self, tell: Callable[[Probe], None]) -> None:
         for probe in list(self._probes):

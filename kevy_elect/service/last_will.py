@@ -1,4 +1,4 @@
-"""What the others are told for this node once its process is dead: that it is primary no more."""
+"""The last will: the message that a wrapper sends once this node's process is dead."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _ROOT: Final = str(Path(kevy_elect.__file__).resolve().parents[1])
 
 @attrs.frozen
 class Addressee:
-    """A member that is to be told, and the channel of the connection to it."""
+    """A member to notify, and the channel of the connection to it."""
 
     node_id: str
     host: str
-    """In digits: nobody resolves a name for the dead."""
+    """As numbers: after the death of the node, no name is resolved."""
     port: int
     channel: Channel = PLAIN
 
 
 def run_below(command: Sequence[str]) -> NoReturn:
-    """Become the wrapper of `command`, which takes this process's place below it."""
+    """Become the wrapper of `command`, which then runs as its child."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # Without site: it stays for as long as the node does, and should be small.
+    # Without site: the wrapper runs as long as the node, and should be small.
     words = [sys.executable, "-I", "-S", wrapper.__file__, *command]
     os.execve(sys.executable, words, _environment())
 
 
 def _environment() -> dict[bytes, bytes]:
-    """This process's, with the sockets that systemd holds for it: Twisted takes them out of it
-    once it has read them, and the node has to find them."""
+    """This process's environment, with the sockets that systemd holds for it: Twisted removes
+    their variables once it has read them, and the node needs them."""
     environment = dict(os.environb)
     with suppress(OSError):
         for entry in Path("/proc/self/environ").read_bytes().split(b"\0"):
@@ -59,12 +59,12 @@ def _environment() -> dict[bytes, bytes]:
 
 
 class LastWill:
-    """This process's will, as the wrapper that it runs below keeps it.
+    """This process's will, which the wrapper above it reads.
 
-    There is one if this node is primary, and it says what an orderly resignation would say
+    There is one while this node is primary. It has the message of an orderly resignation
     (R7): a heartbeat of the epoch that it leads, in the role of a replica. The wrapper sends
-    it to those who acknowledge heartbeats, after everything that could write is dead. To a
-    node of the existing implementation it would be a sign of life.
+    it to members that acknowledge heartbeats, after every process that could write is dead. A
+    node of the existing implementation would take it as a sign of life.
     """
 
     log = Logger()
@@ -82,8 +82,8 @@ class LastWill:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> LastWill | None:
-        """The one that `environment` names, None without a wrapper. It is removed from there:
-        what this process starts must not speak in its name."""
+        """The will that `environment` names, None without a wrapper. Its variable is removed,
+        because processes that this one starts must not use it."""
         record, _, parent = environment.pop(VARIABLE, "").partition(" ")
         if not (record.isdigit() and parent.isdigit()):
             return None
@@ -91,11 +91,11 @@ class LastWill:
             for descriptor in (int(record), int(parent)):
                 os.set_inheritable(descriptor, False)
         except OSError:
-            return None  # somebody between us and the wrapper closed them
+            return None  # a process between this one and the wrapper closed them
         return cls(int(record), int(parent))
 
     def is_heard(self) -> bool:
-        """Whether the wrapper still lives."""
+        """Whether the wrapper is still alive."""
         if not self._widowed and self._parent.poll(0):
             self._widowed = True
             self.log.critical(
@@ -106,7 +106,7 @@ class LastWill:
 
     @property
     def stands(self) -> bool:
-        """Whether the others would be told now if this process died."""
+        """Whether the other members would be notified now if this process died."""
         return self._left is not None and self.is_heard()
 
     def leave(
@@ -119,21 +119,21 @@ class LastWill:
         heir: int = 0,
         security: Security = PLAIN_SECURITY,
     ) -> None:
-        """Have `members` told that the primary of `epoch` is none any more, over connections
-        that `security` makes. `lock` is held by the node, and by who tells it. They are told
+        """Notify `members` that the primary of `epoch` has resigned, over connections
+        of `security`. The node holds `lock`, and then the wrapper. It notifies them
         after the process `heir`, if there is one, has ended by itself."""
         members = tuple(members)
         left = (epoch, offset, members, lock, heir, security)
         if left != self._left:
             frame = wire.encode(Heartbeat(epoch, node_id, Role.REPLICA, offset))
-            told = tuple(f"{each.host} {each.port} {each.node_id}" for each in members)
+            receivers = tuple(f"{each.host} {each.port} {each.node_id}" for each in members)
             secret, path = self._credentials(security, members)
-            Will(os.getpid(), str(lock), frame, told, heir, secret, path).write(self._record)
+            Will(os.getpid(), str(lock), frame, receivers, heir, secret, path).write(self._record)
             self._left = left
             self._have_read(secret)
 
     def _credentials(self, security: Security, members: Iterable[Addressee]) -> tuple[bytes, str]:
-        """What the wrapper proves itself by, and where it finds the modules for that."""
+        """The wrapper's credentials, and the import path for them."""
         if security.kind == "plain":
             return b"", ""
         channels = {member.node_id: member.channel for member in members}
@@ -141,16 +141,16 @@ class LastWill:
         return credentials.write(security, channels), os.pathsep.join([_ROOT, *path])
 
     def _have_read(self, secret: bytes) -> None:
-        """Have the wrapper prepare itself for these credentials, which would take too long once
-        this process is dead."""
+        """Let the wrapper prepare these credentials, which would take too long after the death of
+        this process."""
         if secret and secret != self._prepared:
             self._prepared = secret
             with suppress(OSError, AttributeError):
-                # It waits for this signal anyway, and looks around then.
+                # It waits for this signal anyway, and then checks its will.
                 signal.pidfd_send_signal(self._wrapper, signal.SIGCHLD)
 
     def withdraw(self) -> None:
-        """Have nobody told anything."""
+        """Notify no member."""
         if self._left is not None:
             Will(os.getpid()).write(self._record)
             self._left = None

@@ -1,4 +1,4 @@
-"""What a node knows at one moment, and who is told when that changes."""
+"""What a node knows at one moment, and the observers of its changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kevy_elect.messages import Role
 from kevy_elect.service.awaitable import Awaitable, awaitable
 
 BACKLOG: Final = 256
-"""Changes kept for an iteration that is slower than they are; the oldest go first."""
+"""Changes kept for an iteration that is too slow; the oldest are dropped first."""
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class ElectorSnapshot:
 
     role: Role
     epoch: int
-    """The fencing token: a store that refuses a smaller one than it has seen is safe."""
+    """The fencing token: a store that refuses smaller tokens than it has seen is safe."""
     current_primary: str | None
     primary_addr: str | None
     has_quorum: bool
@@ -36,7 +36,7 @@ class ElectorSnapshot:
 
 @attrs.frozen
 class Change:
-    """A node's new state, and in words why it changed."""
+    """A node's new state, and the reason of the change as text."""
 
     snapshot: ElectorSnapshot
     reason: str
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def enlist(members: list[T], member: T) -> Callable[[], None]:
-    """Add `member`; returns what removes it, harmless the second time."""
+    """Add `member`. Returns a function that removes it; a second call does no harm."""
     members.append(member)
 
     def remove() -> None:
@@ -58,30 +58,30 @@ def enlist(members: list[T], member: T) -> Callable[[], None]:
 
 
 class Observers:
-    """All who want to be told, each change to all of them before the next one."""
+    """All observers. Each change is reported to all of them before the next one."""
 
     log = Logger()
 
     def __init__(self, ask: Callable[[], ElectorSnapshot]) -> None:
-        """`ask` tells how things are now."""
+        """`ask` returns the present state."""
         self._ask = ask
         self._observers: list[Observer] = []
-        self._untold: deque[Change] = deque()
+        self._pending: deque[Change] = deque()
         self._telling = False
 
     def add(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of each change from now on. Returns what removes it."""
+        """Call `observer` at each change from now on. Returns a function that removes it."""
         return enlist(self._observers, observer)
 
     def tell(self, reason: str) -> None:
-        """Tell all how things are now. What an observer raises is logged; what it causes is
-        told after what it was told."""
-        self._untold.append(Change(self._ask(), reason))
+        """Report the present state to all. Exceptions of an observer are logged. Changes that an
+        observer causes are reported afterwards."""
+        self._pending.append(Change(self._ask(), reason))
         if self._telling:
             return
         self._telling = True
-        while self._untold:
-            change = self._untold.popleft()
+        while self._pending:
+            change = self._pending.popleft()
             for observer in list(self._observers):
                 try:
                     observer(change.snapshot, change.reason)
@@ -106,7 +106,7 @@ class Observers:
         return waiting
 
     async def changes(self) -> AsyncIterator[Change]:
-        """How things are when the iteration begins, then each change."""
+        """The state when the iteration begins, then each change."""
         backlog = deque([Change(self._ask(), "as it is now")], maxlen=BACKLOG)
         wake: Awaitable[None] | None = None
 

@@ -1,4 +1,4 @@
-"""The process around the services: its clock, and how it is ended."""
+"""The process around the services: its clock, and its end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from twisted.python.failure import Failure
 
 
 def use_monotonic_time() -> None:
-    """Have all of the reactor's timers follow the monotonic clock, so that a step of the wall
-    clock neither stops nor rushes them. To be called before anything sets a timer, since one
-    that was set before would never fire: it does nothing then.
+    """Let all of the reactor's timers use the monotonic clock, so that a step of the wall
+    clock neither stops nor hastens them. Call it before anything sets a timer, because a timer
+    that was set before would never fire; otherwise this does nothing.
 
     On Linux an election does not need it: it has timers of its own (`service.timers`), and
-    only its attempts to connect and its HTTP timeouts follow the reactor's. `twistd kevy-elect`
-    calls it, since nothing else runs there. Your own program may, if no part of it takes the
-    reactor's time for a date, as the access log of twisted.web does; on other systems it
-    should, or restart a node when its wall clock was set back.
+    only its attempts to connect and its HTTP timeouts use the reactor's. `twistd kevy-elect`
+    calls it, because nothing else runs there. Your own program may call it if no part uses the
+    reactor's time as a date, as the access log of twisted.web does. On other systems it should
+    call it, or restart a node when its wall clock was set back.
     """
     from twisted.internet import reactor
 
@@ -31,18 +31,18 @@ def use_monotonic_time() -> None:
 
 
 def end_process(failure: Failure) -> None:
-    """What a failed elector does to its process: `end_with(1)`."""
+    """End the process of a failed elector: `end_with(1)`."""
     end_with(1)
 
 
 def end_with(status: int) -> None:
-    """Stop the reactor, which stops all services, and have the process end with `status`.
+    """Stop the reactor, which stops all services, and end the process with `status`.
 
-    Exit handlers that the program registered before are not run.
+    Exit handlers that the program registered before do not run.
     """
     from twisted.internet import reactor
 
-    # twistd offers no way to choose its exit status.
+    # twistd offers no other way to set its exit status.
     atexit.register(exit_now, status)
     loop: Any = reactor
     if loop.running:
@@ -50,7 +50,7 @@ def end_with(status: int) -> None:
 
 
 def exit_now(status: int) -> None:
-    """End the process with `status`, without waiting for anything but the log."""
+    """End the process with `status`, and wait only for the log."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

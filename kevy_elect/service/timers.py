@@ -1,8 +1,9 @@
-"""Timers that a step of the wall clock neither stops nor rushes.
+"""Timers that a step of the wall clock neither stops nor hastens.
 
-The reactor's own go by the wall clock: set back by an hour, it stops them for an hour. Its clock
-cannot be exchanged, since the program around a node takes it for a date. So a node's timers are
-kept here, and the kernel wakes the reactor for them, by a timerfd on the clock of `uptime`.
+The reactor's own timers use the wall clock: if it is set back by an hour, they stop for an hour.
+The clock cannot be replaced, because the program around a node may use it as a date. This module
+therefore keeps a node's timers, and the kernel wakes the reactor for them by a timerfd on the
+clock of `uptime`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _timers: dict[Any, SteadyTimers] = {}
 
 
 class _Setting(ctypes.Structure):
-    """struct itimerspec: the interval, which is none, and when to wake up."""
+    """struct itimerspec: no interval, and the time to wake up."""
 
     _fields_ = (
         ("interval_seconds", ctypes.c_long),
@@ -41,10 +42,10 @@ class _Setting(ctypes.Structure):
 
 
 def timers(reactor: Any) -> Any:
-    """Where to call `callLater`, and the clock of a LoopingCall, instead of `reactor`.
+    """The object for `callLater` and the clock of a LoopingCall, instead of `reactor`.
 
-    That is `reactor` itself where there is no timerfd (it is Linux's), or no file descriptor
-    can be waited for, as in tests. `use_monotonic_time` helps there.
+    It is `reactor` itself without timerfd (only Linux has it), or if the reactor cannot wait for
+    file descriptors, as in tests. `use_monotonic_time` helps in the first case.
     """
     if not isinstance(reactor, PosixReactorBase) or not hasattr(_LIBC, "timerfd_create"):
         return reactor
@@ -54,8 +55,8 @@ def timers(reactor: Any) -> Any:
 
 
 class _Call(DelayedCall):
-    """A call that says when it is put off, too: Twisted's own says when it is brought forward,
-    and a timer that was not set anew would wake the process up for nothing."""
+    """A call that also reports when it is delayed. Twisted's own reports only when it is
+    advanced, and a timer that was not reset would wake the process up in vain."""
 
     def reset(self, secondsFromNow: float) -> None:
         super().reset(secondsFromNow)
@@ -64,9 +65,9 @@ class _Call(DelayedCall):
 
 @implementer(IReactorTime, IReadDescriptor)
 class SteadyTimers:
-    """Delayed calls by the clock of `uptime`. It has a file descriptor while any is pending,
-    and until the end of the reactor's turn in which the last is cancelled: who cancels a call
-    often sets another at once."""
+    """Delayed calls by the clock of `uptime`. It has a file descriptor while any call is pending,
+    and until the end of the reactor's turn in which the last is cancelled, because another call
+    is often set at once."""
 
     log = Logger()
 
@@ -94,7 +95,7 @@ class SteadyTimers:
     def getDelayedCalls(self) -> list[DelayedCall]:
         return list(self._calls)
 
-    # What the reactor asks of a descriptor
+    # The interface of a descriptor, for the reactor
 
     def fileno(self) -> int:
         return -1 if self._descriptor is None else self._descriptor
@@ -103,23 +104,23 @@ class SteadyTimers:
         return "timers"
 
     def doRead(self) -> None:
-        """Call what is due."""
+        """Make all calls that are due."""
         self._calling = True
         now = self.seconds()
         for call in sorted(self._calls, key=DelayedCall.getTime):
-            # Those before it may have cancelled it, or put it off.
+            # An earlier call may have cancelled or delayed it.
             if call in self._calls and call.getTime() <= now:
                 self._calls.remove(call)
                 self._call(call)
         self._calling = False
-        self._armed_for = math.nan  # to be set anew: that also ends its being readable
+        self._armed_for = math.nan  # resetting the timer also makes it unreadable
         if self._calls:
             self._arm()
         else:
             self._close()
 
     def connectionLost(self, reason: object) -> None:
-        """The reactor ends, with all that is left."""
+        """The reactor ends, and all calls with it."""
         self._close()
 
     # The descriptor
@@ -128,7 +129,7 @@ class SteadyTimers:
         call.called = 1
         try:
             call.func(*call.args, **call.kw)
-        except BaseException:  # as the reactor does it
+        except BaseException:  # as the reactor does
             self.log.failure("a timer's call failed")
 
     def _forget(self, call: DelayedCall) -> None:
@@ -136,7 +137,7 @@ class SteadyTimers:
         self._arm()
 
     def _arm(self) -> None:
-        """Be woken up for the first of the calls, or at once if there is none left."""
+        """Set the timer for the first call, or to fire at once if there is none."""
         if self._calling:
             return
         if self._descriptor is None:

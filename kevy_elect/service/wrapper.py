@@ -1,22 +1,21 @@
-"""The program that a node may run below: it tells the others at once that the node is dead.
+"""The program above a node: it notifies the other members at once that the node is dead.
 
     wrapper.py COMMAND [ARGUMENT...]
 
-runs the command, passes signals on to it and ends as it does: with its status, or by the same
-signal, which a shell calls 128 and the signal's number. Once the command has ended, all that
-it ever started is killed, but for one process that the will may name, which has something to
-finish and ends by itself. If it was a primary, and left a will, the other members are told
-then that it is primary no more (R7): nothing that could write under its lease is left, and
-no next life has begun, since whoever restarts the node waits for this program, and the data
-directory's lock is held meanwhile.
+runs the command, forwards signals to it and exits as it does: with its status, or by the same
+signal, which a shell reports as 128 and the signal's number. Once the command has ended, the
+wrapper kills all that it ever started, except one process that the will may name, which has to
+finish something and ends by itself. If the node was a primary and left a will, the wrapper then
+notifies the other members that it is primary no more (R7). Nothing that could write under its
+lease is left then, and the node has not started again, because a service manager that restarts
+it waits for this program, which also holds the data directory's lock.
 
-A will is kept in a file without a name, which outlives the node's process and nothing else.
-What the environment names by VARIABLE is that file's descriptor, and one by which to see
-that this program lives.
+A will is a file without a name, which lives only as long as this program. The environment
+variable VARIABLE has that file's descriptor, and one that shows whether this program lives.
 
-It is run by its path, imports little, and needs Linux: only there is it told of all
-descendants, wherever they moved (PR_SET_CHILD_SUBREAPER). Of the package it imports what
-proves who speaks, and only once a will needs that.
+It is run by its path, imports little, and needs Linux: only there can it find all
+descendants, wherever they moved (PR_SET_CHILD_SUBREAPER). Of the package it imports only what
+authenticates the node, once a will needs that.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ if TYPE_CHECKING:
 
 VARIABLE = "KEVY_LAST_WILL"
 GREETING = b"*0\r\n"
-"""As every connection begins (section 4)."""
+"""The first bytes of every connection (section 4)."""
 TIMES = 5
-"""The message is repeated: what comes before the node's own connection is known to have ended
-is not heard."""
+"""The message is repeated, because members ignore messages that arrive before they know that
+the node's own connection has ended."""
 INTERVAL = 0.02
 """Seconds between two of these."""
 PATIENCE = 0.5
-"""Seconds that telling may take."""
+"""Seconds that the notification may take."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _AT_ONCE = 64 * 1024
 """Bytes that are read at once; a handshake has less."""
 _BETWEEN_LOOKS = 0.005
-"""Seconds between two looks at what is still alive, while it should die."""
+"""Seconds between two looks at what is still alive although it should die."""
 _FROM_KEYBOARD = {signal.SIGINT, signal.SIGQUIT}
 _FORWARDED = _FROM_KEYBOARD | {
     signal.SIGTERM,
@@ -64,11 +63,11 @@ _FORWARDED = _FROM_KEYBOARD | {
 }
 _WATCHED = _FORWARDED | {signal.SIGCHLD}
 _OURS = ("WATCHDOG_PID", "LISTEN_PID")
-"""Variables of systemd that name the process that they are meant for."""
+"""Variables of systemd with the id of the process that they are for."""
 
 
 class Will:
-    """What a process leaves behind: who it is, and what to tell whom if it is dead."""
+    """The will of a process: its id, and the message for the members after its death."""
 
     def __init__(
         self,
@@ -81,10 +80,10 @@ class Will:
         path: str = "",
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
-        message and `members` where to send it, as `host port id` with numbers for host and
-        port. `heir` is the process id of what has something to finish first, 0 for nothing.
-        With secure links, `credentials` are what the node proves itself by, and `path`, as
-        PYTHONPATH has it, is where it found the modules for that."""
+        message and `members` its receivers, as `host port id` with numbers for host and
+        port. `heir` is the id of a process that has to finish something first, 0 for none.
+        With secure links, `credentials` authenticate the node, and `path`, as in PYTHONPATH, is
+        the import path for them."""
         self.node = node
         self.heir = heir
         self.lock = lock
@@ -94,17 +93,17 @@ class Will:
         self.path = path
 
     def write(self, record: int) -> None:
-        """Put it in the place of the last one."""
+        """Replace the will before."""
         pids = [b"%d" % self.node, b"%d" % self.heir]
         members = [member.encode() for member in self.members]
         paths = [os.fsencode(self.lock), os.fsencode(self.path)]
         body = b"\0".join([*pids, *paths, self.credentials, self.frame, *members])
-        # Somebody killed while writing leaves a mixture, which the sum tells.
+        # A process that was killed while it wrote leaves a mixture, which the checksum detects.
         os.pwrite(record, struct.pack("=II", len(body), zlib.crc32(body)) + body, 0)
 
     @classmethod
     def read(cls, record: int) -> Will | None:
-        """The last one that was written whole, if that was the last."""
+        """The last will, if it was written completely."""
         head = os.pread(record, 8, 0)
         if len(head) < 8:
             return None
@@ -113,9 +112,9 @@ class Will:
         if zlib.crc32(body) != checksum:
             return None
         node, heir, lock, path, credentials, frame, *members = body.split(b"\0")
-        told = tuple(member.decode() for member in members)
+        receivers = tuple(member.decode() for member in members)
         where = os.fsdecode(path)
-        return cls(int(node), os.fsdecode(lock), frame, told, int(heir), credentials, where)
+        return cls(int(node), os.fsdecode(lock), frame, receivers, int(heir), credentials, where)
 
 
 class Wrapper:
@@ -127,7 +126,7 @@ class Wrapper:
         self._proof = Proof()
 
     def run(self, command: list[str]) -> int:
-        """How it ended: its status, or less than 0 for a signal."""
+        """How it ended: its status, or a negative number for a signal."""
         _become_subreaper()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         alive = os.pidfd_open(os.getpid())
@@ -162,23 +161,23 @@ class Wrapper:
             os._exit(126)
 
     def _wait(self) -> int:
-        """Pass signals on until the node has ended; how it did."""
+        """Forward signals until the node has ended; returns how it ended."""
         while True:
-            told = signal.sigwaitinfo(_WATCHED)
-            number = told.si_signo
+            caught = signal.sigwaitinfo(_WATCHED)
+            number = caught.si_signo
             if number == signal.SIGCHLD:
                 status = self._collect()
                 if status is not None:
                     return status
-                will = Will.read(self._record)  # the node may have meant us to
+                will = Will.read(self._record)  # the node may have signalled a new will
                 if will is not None:
                     self._proof.read(will)
-            elif told.si_code <= 0 or number not in _FROM_KEYBOARD:
-                # What a terminal sends, its whole foreground group gets.
+            elif caught.si_code <= 0 or number not in _FROM_KEYBOARD:
+                # A signal of a terminal reaches its whole foreground group anyway.
                 os.kill(self._pid, number)
 
     def _collect(self) -> int | None:
-        """Collect the dead; how the node ended, once it is among them."""
+        """Collect dead children; returns how the node ended, once it is among them."""
         while True:
             pid, ended = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -187,8 +186,8 @@ class Wrapper:
                 return os.waitstatus_to_exitcode(ended)
 
     def _goes_on(self) -> bool:
-        """Whether the node is another process than the one started here, such as a daemon's,
-        and lives. It is our child then, since its parents are dead."""
+        """Whether the node lives as another process than the one started here, such as a daemon.
+        It is a child of this process then, because its parents are dead."""
         will = Will.read(self._record)
         if will is None or will.node == self._pid:
             return False
@@ -202,19 +201,19 @@ class Wrapper:
 
 
 class Proof:
-    """What this program proves itself by in the name of its node."""
+    """The node's credentials, for this program."""
 
     security: Security | None = None
-    """None for plain links, where nothing is proven."""
+    """None for plain links, which have no authentication."""
 
     def __init__(self) -> None:
         self._read = b""
         self._useless = b""
 
     def read(self, will: Will) -> bool:
-        """Take it from the will, and import what it needs, unless that is done; whether it can
-        be used. To be called while the node lives: it takes longer than all that is done
-        afterwards, and the files that are imported may be replaced."""
+        """Take the credentials from the will, and import their modules, unless that is done;
+        returns whether they can be used. Call it while the node lives: it takes longer than all
+        later steps, and the imported files may be replaced."""
         if will.credentials == self._read:
             return True
         sys.path += [each for each in will.path.split(os.pathsep) if each not in sys.path]
@@ -222,19 +221,19 @@ class Proof:
             from kevy_elect.transport import credentials
 
             self.security = credentials.read(will.credentials) if will.credentials else None
-        except Exception as error:  # whatever it is, the node goes on
+        except Exception as error:  # in any case the node continues
             if will.credentials != self._useless:
                 self._useless = will.credentials
-                _complain(f"no member would be told, for lack of a proof who speaks: {error}")
+                _complain(f"no member would be notified, for lack of credentials: {error}")
             return False
         self._read = will.credentials
         return True
 
 
 def tell(will: Will, security: Security | None = None) -> None:
-    """Send the message to all members at once, which takes PATIENCE at most.
+    """Send the message to all members at once, in at most PATIENCE seconds.
 
-    The connections are reset afterwards: nothing is left that could arrive in a next life.
+    The connections are reset afterwards, so that nothing can arrive after the node's next start.
     """
     poll = select.poll()
     calls = {}
@@ -255,11 +254,11 @@ def tell(will: Will, security: Security | None = None) -> None:
 
 
 class Call:
-    """A connection to one member, reset once the message was sent often enough."""
+    """A connection to one member, which is reset once the message was sent often enough."""
 
     def __init__(self, member: str, frame: bytes, security: Security | None) -> None:
         self.due = float("inf")
-        """When to speak next: once it is connected, and the member has proven itself."""
+        """When to send next: once it is connected, and the member is authenticated."""
         self._frames = [GREETING + frame] + (TIMES - 1) * [frame]
         host, port, node_id = member.split()
         self._channel: Channel | None = None if security is None else security.dials(node_id)
@@ -271,17 +270,17 @@ class Call:
         self.socket.connect_ex(_numeric(host, int(port)))
 
     def proceed(self) -> bool:
-        """Go on with the handshake, now that the member can be written to or has written;
-        whether it is the member's turn. Else it is time to speak, or to hang up."""
+        """Continue the handshake, now that the member can be written to or has written; returns
+        whether it is the member's turn. Otherwise it is time to send, or to close."""
         try:
             awaits = self._channel is not None and self._shake(self._channel)
-        except Exception:  # the member is gone, or does not prove itself
+        except Exception:  # the member is gone, or not authenticated
             self._frames, awaits = [], False
         self.due = float("inf") if awaits else 0.0
         return awaits
 
     def _shake(self, channel: Channel) -> bool:
-        """Say what is to be said next to prove who speaks; whether the member has to answer."""
+        """Send the next part of the handshake; returns whether the member has to answer."""
         if self._dialled:
             said = self.socket.recv(_AT_ONCE)
             if not said:
@@ -293,7 +292,7 @@ class Call:
         return not channel.established
 
     def speak(self, now: float) -> bool:
-        """Say it once; whether there is more to say."""
+        """Send the message once; returns whether there is more to send."""
         with suppress(OSError):
             if self._frames:
                 frame = self._frames.pop(0)
@@ -305,7 +304,7 @@ class Call:
 
 
 def _numeric(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """A socket's address, of numbers only: nothing here asks a name server."""
+    """A socket's address, of numbers only: this program asks no name server."""
     address, _, zone = host.partition("%")
     if ":" not in host:
         return address, port
@@ -313,7 +312,7 @@ def _numeric(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int
 
 
 def _take(lock: str) -> int | None:
-    """The data directory's lock, to be held to the end; None if another life has it."""
+    """The data directory's lock, held to the end; None if the node was already started again."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -323,9 +322,9 @@ def _take(lock: str) -> int | None:
 
 
 def _end_descendants(heir: int) -> bool:
-    """Kill and collect until the kernel says that none is left, whether it says so. Their orphans
-    become ours. The heir, if it is one of them, ends by itself: what it has to finish may take
-    PATIENCE, after which it is left alone."""
+    """Kill and collect until the kernel reports that none is left; returns whether it does. Orphans
+    become children of this process. The heir, if it is one of them, ends by itself within
+    PATIENCE seconds; after that it is left alone."""
     over_at = time.monotonic() + PATIENCE
     while True:
         children = _children()
@@ -359,7 +358,7 @@ def _complain(problem: str) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Run `command` and end as it does, if that is by a signal; else the status to end with."""
+    """Run `command` and exit as it does, if that is by a signal; otherwise return the status."""
     try:
         status = Wrapper().run(command)
     except (OSError, AttributeError) as error:
@@ -369,9 +368,9 @@ def main(command: list[str]) -> int:
 
 
 def _end_by(number: int) -> int:
-    """End by this signal; the status to end with if that kills nobody, as in a container's
-    first process."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the node has left one already
+    """End by this signal. Returns the exit status if that does not kill this process, as in a
+    container's first process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the node has left a core file already
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -1,5 +1,5 @@
-"""What a node and its operator's client know in common: where the admin socket is, and what
-a command means that leaves something out."""
+"""What a node and its operator's client share: the place of the admin socket, and the defaults of
+commands."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from kevy_elect.errors import ConfigError
 SOCKET: Final = "admin.sock"
 """The socket's name in the data directory."""
 MODE: Final = 0o600
-"""The socket's mode, unless its description says another."""
+"""The socket's mode, unless its description has another."""
 LONGEST_PATH: Final = 107
-"""Bytes that a Unix socket's path may have on Linux."""
+"""The most bytes of a Unix socket's path on Linux."""
 DEFAULT_REST: Final = 30.0
-"""Seconds for which a node that stepped down does not stand."""
+"""Seconds for which a node that stepped down does not run for election."""
 DEFAULT_PATIENCE: Final = 10.0
 """Seconds for which a switchover waits for children and data."""
 DEFAULT_MAINTENANCE: Final = 3600.0
 """Seconds after which maintenance ends by itself."""
 LONGEST_MAINTENANCE: Final = 7 * 86400.0
 LONGEST_REASON: Final = 200
-"""Characters of a reason that an operator may give."""
+"""The most characters of an operator's reason."""
 
 
 def check_reason(reason: str) -> None:
-    """Raises ConfigError unless it is fit to be shown later: short, and printable on a line."""
+    """Raises ConfigError unless it is short and printable on one line."""
     if len(reason) > LONGEST_REASON:
         raise ConfigError(
             f"the reason has {len(reason)} characters, and may have {LONGEST_REASON}: shorten it"
@@ -37,15 +37,15 @@ def check_reason(reason: str) -> None:
 
 
 def socket_in(data_dir: str | os.PathLike[str]) -> str:
-    """The description of the usual endpoint of a node with this data directory."""
+    """The description of the default endpoint of a node with this data directory."""
     path = os.path.join(data_dir, SOCKET)
     return "unix:" + re.sub(r"([\\:])", r"\\\1", path)
 
 
 def parse_socket(description: str) -> tuple[str, int] | None:
-    """Path and mode of the Unix socket that `description` means, None if it means none.
+    """Path and mode of the Unix socket in `description`, None if it is no Unix socket.
 
-    Raises ConfigError for one that cannot be.
+    Raises ConfigError for an invalid socket.
     """
     kind, _, rest = description.partition(":")
     if kind != "unix":
@@ -67,8 +67,8 @@ def parse_socket(description: str) -> tuple[str, int] | None:
 
 
 def parts(text: str) -> list[str]:
-    """What stands between the colons of an endpoint's description. A backslash takes away the
-    meaning of the character after it, as in every endpoint of Twisted."""
+    """The parts between the colons of an endpoint's description. A backslash quotes
+    the character after it, as in every endpoint of Twisted."""
     found = [""]
     characters = iter(text)
     for each in characters:

@@ -1,4 +1,4 @@
-"""What a node proves itself with on its links: read whole from its files, or refused."""
+"""The credentials of a node for its links, read from its files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kevy_elect.errors import ConfigError
 from kevy_elect.settings.files import read_private, read_regular
 
 if TYPE_CHECKING:
-    # Imported where it is used, since a client that only names settings needs none of it.
+    # Imported at their use, because a client that only names settings needs none of it.
     import ssl
 
 KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 MAX_PASSWORD: Final = 512
-"""Bytes; no longer one fits into a request."""
+"""Bytes; a longer one does not fit into a request."""
 ALPN: Final = "kevy-elect"
-"""What members say that they will speak within TLS."""
+"""The protocol that members name within TLS."""
 _URI: Final = "kevy-elect:"
 
 
@@ -43,13 +43,13 @@ class TlsIdentity:
     accepting: ssl.SSLContext = attrs.field(eq=False, repr=False)
     node_id: str
     ends: float
-    """When the certificate ends, in seconds since 1970."""
+    """When the certificate expires, in seconds since 1970."""
     files: tuple[bytes, ...] = attrs.field(repr=False)
-    """What is in the files of the certificate, its key and the authority."""
+    """The contents of the files of the certificate, its key and the authority."""
 
 
 Links = NoiseKeys | TlsIdentity | None
-"""What the links of a node prove themselves by; None if they are plain."""
+"""The credentials of a node's links; None if they are plain."""
 
 
 def parse_key(text: str) -> bytes:
@@ -92,7 +92,7 @@ def read_password(path: str) -> bytes:
 def make_private_key(path: str) -> bytes:
     """Make a private key in a new file that only its owner may read, and return the key.
 
-    Raises ConfigError if the file is there already or cannot be made.
+    Raises ConfigError if the file exists or cannot be made.
     """
     private = secrets.token_bytes(KEY_BYTES)
     try:
@@ -103,7 +103,7 @@ def make_private_key(path: str) -> bytes:
             os.fsync(fd)
     except FileExistsError:
         raise ConfigError(
-            f"{path} is there already, and a key that is in use must not be lost; "
+            f"{path} exists already, and a key that is in use must not be lost; "
             "name another file, or remove it first"
         ) from None
     except OSError as error:
@@ -113,7 +113,7 @@ def make_private_key(path: str) -> bytes:
 
 def public_key(private: bytes) -> bytes:
     """The public half of a private key. Raises ConfigError if the library for it is missing."""
-    # Imported here, since only nodes with secure links need it.
+    # Imported here, because only nodes with secure links need it.
     try:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     except ImportError:
@@ -131,7 +131,7 @@ def read_identity(node_id: str, certificate: str, key: str, authority: str) -> T
     files = _contents(certificate, key, authority)
     dialling = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
     accepting = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
-    accepting.num_tickets = 0  # nobody resumes a session
+    accepting.num_tickets = 0  # sessions are not resumed
     own = _own_certificate(dialling, accepting, certificate)
     names = member_names(own)
     if node_id not in names:
@@ -150,7 +150,7 @@ def read_identity(node_id: str, certificate: str, key: str, authority: str) -> T
 
 
 def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
-    """The ids that a certificate, as `getpeercert` gives it, may speak for."""
+    """The ids for which a certificate, as returned by `getpeercert`, is valid."""
     names = set()
     for kind, value in certificate.get("subjectAltName", ()):
         if kind == "URI" and value.startswith(_URI):
@@ -161,7 +161,7 @@ def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _contents(certificate: str, key: str, authority: str) -> tuple[bytes, ...]:
-    """Of all three. Raises ConfigError if one cannot be used."""
+    """The contents of all three. Raises ConfigError if one cannot be used."""
     contents = []
     for path, read in ((certificate, read_regular), (key, read_private), (authority, read_regular)):
         try:
@@ -199,8 +199,8 @@ def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SS
 def _own_certificate(
     dialling: ssl.SSLContext, accepting: ssl.SSLContext, path: str
 ) -> dict[str, Any]:
-    """What this node's certificate says. A handshake with itself shows it, and whether the
-    other members would take it. Raises ConfigError if they would not."""
+    """The content of this node's certificate. A handshake with itself returns it, and tests whether
+    the other members would accept it. Raises ConfigError if they would not."""
     import ssl
 
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -217,11 +217,11 @@ def _own_certificate(
 
 
 def _reason(error: OSError) -> str:
-    """Why OpenSSL or the system refused, in words."""
+    """The reason of OpenSSL or the system, as text."""
     said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
     return str(said or error.strerror or error).lower().replace("_", " ")
 
 
 def _no_password() -> str:
-    """A key that is encrypted cannot be used by a node that starts by itself."""
-    raise ConfigError("the private key is encrypted, and nobody is there to type its password")
+    """Refuse an encrypted key: a node that starts without an operator cannot use it."""
+    raise ConfigError("the private key is encrypted, and the node cannot ask for its password")

@@ -1,4 +1,4 @@
-"""One setting's value: from the text of an option or a variable, or from what TOML has."""
+"""The value of one setting, from the text of an option or a variable, or from TOML."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def parse(setting: Setting, value: Any) -> Any:
-    """The value in the type that the node uses. Raises ConfigError, saying what is wrong
-    with the value but not whose it is. Lists of members have `entries` instead."""
+    """The value in the type that the node uses. Raises ConfigError, which describes the mistake
+    but does not name the setting. Lists of members use `entries` instead."""
     return _PARSERS[setting.kind](setting, value)
 
 
 def shown(value: Any) -> str:
-    """A value in a message or a table, as it was or could be written, on one line."""
+    """A value as it was or could be written, on one line, for a message or a table."""
     if isinstance(value, str) and value and value.isprintable():
         return value
     try:
@@ -44,7 +44,7 @@ def shown(value: Any) -> str:
 
 
 def hyphened(key: str) -> str:
-    """A key of a file as this package names it: with hyphens, where underscores do as well."""
+    """A key of a file with hyphens, as this package names it; underscores may replace them."""
     return key.replace("_", "-")
 
 
@@ -52,9 +52,9 @@ def hyphened(key: str) -> str:
 
 
 def entries(value: Any) -> list[tuple[str | None, Any]]:
-    """The entries of a list of members, each with its id where the list is a table by id.
+    """The entries of a list of members, each with its id if the list is a table by id.
 
-    Raises ConfigError for what is no such list.
+    Raises ConfigError if it is no such list.
     """
     if isinstance(value, str):
         return [(None, part) for part in value.split(",") if part.strip()]
@@ -97,7 +97,7 @@ def _peer_of_table(node_id: str, table: dict[str, Any]) -> PeerAddr:
 
 
 def page(node_id: str | None, entry: Any) -> tuple[str, str]:
-    """A member's id and the `host:port` of what it serves. Raises ConfigError."""
+    """A member's id and the `host:port` of its service. Raises ConfigError."""
     text = _entry_text(node_id, entry)
     member, at, address = text.strip().partition("@")
     if not at:
@@ -197,7 +197,7 @@ def _seconds(setting: Setting, value: Any) -> float:
     except (TypeError, ValueError):
         raise ConfigError("not a number of seconds, such as 0.5") from None
     except OverflowError:
-        return math.inf  # whose bounds are checked, in words that fit
+        return math.inf  # its bounds are checked later, with a better message
 
 
 def _count(setting: Setting, value: Any) -> int:
@@ -223,14 +223,14 @@ def _address(setting: Setting, value: Any) -> str:
 
 
 def _endpoint(setting: Setting, value: Any) -> str:
-    # Here, since a client that only names settings needs no Twisted.
+    # Here, because a client that only names settings needs no Twisted.
     from twisted.internet import reactor
     from twisted.internet.endpoints import serverFromString
 
     description = _text(setting, value)
     try:
         serverFromString(reactor, description)
-    except Exception as error:  # whatever parser the description names
+    except Exception as error:  # raised by any parser that the description names
         raise ConfigError(
             f"no endpoint ({' '.join(str(error).split())}); "
             "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
@@ -240,7 +240,7 @@ def _endpoint(setting: Setting, value: Any) -> str:
 
 
 def _check_port(description: str) -> None:
-    """Raise ConfigError for a port that Twisted takes, only to fail when it is to listen."""
+    """Raise ConfigError for a port that Twisted accepts, and with which it cannot listen."""
     kind, *rest = parts(description)
     if kind not in ("tcp", "tcp4", "tcp6", "ssl"):
         return
@@ -256,9 +256,9 @@ def _socket(setting: Setting, value: Any) -> str:
 
 
 def _command(setting: Setting, value: Any) -> tuple[str, ...]:
-    """The words of a command, before a shell is given any of it."""
+    """The words of a command, before any of it is passed to a shell."""
     if isinstance(value, str):
-        return split_command(value, False)
+        return split_command(value, shell=False)
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise ConfigError("write one string, or a list of strings")
     if not value or not value[0]:
@@ -268,8 +268,8 @@ def _command(setting: Setting, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def split_command(text: str, shell: bool) -> tuple[str, ...]:
-    """The words of a command, or with `shell` what has /bin/sh run it.
+def split_command(text: str, *, shell: bool) -> tuple[str, ...]:
+    """The words of a command, or with `shell` the words that run it with /bin/sh.
 
     Raises ConfigError if it is empty or a quote is left open.
     """

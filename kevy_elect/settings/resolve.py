@@ -48,7 +48,7 @@ _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("cluster", "secure"): "links",
     ("cluster", "peer_keys"): "peer-keys",
 }
-"""What the existing implementation's file calls these settings."""
+"""The names of these settings in the existing implementation's file."""
 _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
 _UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
 _NOISE: Final = ("noise-key", "peer-keys")
@@ -68,15 +68,15 @@ _ABOUT: Final = {
     "check-fall": "check-command",
     "check-rise": "check-command",
 }
-"""Settings that say more of a command."""
+"""Settings that only refine a command."""
 _HINTED: Final = 20
-"""Mistakes before which it is guessed what a name was to be, which takes about 1 ms each."""
+"""The most mistakes for which a similar name is searched, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
-"""What a file cannot set."""
+"""The settings that a file cannot have."""
 
 
 class Origin(Enum):
-    """What kind of place a value comes from."""
+    """The kind of place that a value comes from."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -86,7 +86,7 @@ class Origin(Enum):
 
 @attrs.frozen
 class Source:
-    """Where a value was given."""
+    """The place where a value was given."""
 
     origin: Origin
     name: str = ""
@@ -105,20 +105,20 @@ _COMMAND_LINE: Final = Source(Origin.COMMAND_LINE)
 
 @attrs.frozen
 class Mistake:
-    """One thing that is wrong. `text` names settings as the command line does."""
+    """One mistake. `text` names settings as the command line does."""
 
     text: str
     setting: str | None
     source: Source
 
     def __str__(self) -> str:
-        """With file and line, or the environment variable, in front."""
+        """The text, after the file and line or the environment variable."""
         named = self.source.origin in (Origin.FILE, Origin.ENVIRONMENT)
         return f"{self.source}: {self.text}" if named else self.text
 
 
 class MistakesError(ConfigError):
-    """Everything that is wrong with a configuration, one mistake a line."""
+    """All mistakes of a configuration, one per line."""
 
     def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
         super().__init__("\n".join(map(str, mistakes)))
@@ -127,10 +127,10 @@ class MistakesError(ConfigError):
 
 @attrs.frozen
 class Configuration:
-    """A configuration in which nothing is wrong."""
+    """A configuration without mistakes."""
 
     values: dict[str, Any]
-    """Each setting's value by name: seconds as floats, commands in words and with their shell,
+    """Each setting's value by name: seconds as floats, commands as words including their shell,
     the addresses of `http-peers`, `sentinel-peers` and `admin-peers` by id; None for what is off
     or left to the election."""
     cluster: Cluster
@@ -141,12 +141,12 @@ class Configuration:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Where each setting's value was given; the lines of a file are looked up for this."""
+        """The place of each setting's value; the lines of a file are searched for this."""
         return {name: self._source(name) for name in NAMED}
 
     @property
     def commands(self) -> dict[str, tuple[str, ...]]:
-        """The commands that there are, in words, by their setting's name."""
+        """The commands, as words, by their setting's name."""
         return {name: self.values[name] for name in COMMANDS if self.values[name]}
 
     def evolved(
@@ -177,20 +177,20 @@ class _Given:
     value: Any
     source: Source
     keys: tuple[str, ...] = ()
-    """What the file calls it, table first."""
+    """Its name in the file, with the table first."""
 
 
 class _Reading:
-    """One reading: what was given, what it means, and what is wrong with it."""
+    """One reading: the given values, their meanings, and the mistakes."""
 
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
         self.file: config_file.ConfigFile | None = None
         self.unread = False
-        """Whether there is a file that says nobody knows what."""
+        """Whether there is a file whose content is not known."""
         self.given: dict[str, _Given] = {}
         self.values: dict[str, Any] = {}
-        """What was given and makes sense by itself; at last everything."""
+        """The values that are valid by themselves; at last all of them."""
 
     def result(self) -> Configuration:
         for setting in SETTINGS:
@@ -219,10 +219,10 @@ class _Reading:
         self._fill_in(cluster, timings)
         return Configuration(self.values, cluster, timings, links, pages, self._source)
 
-    # What is given, and where
+    # The given values and their places
 
     def gather(self, command_line: Mapping[str, str], environment: Mapping[str, str]) -> None:
-        """Take what was given, from the highest place that gives it."""
+        """Take the values, each from the place with the highest precedence."""
         above = dict(self._of_environment(environment))
         above |= {name: _Given(text, _COMMAND_LINE) for name, text in command_line.items()}
         path = above["config"].value if "config" in above else ""
@@ -233,7 +233,7 @@ class _Reading:
         for variable in sorted(environment):
             source = Source(Origin.ENVIRONMENT, variable)
             if variable in variables:
-                if environment[variable]:  # an empty one is not set
+                if environment[variable]:  # an empty variable counts as not set
                     yield variables[variable], _Given(environment[variable], source)
             elif variable.startswith(PREFIX):
                 hint = did_you_mean(variable, variables) or "; see `twistd kevy-elect --help`"
@@ -272,7 +272,7 @@ class _Reading:
         return Source(Origin.FILE, self.file.path, self.file.line(*keys))
 
     def _source(self, name: str, *keys: str) -> Source:
-        """Where the setting was given, or in a table of a file the value at `keys` of it."""
+        """The place of the setting, or in a table of a file that of the value at its `keys`."""
         given = self.given.get(name, _Given(None, _DEFAULT))
         return self._place(*given.keys, *keys) if given.keys else given.source
 
@@ -290,7 +290,7 @@ class _Reading:
 
     def _quoted(self, setting: Setting) -> str:
         """The setting as it was given, unless the mistake quotes its value itself, or the
-        value is nothing for a log, as the arguments of a command."""
+        value must not be logged, such as the arguments of a command."""
         if setting.kind in _UNQUOTED:
             return setting.option
         return f"{setting.option} {values.shown(self.given[setting.name].value)}"
@@ -419,7 +419,7 @@ class _Reading:
         self._expect_client_port(cluster, "redis", "clients and replicas would be sent")
 
     def _check_store(self, cluster: Cluster | None) -> None:
-        """A store is driven by commands: by enough of them, and by nothing else."""
+        """A store needs a sufficient set of commands, and no other driver."""
         given = [name for name in _STORE if name in self.given]
         if not given:
             return
@@ -439,7 +439,7 @@ class _Reading:
         self._expect_client_port(cluster, given[0], "clients and replicas would be sent")
 
     def _expect_client_port(self, cluster: Cluster | None, name: str, what: str) -> None:
-        """Blame the setting unless this node announces a port of its own for clients."""
+        """Report the setting unless this node announces a port of its own for clients."""
         if cluster is None or "advertise" in self.given:
             return
         if cluster.me.client_port == cluster.me.elect_port:
@@ -531,8 +531,8 @@ class _Reading:
     # Timings
 
     def _timings(self) -> ElectConfig | None:
-        """The timings. Each that is wrong is left out after it has been blamed, to find the
-        others; a relation to one that was left out says nothing."""
+        """The timings. Each wrong one is left out after its report, to find the
+        others; a relation to one that was left out is not reported."""
         given = {each.field: self.values[each.name] for each in TIMINGS if each.name in self.values}
         given["count_unacknowledged"] = not self.values.get("no-count-unacknowledged")
         wrong = {each.name for each in TIMINGS if not self._fine(each.name)}
@@ -564,7 +564,7 @@ class _Reading:
         if self.values.get("shell"):
             for name in texts:
                 if name in self.values:
-                    self.values[name] = values.split_command(self.given[name].value, True)
+                    self.values[name] = values.split_command(self.given[name].value, shell=True)
         for name, command in _ABOUT.items():
             if name in self.given and command not in self.given:
                 self._add(
@@ -574,8 +574,8 @@ class _Reading:
                 )
 
     def _is_text(self, name: str) -> bool:
-        """Whether a command was given as one string, which a shell may run; words are run
-        as they are."""
+        """Whether a command was given as one string, which a shell may run. Words are run
+        without a shell."""
         return name in self.given and isinstance(self.given[name].value, str)
 
     def _check_primary_settings(self, timings: ElectConfig | None) -> None:
@@ -649,7 +649,7 @@ class _Reading:
 
 def _settings_of(file: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The settings in a file with the keys that lead to them; those of the existing
-    implementation stand in tables."""
+    implementation are in tables."""
     for key, value in file.items():
         if key in _OTHER_TABLES and isinstance(value, dict):
             for inner, inner_value in value.items():
@@ -659,19 +659,19 @@ def _settings_of(file: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any
 
 
 def _translated(keys: tuple[str, ...], value: Any) -> Any:
-    """What the value of a setting of the existing implementation is in ours."""
+    """The value of a setting of the existing implementation in terms of this one's."""
     if keys == ("cluster", "secure") and isinstance(value, bool):
         return "noise" if value else "plain"
     return value
 
 
 def _options(fields: Iterable[str]) -> list[str]:
-    """Those of these fields of ElectConfig that are settings."""
+    """The fields of ElectConfig among these that are settings."""
     return [name for name in map(values.hyphened, fields) if name in NAMED]
 
 
 def _in_order(mistakes: list[Mistake]) -> tuple[Mistake, ...]:
-    """Those of the file last, from its top to its bottom."""
+    """Sorted, with those of the file last, from its top to its bottom."""
     return tuple(sorted(mistakes, key=lambda mistake: mistake.source.line or 0))
 
 
@@ -680,7 +680,7 @@ def _key(node_id: str | None) -> tuple[str, ...]:
 
 
 def grace_problem(grace: float, timings: ElectConfig) -> str | None:
-    """Why a command cannot have so many seconds from SIGTERM to SIGKILL, if so."""
+    """Why a command cannot have so many seconds from SIGTERM to SIGKILL; None if it can."""
     longest = longest_stop_grace(timings)
     if longest < 0:
         return (

@@ -1,8 +1,8 @@
-"""Whether timings may be changed while a cluster runs.
+"""Decides whether timings may be changed while a cluster runs.
 
-A voter promises for down_after to back nobody else, and a primary counts on that for
-lease_duration. So at no moment may the lease of any member be longer than the promise of
-another (docs/protocol.md, section 2): down_after changes in two steps, each of which is
+A voter promises for down_after to back no other node, and a primary relies on this for
+lease_duration. So the lease of a member must never be longer than the promise of another
+member (docs/protocol.md, section 2). down_after therefore changes in two steps, and the first is
 finished on all members before the next.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from kevy_elect.config import ElectConfig
 
 Settings = Mapping[str, float | bool]
-"""As a status document has them."""
+"""Timings as in a status document."""
 
 
 def step_problem(present: ElectConfig, new: ElectConfig) -> str | None:
-    """Why a member must not go from `present` to `new` while others still go by `present`,
+    """Why a member must not change from `present` to `new` while others still use `present`,
     and what to do instead; None if it may."""
     if not _fits(new.lease_duration, present):
         return (
@@ -38,7 +38,7 @@ def step_problem(present: ElectConfig, new: ElectConfig) -> str | None:
 
 
 def _longest(config: ElectConfig) -> float:
-    """The longest lease, in seconds, for which a member with these timings promises enough."""
+    """The longest lease, in seconds, that the promise of a member with these timings covers."""
     return config.down_after - config.ack_margin
 
 
@@ -48,19 +48,19 @@ def _fits(lease: float, config: ElectConfig) -> bool:
 
 
 def mixed_timings(members: Mapping[str, Settings]) -> list[str]:
-    """What is to be said of members whose timings differ: a sentence each, the worst first.
+    """Warnings about members whose timings differ: a sentence each, the worst first.
 
-    `members` are the settings that each tells of itself, by its id.
+    `members` has the settings that each member reports, by its id.
     """
     return [*_too_long_leases(members), *_differences(members)]
 
 
 def _too_long_leases(members: Mapping[str, Settings]) -> list[str]:
-    told = {each: settings for each, settings in members.items() if "down_after" in settings}
-    if not told:
+    timings = {each: settings for each, settings in members.items() if "down_after" in settings}
+    if not timings:
         return []
-    promises = {each: settings["down_after"] for each, settings in told.items()}
-    leases = {each: _lease_of(settings) for each, settings in told.items()}
+    promises = {each: settings["down_after"] for each, settings in timings.items()}
+    leases = {each: _lease_of(settings) for each, settings in timings.items()}
     leads, follows = max(leases, key=leases.__getitem__), min(promises, key=promises.__getitem__)
     lease, promise = leases[leads], promises[follows]
     if lease <= promise:
@@ -73,9 +73,9 @@ def _too_long_leases(members: Mapping[str, Settings]) -> list[str]:
 
 
 def _lease_of(settings: Settings) -> float:
-    """What a node that tells none has by default."""
-    unless_told = settings["down_after"] - settings.get("ack_margin", 0.0)
-    return settings.get("lease_duration", unless_told)
+    """The lease of a member that reports none: its default."""
+    default = settings["down_after"] - settings.get("ack_margin", 0.0)
+    return settings.get("lease_duration", default)
 
 
 def _differences(members: Mapping[str, Settings]) -> Iterator[str]:
@@ -90,5 +90,5 @@ def _differences(members: Mapping[str, Settings]) -> Iterator[str]:
             yield f"the members differ in {name}: {each}. Give all of them the same"
 
 
-def _text(value: float | bool) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"

@@ -1,4 +1,4 @@
-"""A TOML file, with the line on which each key stands."""
+"""A TOML file, with the line of each key."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Final
 from kevy_elect.errors import ConfigError
 
 MAX_SIZE: Final = 32 * 1024
-"""Bytes; more is no configuration of a node, but the wrong file."""
+"""Bytes; a larger file is no configuration of a node, but the wrong file."""
 
 Keys = tuple[str | int, ...]
-"""Where a value stands: the keys that lead to it, and the index in an array of tables."""
+"""The place of a value: the keys that lead to it, and the index in an array of tables."""
 
 DEEPEST: Final = 16
-"""Words of one key; tomllib would take seconds for thousands of them."""
+"""The most words of one key; tomllib would take seconds for thousands of them."""
 _TOKEN: Final = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}'
     r"|'''.*?'{3,5}"
@@ -31,12 +31,12 @@ _TOKEN: Final = re.compile(
     r"|.",
     re.DOTALL,
 )
-"""A string, a comment, blanks, what stands between them, or one character."""
+"""A string, a comment, blanks, the text between them, or one character."""
 _PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
 class FileError(ConfigError):
-    """The file cannot be read. `line` says where it is wrong, if that is known."""
+    """The file cannot be read. `line` is the place of the mistake, if that is known."""
 
     def __init__(self, text: str, line: int | None = None) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ class FileError(ConfigError):
 
 
 class ConfigFile:
-    """What a file says. `path` is as it was given, `values` is what tomllib makes of it."""
+    """The content of a file. `path` is as given, `values` is the result of tomllib."""
 
     def __init__(self, path: str, text: str) -> None:
         """Raises FileError if `text` is no TOML."""
@@ -72,7 +72,7 @@ class ConfigFile:
         return lines_of(self._text)
 
     def line(self, *keys: str | int) -> int | None:
-        """The line on which the statement begins that gives the value at `keys`; else the
+        """The line on which the statement for the value at `keys` begins; otherwise the
         nearest that leads there, None if there is none."""
         for length in range(len(keys), 0, -1):
             if keys[:length] in self.lines:
@@ -83,7 +83,7 @@ class ConfigFile:
 def read(path: str) -> ConfigFile:
     """Raises FileError if it cannot be read, is too large, or is no TOML in UTF-8."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would block
             raise FileError("is no regular file; correct --config")
         with open(path, "rb") as file:
             content = file.read(MAX_SIZE + 1)
@@ -100,14 +100,14 @@ def read(path: str) -> ConfigFile:
 
 def lines_of(text: str) -> dict[Keys, int]:
     """The line on which each key of a TOML document first appears, except those inside of
-    inline tables; `text` must be valid, else the answer means nothing."""
+    inline tables. `text` must be valid; otherwise the result is meaningless."""
     found: dict[Keys, int] = {}
     last: dict[Keys, int] = {}  # the index of the newest table of each array of tables
     table: Keys = ()
     for line, opener, words in _statements(text):
         names = tuple(map(_name, words))
         if opener:
-            keys = table = _enter(names, opener == "[[", last)
+            keys = table = _enter(names, last, of_array=opener == "[[")
         else:
             keys = (*table, *names)
         for length in range(1, len(keys) + 1):
@@ -116,8 +116,8 @@ def lines_of(text: str) -> dict[Keys, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, list[str]]]:
-    """Of each table's head and each assignment: the line on which it begins, the brackets
-    that open it, and the words of its key. In one pass, whatever the text."""
+    """For each head of a table and each assignment: the line on which it begins, the opening
+    brackets, and the words of its key. One pass suffices for any text."""
     line, begun, opener, words = 1, 0, "", list[str]()
     in_value, depth = False, 0
     for token in _TOKEN.findall(text):
@@ -141,7 +141,7 @@ def _statements(text: str) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def _name(word: str) -> str:
-    """What a word of a key stands for."""
+    """The key that a word stands for."""
     if word[0] not in "\"'":
         return word
     try:
@@ -150,8 +150,8 @@ def _name(word: str) -> str:
         return word
 
 
-def _enter(names: tuple[str, ...], of_array: bool, last: dict[Keys, int]) -> Keys:
-    """The keys of the table that a head opens, a new one if it is one of an array."""
+def _enter(names: tuple[str, ...], last: dict[Keys, int], *, of_array: bool) -> Keys:
+    """The keys of the table that a head opens; in an array of tables, those of a new one."""
     keys: Keys = ()
     for place, name in enumerate(names, 1):
         keys += (name,)

@@ -583,7 +583,7 @@ class SimulatedCluster:
             return
         if not connection.introduced:
             connection.introduced = True
-            elector.set_acknowledging(sender, connection.greeted)
+            elector.set_acknowledging(sender, acknowledging=connection.greeted)
         self._dispatch(node, elector.on_message(sender, message, now), now)
         self._dispatch(node, elector.tick(now), now)
         backed = type(message) is Heartbeat and elector.backs(sender, message.epoch, now)
@@ -594,7 +594,7 @@ class SimulatedCluster:
         node = link.dialler
         assert isinstance(node, SimulatedNode)
         if node.running and not node.legacy:
-            node.elector.set_connected(link.acceptor.node_id, link.connection is not None)
+            node.elector.set_connected(link.acceptor.node_id, connected=link.connection is not None)
 
     def _closed(self, connection: Connection) -> None:
         node, dialler = connection.link.acceptor, connection.link.dialler

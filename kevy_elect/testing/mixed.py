@@ -68,7 +68,7 @@ class Remedies:
 class _Unordered(Outbox):
     """A queue in which a heartbeat waits its turn, and an ANNOUNCE for nothing."""
 
-    def take(self, beaten: bool = True) -> Message | None:
+    def take(self, *, beaten: bool = True) -> Message | None:
         return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
 
 

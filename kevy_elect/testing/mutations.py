@@ -153,14 +153,14 @@ class NeverSaves(Elector):
     """The vote is not on disk when it is sent (R3.6)."""
 
     def __init__(self, *args: Any, ballot: Ballot, **kwargs: Any) -> None:
-        super().__init__(*args, ballot=_LossyBallot(ballot, False), **kwargs)
+        super().__init__(*args, ballot=_LossyBallot(ballot, keeps=False), **kwargs)
 
 
 class NeverLoads(Elector):
     """The ballot is forgotten at a restart."""
 
     def __init__(self, *args: Any, ballot: Ballot, **kwargs: Any) -> None:
-        super().__init__(*args, ballot=_LossyBallot(ballot, True), **kwargs)
+        super().__init__(*args, ballot=_LossyBallot(ballot, keeps=True), **kwargs)
 
 
 class CountsReplies(Elector):
@@ -239,7 +239,7 @@ class IgnoresEpochs(RegainsAtOnce):
 class InfersLeases(Elector):
     """The lease is inferred from what is heard, although peers acknowledge (section 4)."""
 
-    def set_acknowledging(self, peer: str, acknowledging: bool) -> None:
+    def set_acknowledging(self, peer: str, *, acknowledging: bool) -> None:
         pass
 
 
@@ -362,9 +362,9 @@ class TellsFirst(SimulatedWrapper):
     """The others are told while what the dead node left behind still writes (a last will)."""
 
     def _work(self, killing: float, calls: list[Call], straggle: float | None) -> None:
-        told_by = self._tell(0.0, calls)
+        notified_by = self._tell(0.0, calls)
         self._later(killing, self._kill)
-        self._later(max(killing, told_by), partial(self._end, straggle))
+        self._later(max(killing, notified_by), partial(self._end, straggle))
 
 
 class StartsFirst(SimulatedWrapper):

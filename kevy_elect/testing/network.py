@@ -38,7 +38,7 @@ class Backlog:
         if len(self._waiting) < self.LIMIT:
             self._waiting.append(message)
 
-    def take(self, beaten: bool = True) -> Message | None:
+    def take(self, *, beaten: bool = True) -> Message | None:
         """Remove and return the oldest message, None if there is none."""
         return self._waiting.popleft() if self._waiting else None
 
@@ -51,7 +51,7 @@ class Host:
     from a write that is lost.
     """
 
-    def __init__(self, node_id: str, legacy: bool, outbox: type[Outbox]) -> None:
+    def __init__(self, node_id: str, outbox: type[Outbox], *, legacy: bool) -> None:
         self.node_id = node_id
         self.legacy = legacy
         self.new_outbox: type[Outbox] | type[Backlog] = Backlog if legacy else outbox
@@ -103,7 +103,7 @@ class Stream:
 
     __slots__ = ("connection", "held", "is_back", "life", "not_before", "queue", "target", "way")
 
-    def __init__(self, connection: Connection, way: Link, is_back: bool) -> None:
+    def __init__(self, connection: Connection, way: Link, *, is_back: bool) -> None:
         self.connection = connection
         self.way = way  # the link of this direction, which may be cut
         self.is_back = is_back
@@ -127,8 +127,8 @@ class Connection:
     def __init__(self, link: Link, number: int) -> None:
         self.link = link
         self.number = number
-        self.there = Stream(self, link, False)
-        self.back = Stream(self, link.reverse, True)
+        self.there = Stream(self, link, is_back=False)
+        self.back = Stream(self, link.reverse, is_back=True)
         # A dialler that greets reads answers; an acceptor that does not know them never does.
         self.greeted = link.dialler.acknowledges and link.acceptor.acknowledges
         self.introduced = False  # the acceptor knows whether it greeted, once it is heard
@@ -205,7 +205,7 @@ class Network:
 
     def _drain(self, connection: Connection, sent_at: float) -> None:
         outbox = connection.link.outbox
-        while (message := outbox.take(connection.ledger.beaten)) is not None:
+        while (message := outbox.take(beaten=connection.ledger.beaten)) is not None:
             self._write(connection, message, sent_at)
 
     def reply(self, connection: Connection, ack: Ack) -> None:

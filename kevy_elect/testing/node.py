@@ -100,7 +100,7 @@ class SimulatedNode(Host):
         clock_rate: float,
         saved: Saved,
     ) -> None:
-        super().__init__(node_id, legacy, outbox)
+        super().__init__(node_id, outbox, legacy=legacy)
         self.config = config
         self.disk = SimulatedDisk(self, saved)
         self.observers: list[Observer] = []

@@ -13,7 +13,7 @@ from kevy_elect.testing.network import Link, Network, Schedule
 from kevy_elect.testing.node import SimulatedNode
 
 TIMES: Final = 5
-"""How often each member is told."""
+"""How often each member gets the message."""
 INTERVAL: Final = 0.1
 """The part of hb_interval between two of these."""
 Call = tuple[Link, Heartbeat]
@@ -63,10 +63,10 @@ class SimulatedWrapper:
             node = self._node
             frame = Heartbeat(epoch, node.node_id, Role.REPLICA, node.repl_offset)
             # To others the message would be a sign of life.
-            told = {view.node_id for view in node.elector.peers if view.acknowledging}
+            receivers = {view.node_id for view in node.elector.peers if view.acknowledging}
             if execution.reached is not None:
-                told.intersection_update(execution.reached)
-            calls = [(node.links[name], frame) for name in sorted(told)]
+                receivers.intersection_update(execution.reached)
+            calls = [(node.links[name], frame) for name in sorted(receivers)]
         self._work(execution.killing, calls, straggle)
 
     def when_done(self, then: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The accepted connections: who may hold how many, which member each speaks for, and until when."""
+"""The accepted connections: their limits, their members, and their time limits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from kevy_elect.transport.takeover import CurrentConnections
 PER_MEMBER: Final = 2
 """A reconnect may overlap the half-open connection that it replaces."""
 READ_AT_ONCE: Final = 4096
-"""Bytes read from one connection in one turn of the reactor. Twisted's own 64 KiB can be some
-25 ms of work, and a few such floods would keep heartbeats waiting for longer than pause_after."""
+"""Bytes read from one connection in one turn of the reactor. Twisted's own 64 KiB can be about
+25 ms of work, and a few such floods would delay heartbeats by more than pause_after."""
 RIVALRY_LOGGED_EVERY: Final = 60.0
 REPLACED: Final = "it was replaced by a newer connection of its member"
 MADE_ROOM: Final = "it made room for a newer connection"
@@ -44,32 +44,32 @@ UNLISTED: Final = "its key is no longer listed"
 WAS_SILENT: Final = "it was silent for 2 × down_after"
 FLOOD: Final = "handshakes that proved nothing have taken too much of the processor"
 _RIVALRY: Final = 3
-"""Two connections that spoke in turns this often are two speakers, not a reconnect."""
+"""Two connections that send in turns this often are two senders, not a reconnect."""
 
 
 class Receiver(Protocol):
-    """Takes in what members say."""
+    """Takes the messages of members."""
 
     def message_received(self, sender: str, message: Message, now: float) -> None:
-        """Take a message that came at `now`. May raise FrameError to have its connection ended."""
+        """Take a message that came at `now`. May raise FrameError to end its connection."""
 
     def check(self, message: Message) -> None:
-        """Look at a message that is not heard. May raise FrameError too."""
+        """Check a message that is ignored. May raise FrameError, too."""
 
-    def member_connected(self, member: str, greeted: bool) -> None:
+    def member_connected(self, member: str, *, greeted: bool) -> None:
         """A connection of `member` began, with a greeting or without (section 4)."""
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
-        """Whether a heartbeat of `sender`, primary of `epoch`, is to be acknowledged."""
+        """Whether a heartbeat of `sender`, primary of `epoch`, must be acknowledged."""
 
 
 @implementer(IPushProducer)
 class Incoming(ElectionProtocol):
-    """One accepted connection. It speaks for the member that its first message names.
+    """One accepted connection. It belongs to the member that its first message names.
 
-    To a dialler that greeted, a heartbeat is answered by an ACK if this node backs
-    its sender. While the dialler does not read, none is written: the next one
-    says all that those left out would have said.
+    If the dialler greeted, a heartbeat is answered by an ACK if this node backs
+    its sender. While the dialler does not read, no ACK is written: the next one
+    confirms all that were left out.
     """
 
     def __init__(self, acceptor: Acceptor, channel: Channel, number: int, now: float) -> None:
@@ -77,8 +77,8 @@ class Incoming(ElectionProtocol):
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.since = self.last_spoke = now
-        self.introduced = False  # to the receiver, once it is heard
-        self.turns = 0  # how often a rival spoke between two messages of ours
+        self.introduced = False  # whether the receiver knows of it
+        self.turns = 0  # how often a rival sent between two messages of this one
         self.handshake = 0.0  # seconds of processor time that it took so far
         self._heartbeats = 0
         self._unread = False
@@ -92,7 +92,7 @@ class Incoming(ElectionProtocol):
         self.transport.setTcpKeepAlive(True)
         transport = cast(Any, self.transport)
         transport.bufferSize = READ_AT_ONCE
-        transport.registerProducer(self, True)
+        transport.registerProducer(self, streaming=True)
         self._acceptor.opened(self)
         self.open_channel()
 
@@ -133,7 +133,7 @@ class Incoming(ElectionProtocol):
         self._unread = False
 
     def stopProducing(self) -> None:
-        """The connection is going; the acceptor hears of that from `connectionLost`."""
+        """The connection is closing; the acceptor gets this from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -141,12 +141,13 @@ class Incoming(ElectionProtocol):
 
 
 class Acceptor(ServerFactory):
-    """Listens, accepts connections and hands on what members say.
+    """Listens, accepts connections and passes on the messages of members.
 
-    Of a member's connections one at a time is heard (`CurrentConnections`). There are at most
-    4 × members + 16: a member needs two of each other, the rest is room for
-    strangers, who therefore cannot keep members out. The oldest one of the host that has most
-    of them makes room. Their handshakes have a bounded part of the processor (`Handshakes`).
+    It takes messages from one connection of a member at a time (`CurrentConnections`). There are at
+    most 4 × members + 16 connections: a member needs two from each other, and the rest is for
+    strangers, who therefore cannot keep members out. A new connection replaces the oldest one of
+    the host with most strangers. Their handshakes have a bounded part of the processor
+    (`Handshakes`).
     """
 
     noisy = False
@@ -164,7 +165,7 @@ class Acceptor(ServerFactory):
         self._security = security
         self.limit = 4 * (len(peer_ids) + 1) + 16
         self.refused: Counter[str] = Counter()
-        """What ended a connection, by the kind of the FrameError or ChannelError."""
+        """The ended connections, by the kind of the FrameError or ChannelError."""
         self._node_id = node_id
         self._config = config
         self.receiver = receiver
@@ -191,23 +192,23 @@ class Acceptor(ServerFactory):
 
     @property
     def address(self) -> IAddress | None:
-        """Where this listens, None while it does not."""
+        """The address of the port, None while it does not listen."""
         return self._listener.address
 
     def use_timings(self, config: ElectConfig) -> None:
-        """Go by other timings from now on."""
+        """Use other timings from now on."""
         self._config = config
         self._current.pause_after = config.pause_after
 
     def use_security(self, security: Security) -> None:
-        """Go by other keys from now on: end the connections of those that they do not know."""
+        """Use other keys from now on, and end connections that they do not authenticate."""
         self._security = security
         for connection in self._listener:
             if not (connection.ended or security.trusts(connection.channel)):
                 self._end(connection, UNLISTED)
 
     def age(self, member: str, now: float) -> float | None:
-        """Seconds since the connection on which `member` is heard was accepted."""
+        """Seconds since the current connection of `member` was accepted."""
         for connection in self._speaking[member]:
             if self._current.is_current(member, connection.number):
                 return now - connection.since
@@ -225,7 +226,7 @@ class Acceptor(ServerFactory):
         self._listener.opened(connection)
 
     def shake(self, connection: Incoming, data: bytes) -> tuple[bytes, bytes]:
-        """Go on with the handshake of a connection, unless its host has had too many.
+        """Continue the handshake of a connection, unless its host has had too many.
         Raises ChannelError as `Channel.receive` does."""
         host, now = connection.host, self.clock()
         if not self.handshakes.admits(host, now):
@@ -250,7 +251,7 @@ class Acceptor(ServerFactory):
             )
 
     def expect(self, member: str, host: str) -> None:
-        """Take this host for that of a member, which has proven itself there."""
+        """Note that this is the host of a member, which was authenticated there."""
         self.handshakes.expect(member, host)
 
     def lost(self, connection: Incoming) -> None:
@@ -258,7 +259,7 @@ class Acceptor(ServerFactory):
         self._listener.lost(connection)
 
     def spoke(self, connection: Incoming, message: Message, now: float) -> bool:
-        """Take a message in; whether it was heard. Raises FrameError if it may not be said."""
+        """Take a message; returns whether it was used. Raises FrameError if it is not allowed."""
         sender = message.sender
         if connection.member is None:
             self._admit(connection, sender)
@@ -274,12 +275,12 @@ class Acceptor(ServerFactory):
             return False
         if not connection.introduced:
             connection.introduced = True
-            self.receiver.member_connected(sender, connection.greeted)
+            self.receiver.member_connected(sender, greeted=connection.greeted)
         self.receiver.message_received(sender, message, now)
         return True
 
     def sweep(self, now: float) -> None:
-        """End connections that did not speak in time."""
+        """End connections that did not send in time."""
         for connection in self._listener:
             if connection.ended:
                 continue
@@ -293,11 +294,11 @@ class Acceptor(ServerFactory):
                 self._end(connection, WAS_SILENT)
 
     def close(self) -> Deferred[None]:
-        """Stop listening and end all connections; fires when the last one is gone."""
+        """Stop listening and end all connections; fires when the last one is closed."""
         return self._listener.close()
 
     def _admit(self, connection: Incoming, sender: str) -> None:
-        """Let the connection speak for `sender`, in place of its longest silent one if need be."""
+        """Assign the connection to `sender`. It may replace the one that was silent longest."""
         if sender == self._node_id:
             raise FrameError("bad_sender", f"{sender} is this node's own id")
         if sender not in self._speaking:
@@ -320,8 +321,9 @@ class Acceptor(ServerFactory):
             self.handshakes.proven(sender, connection.host, cost, self.clock())
 
     def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
-        """Whether `other` is what is heard of its member, and `newcomer` comes from another
-        machine: whoever dials twice must not silence a member in between its heartbeats."""
+        """Whether `other` is the current connection of its member, and `newcomer` comes from
+        another machine: a second dialler must not silence a member between two
+        heartbeats."""
         assert other.member is not None
         return other.host != newcomer.host and self._current.is_current(other.member, other.number)
 
@@ -368,5 +370,5 @@ class Acceptor(ServerFactory):
 
 
 def _host(peer: IAddress | None) -> str:
-    """Of the other end of a connection."""
+    """The host of the other end of a connection."""
     return str(getattr(peer, "host", peer))

@@ -1,7 +1,7 @@
-"""What lies between framing and transport: bytes of the wire here, bytes of messages there.
+"""The layer between framing and transport, which seals and opens the bytes of a link.
 
-A channel does no I/O and knows no time. It is given what arrives and answers with what
-to hand on and what to send; whoever holds it owns the connection and its time limits.
+A channel does no I/O and has no clock. It takes received bytes and returns plain text and bytes to
+send. Its owner owns the connection and its time limits.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Fault = Literal["bad_frame", "bad_handshake", "bad_seal", "unknown_key", "exhaus
 HANDSHAKE_TIMEOUT: Final = 2.0
 """Seconds that a handshake may take from the connection on."""
 MAX_PLAIN: Final = 16 * 1024
-"""Bytes of plain text that one sealed frame may hold."""
+"""The most bytes of plain text in one sealed frame."""
 
 
 class ChannelError(ElectError):
-    """The other end of a channel did not prove who it is, or broke the framing.
+    """The other end of a channel failed to authenticate, or broke the framing.
 
-    `kind` is one word for logs and counters. The connection is to be closed without a
-    word: a stranger learns nothing from the way in which it failed.
+    `kind` is one word for logs and counters. The connection must be closed without an
+    answer, from which a stranger could learn the cause of the failure.
     """
 
     def __init__(self, kind: Fault, detail: str) -> None:
@@ -41,9 +41,9 @@ class Channel(Protocol):
 
     @property
     def names(self) -> Collection[str] | None:
-        """The members that the other end has proven to be, once the channel is established.
+        """The members that the other end is authenticated as, once the channel is established.
 
-        None on a plain link, where nothing is proven.
+        None on a plain link, which has no authentication.
         """
 
     @property
@@ -55,16 +55,16 @@ class Channel(Protocol):
         """Whether plain text may be sent."""
 
     def start(self) -> bytes:
-        """What a dialler sends first; nothing for an acceptor. To be called once."""
+        """The first bytes of a dialler; none for an acceptor. Call it once."""
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take what arrived. Returns the plain text in it, and what to send back at once.
+        """Take received bytes. Returns the plain text in them, and bytes to send at once.
 
-        Raises ChannelError, after which this channel is of no more use.
+        Raises ChannelError, after which this channel cannot be used.
         """
 
     def seal(self, plain: bytes) -> bytes:
-        """What to send for this plain text, MAX_PLAIN bytes at most, once established."""
+        """The bytes to send for this plain text, of at most MAX_PLAIN bytes, once established."""
 
 
 class Security(Protocol):
@@ -75,7 +75,7 @@ class Security(Protocol):
 
     @property
     def ends(self) -> float | None:
-        """When what this node proves itself by ends, in seconds since 1970; None if never."""
+        """When this node's credentials expire, in seconds since 1970; None if never."""
 
     def dials(self, peer: str) -> Channel:
         """The channel of a connection that this node dials to `peer`."""
@@ -84,16 +84,16 @@ class Security(Protocol):
         """The channel of a connection that this node accepts."""
 
     def trusts(self, channel: Channel) -> bool:
-        """Whether the other end of an established channel would still be let in."""
+        """Whether the other end of an established channel would still be accepted."""
 
     def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:
-        """What another process needs to dial these peers as this node does, as JSON has it: each
-        has proven by its established channel who it is. Whoever reads it can speak as this
-        node."""
+        """The credentials with which another process can dial these peers as this node, for JSON.
+        Each channel is established and its peer authenticated. A reader of them can speak as
+        this node."""
 
 
 class Plain:
-    """No channel at all: whoever reaches the port is believed."""
+    """No channel at all: there is no authentication."""
 
     kind: Kind = "plain"
     names = None

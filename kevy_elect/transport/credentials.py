@@ -1,4 +1,4 @@
-"""What another process needs to dial the peers of a node in its name: written here, and read."""
+"""The credentials with which another process dials the peers of a node in its name."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from kevy_elect.transport.security import security_of
 
 
 def write(security: Security, channels: Mapping[str, Channel]) -> bytes:
-    """The credentials of a node with these established channels to its peers. Whoever reads
+    """The credentials of a node with these established channels to its peers. A reader of
     them can speak as the node."""
-    told = {"kind": security.kind, **security.credentials(channels)}
-    return json.dumps(told).encode()
+    fields = {"kind": security.kind, **security.credentials(channels)}
+    return json.dumps(fields).encode()
 
 
 def read(credentials: bytes) -> Security:
-    """What dials these peers as the node did. Raises ConfigError if it proves nothing by now,
-    as with a certificate that has ended."""
-    told = json.loads(credentials)
-    kind = told["kind"]
-    return security_of(_READERS[kind](told), ()) if kind in _READERS else security_of(None, ())
+    """The security that dials these peers as the node did. Raises ConfigError if the credentials
+    are no longer valid, for instance after a certificate has expired."""
+    fields = json.loads(credentials)
+    kind = fields["kind"]
+    return security_of(_READERS[kind](fields), ()) if kind in _READERS else security_of(None, ())
 
 
-def _noise(told: Mapping[str, Any]) -> Links:
-    peers = {peer: (bytes.fromhex(key),) for peer, key in told["peers"].items()}
-    return NoiseKeys(bytes.fromhex(told["private"]), peers)
+def _noise(fields: Mapping[str, Any]) -> Links:
+    peers = {peer: (bytes.fromhex(key),) for peer, key in fields["peers"].items()}
+    return NoiseKeys(bytes.fromhex(fields["private"]), peers)
 
 
-def _tls(told: Mapping[str, Any]) -> Links:
-    # OpenSSL takes a certificate and its key from files only.
+def _tls(fields: Mapping[str, Any]) -> Links:
+    # OpenSSL reads a certificate and its key from files only.
     with ExitStack() as files:
-        paths = [files.enter_context(_in_memory(text)) for text in told["files"]]
-        return read_identity(told["node_id"], *paths)
+        paths = [files.enter_context(_in_memory(text)) for text in fields["files"]]
+        return read_identity(fields["node_id"], *paths)
 
 
 @contextmanager

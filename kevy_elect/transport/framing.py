@@ -1,4 +1,4 @@
-"""The framing protocol: bytes in, messages out, a bad frame ends its connection."""
+"""The framing protocol: it decodes messages from bytes, and a bad frame ends its connection."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from kevy_elect.messages import Message
 from kevy_elect.transport.channel import PLAIN, Channel, ChannelError
 
 _QUOTED: Final = 64
-"""Bytes of a bad frame that are worth a place in the log."""
+"""The most bytes of a bad frame in the log."""
 
 
 class FrameProtocol(Protocol, Generic[wire.T]):
-    """Decodes what the other end of a connection says, in the manner of IntNStringReceiver.
+    """Decodes the messages of the other end, in the manner of IntNStringReceiver.
 
     Override `messageReceived` and `channelEstablished`, and `badFrameReceived` and
-    `channelFailed` to do more than log. After an error nothing more is delivered,
-    whatever the transport still brings.
+    `channelFailed` to do more than log. After an error it delivers nothing more,
+    whatever the transport still delivers.
     """
 
     grammar: wire.Grammar[wire.T]
-    """What the other end may say."""
+    """The messages that the other end may send."""
     MAX_LENGTH: ClassVar[int] = wire.MAX_UNDECODED
     """Bytes that may be held without completing a frame."""
 
     transport: ITCPTransport
     member: str | None = None
-    """Which member this connection speaks for, once that is known."""
+    """The member that this connection belongs to, once that is known."""
 
     log = Logger()
 
@@ -43,10 +43,10 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         self.ended = False
 
     def channelEstablished(self) -> None:
-        """The other end has proven who it is: `write` may be used from now on."""
+        """The other end is authenticated: `write` may be used from now on."""
 
     def channelFailed(self, error: ChannelError) -> None:
-        """Say how the other end failed to prove who it is. The connection has been ended."""
+        """Report how the other end failed to authenticate. The connection has been ended."""
         self.log_end(LogLevel.warn, str(error))
 
     def messageReceived(self, message: wire.T) -> None:
@@ -54,7 +54,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         raise NotImplementedError
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
-        """Say who broke the protocol, how, and with what. The connection has been ended."""
+        """Report the other end, the error and the frame. The connection has been ended."""
         self.log_refusal(error, frame)
 
     def log_refusal(self, error: FrameError, frame: bytes, left_out: int = 0) -> None:
@@ -62,7 +62,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         self.log_end(level, f"{error} in {frame[:_QUOTED]!r}", left_out)
 
     def log_end(self, level: Any, why: str, left_out: int = 0) -> None:
-        """Say that this connection was ended; `left_out` lines like this one were not written."""
+        """Log that this connection was ended; `left_out` lines like this one were not written."""
         self.log.emit(
             level,
             "ended the connection of {who}: {why}{more}",
@@ -76,7 +76,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
         self.transport.write(self.channel.seal(plain))
 
     def open_channel(self) -> None:
-        """Begin the handshake of the channel, if it has one. To be called once connected."""
+        """Begin the handshake of the channel, if it has one. Call it once connected."""
         self._answer(self.channel.start())
 
     def dataReceived(self, data: bytes) -> None:
@@ -93,7 +93,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
             self._decode(plain)
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Have the channel take what arrived, as `Channel.receive` does."""
+        """Pass received bytes to the channel, as `Channel.receive` does."""
         return self.channel.receive(data)
 
     def _answer(self, answer: bytes) -> None:
@@ -122,7 +122,7 @@ class FrameProtocol(Protocol, Generic[wire.T]):
             self.messageReceived(message)
 
     def end(self) -> None:
-        """Drop the connection and whatever it has said or is about to say."""
+        """Abort the connection, and drop all that it has sent or still sends."""
         if not self.ended:
             self.ended = True
             self._decoder = wire.Decoder(self.grammar)

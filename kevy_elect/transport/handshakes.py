@@ -1,4 +1,4 @@
-"""How much of the processor those may take who have not proven yet who they are."""
+"""The part of the processor that peers may use before they are authenticated."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final
 import attrs
 
 SHARE: Final = 0.1
-"""Seconds of processor time in a second that the handshakes of strangers may take in all."""
+"""Seconds of processor time in a second that the handshakes of strangers may use in total."""
 HOST_SHARE: Final = 0.05
 """The same for one host."""
 MAX_HOSTS: Final = 256
-"""Hosts that are told apart. Those beyond are bounded by SHARE alone."""
+"""Hosts with an account of their own. Others are bounded by SHARE alone."""
 
 
 @attrs.define
 class _Allowance:
-    """What is left of a share. It grows again, to what one second brings."""
+    """The rest of a share. It grows again, up to the share of one second."""
 
     share: float
     left: float
@@ -33,12 +33,12 @@ class _Allowance:
 
 
 class Handshakes:
-    """Keeps account of what handshakes cost, by the host that dialled.
+    """Accounts for the cost of handshakes by the dialling host.
 
-    Each handshake is charged at first, since anybody can begin one, and what an onlooker has
-    recorded can be said again. It is given back once the other end has spoken as a member.
-    Who has used up its share is refused for a moment: one host, or all strangers together. The
-    host of a member is bounded by its own share alone, so strangers elsewhere cannot keep it out.
+    Each handshake is charged at first, because anybody can begin one, and an attacker can replay
+    a recorded one. The charge is refunded once the other end has sent as a member.
+    A host that has used up its share is refused for a moment, and so are all strangers together.
+    The host of a member is bounded only by its own share: strangers elsewhere cannot keep it out.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Handshakes:
             self._all.charge(seconds, now)
 
     def proven(self, member: str, host: str, seconds: float, now: float) -> None:
-        """The other end of a handshake that was charged so much has spoken as this member."""
+        """The other end of a handshake that was charged so much has sent as this member."""
         self.charge(host, -seconds, now)
         self.expect(member, host)
 
@@ -74,7 +74,7 @@ class Handshakes:
         self._members[member] = _source(host)
 
     def _make_room(self, now: float) -> None:
-        """Forget who has its whole share, and whoever was charged first if nobody has."""
+        """Forget a host with its whole share, or else the one that was charged first."""
         if len(self._hosts) < MAX_HOSTS:
             return
         whole = [host for host, each in self._hosts.items() if each.left_at(now) >= each.share]
@@ -83,7 +83,7 @@ class Handshakes:
 
 
 def _source(host: str) -> object:
-    """Those addresses are one host that one machine can take at will: of IPv6, a /64."""
+    """The addresses that one machine can take at will count as one host: for IPv6, a /64."""
     if ":" not in host:
         return host
     address = ipaddress.IPv6Address(host.partition("%")[0])

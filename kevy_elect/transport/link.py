@@ -1,11 +1,11 @@
-"""The outgoing connection to one peer, kept up for ever."""
+"""The outgoing connection to one peer, which is redialled for ever."""
 
 from __future__ import annotations
 
 import random
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -45,16 +45,22 @@ CONNECT_TIMEOUT: Final = 0.5
 REDIAL_AFTER: Final = 0.1
 """Seconds before the first attempt after a failure."""
 RESOLVE_TIMEOUT: Final = 0.5
-"""Seconds to wait for a name's addresses before those it had last are tried."""
+"""Seconds to wait for the resolution of a name before the last known addresses are tried."""
+
+
+class Connected(Protocol):
+    """Takes whether there is a connection to a peer."""
+
+    def __call__(self, peer: str, *, connected: bool) -> None: ...
 
 
 @implementer(IPushProducer)
 class Outgoing(FrameProtocol[Ack]):
     """One dialled connection. It feeds its transport as a streaming producer does:
-    when the peer stops reading, the transport says so, and messages wait in the
-    outbox, where newer ones replace older ones, instead of piling up in it.
+    when the peer stops reading, the transport pauses it, and messages wait in the
+    outbox, where newer ones replace older ones, instead of in the transport.
 
-    It greets, and reads the ACKs that come back: each tells that the peer had
+    It greets, and reads the ACKs that come back: each confirms that the peer had
     read that many of its heartbeats and backs their sender (section 4).
     """
 
@@ -70,13 +76,13 @@ class Outgoing(FrameProtocol[Ack]):
 
     @property
     def takes(self) -> bool:
-        """Whether a message that is sent now leaves now."""
+        """Whether a message that is sent now leaves at once."""
         return self.channel.established and self.paused_since is None
 
     def connectionMade(self) -> None:
         self._link.tune(self.transport)
-        # A TCP transport is a consumer too, which its interface does not say.
-        cast(Any, self.transport).registerProducer(self, True)
+        # A TCP transport is a consumer, too, which its interface does not say.
+        cast(Any, self.transport).registerProducer(self, streaming=True)
         self._link.opened(self)
         self.open_channel()
 
@@ -90,13 +96,13 @@ class Outgoing(FrameProtocol[Ack]):
     def send(self, message: Message) -> None:
         if isinstance(message, Heartbeat):
             self.ledger.sent(message, self._link.now())
-        # A heartbeat is the same object until there is something new to say.
+        # A heartbeat is the same object until there is news.
         if self._last is None or self._last[0] is not message:
             self._last = message, wire.encode(message)
         self.write(self._last[1])
 
     def messageReceived(self, ack: Ack) -> None:
-        """Move the peer's confirmation to when the acknowledged heartbeat was sent."""
+        """Move the peer's confirmation to the sending time of the acknowledged heartbeat."""
         sent_at = self.ledger.confirmed_by(ack)
         if sent_at is not None:
             self._link.acknowledged(ack.epoch, sent_at)
@@ -110,7 +116,7 @@ class Outgoing(FrameProtocol[Ack]):
         self._link.drain()
 
     def stopProducing(self) -> None:
-        """The connection is going; the link hears of that from `connectionLost`."""
+        """The connection is closing; the link gets this from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -118,12 +124,12 @@ class Outgoing(FrameProtocol[Ack]):
 
 
 class PeerLink(ReconnectingClientFactory):
-    """Keeps one connection to `peer` and sends what it is given, or the newest of it.
+    """Keeps one connection to `peer` and sends messages, or the newest of each kind.
 
     A lost or failed connection is dialled again after about 0.1 s, growing to at
-    most min(1 s, down_after / 4). Each attempt resolves the name anew, for 0.5 s at
-    most, and tries all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
-    for each heartbeat that the peer acknowledged (section 4), and `connection(peer, is_there)`
+    most min(1 s, down_after / 4). Each attempt resolves the name again, within at most 0.5 s,
+    and tries all its addresses in turn, 0.5 s each. `confirm(peer, epoch, sent_at)` is called
+    for each heartbeat that the peer acknowledged (section 4), and `connection(peer, connected=…)`
     when there is a connection and when it is lost. `state` is one of `stopped`,
     `connecting`, `connected` and `waiting`. `security` makes the channels; a handshake
     may take 2 s.
@@ -144,7 +150,7 @@ class PeerLink(ReconnectingClientFactory):
         clock: Callable[[], float],
         rng: random.Random,
         confirm: Callable[[str, int, float], None],
-        connection: Callable[[str, bool], None],
+        connection: Connected,
         security: Security = PLAIN_SECURITY,
     ) -> None:
         self.peer = peer
@@ -157,24 +163,24 @@ class PeerLink(ReconnectingClientFactory):
         self.use_timings(config)
         self._reactor = reactor
         self._rng = rng
-        self._life = 0  # one more with each stop: a resolver's answer may come after it
+        self._life = 0  # incremented at each stop: a resolver's answer may come after it
         self._resolving = False  # at most one question to the resolver is open
         self._answer_due: float | None = None  # while the attempt waits for it
         self._redial_at = 0.0
-        self._known: Sequence[str] = ()  # what the resolver said last
+        self._known: Sequence[str] = ()  # the resolver's last answer
         self._addresses: list[str] = []
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
-        self._problem = ""  # why we ended the connection, if we did
-        self._renewing = False  # we ended it to make another by other keys
-        # A peer that hangs up at once is neither to be dialled ten times a second for
+        self._problem = ""  # why this link ended the connection, if it did
+        self._renewing = False  # it ended the connection to make another with other keys
+        # A peer that hangs up at once is neither dialled nor logged ten times a second.
         # ever, nor to be logged as often.
         self._lasting = False
         self._unreachable = False
         self._gone: Deferred[None] | None = None
 
     def use_timings(self, config: ElectConfig) -> None:
-        """Go by other timings from now on; a connection keeps the time-out that it has."""
+        """Use other timings from now on; a connection keeps its time-out."""
         self._config = config
         self.maxDelay = min(1.0, config.down_after / 4)
         self.initialDelay = self.delay = min(REDIAL_AFTER, self.maxDelay)
@@ -190,12 +196,12 @@ class PeerLink(ReconnectingClientFactory):
 
     @property
     def security(self) -> Kind:
-        """Of which kind the link is."""
+        """The kind of the link."""
         return self._security.kind
 
     @property
     def key(self) -> str:
-        """The first eight digits of the key that the peer has proven; empty while it has not."""
+        """The first eight digits of the key that the peer has proven; empty before that."""
         stream = self._stream
         if stream is None or not stream.channel.established:
             return ""
@@ -203,7 +209,7 @@ class PeerLink(ReconnectingClientFactory):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """The host, in digits, and port of the peer to which there is a connection."""
+        """The address, as numbers, and port of the connected peer."""
         if self.state != "connected" or self._stream is None:
             return None
         there: Any = self._stream.transport.getPeer()
@@ -211,7 +217,7 @@ class PeerLink(ReconnectingClientFactory):
 
     @property
     def channel(self) -> Channel:
-        """That of the connection that there is; a plain one if there is none."""
+        """The channel of the present connection; a plain one without connection."""
         return PLAIN if self._stream is None else self._stream.channel
 
     def start(self) -> None:
@@ -221,7 +227,7 @@ class PeerLink(ReconnectingClientFactory):
         self._dial()
 
     def stop(self) -> Deferred[None]:
-        """End attempts, timers and the connection; fires when nothing is left of them."""
+        """End attempts, timers and the connection; fires when all have ended."""
         self.continueTrying = 0
         self._life += 1
         self._resolving = False
@@ -239,7 +245,7 @@ class PeerLink(ReconnectingClientFactory):
         return gone
 
     def send(self, message: Message) -> None:
-        """Send `message` now, or once the peer is there and reads; an ANNOUNCE not before
+        """Send `message` now, or once the peer is connected and reads; an ANNOUNCE not before
         a heartbeat."""
         stream = self._stream
         if stream is not None and stream.takes and stream.ledger.beaten and not self.outbox:
@@ -249,15 +255,15 @@ class PeerLink(ReconnectingClientFactory):
             self.drain()
 
     def drain(self) -> None:
-        """Write what waits, as long as the transport takes it."""
+        """Write waiting messages, as long as the transport takes them."""
         while self._stream is not None and self._stream.takes:
-            message = self.outbox.take(self._stream.ledger.beaten)
+            message = self.outbox.take(beaten=self._stream.ledger.beaten)
             if message is None:
                 return
             self._stream.send(message)
 
     def sweep(self, now: float) -> None:
-        """Do what is overdue. The reactor's timers follow the wall clock, which may be set back."""
+        """Do overdue work. The reactor's timers use the wall clock, which may be set back."""
         if self._callID is not None and now > self._redial_at:
             self._callID.cancel()
             self._dial()
@@ -303,8 +309,8 @@ class PeerLink(ReconnectingClientFactory):
             stream.end()
 
     def use_security(self, security: Security) -> None:
-        """Go by other keys from now on: end a connection to a peer that they do not know, and
-        dial again at once, since a primary needs its links."""
+        """Use other keys from now on: end a connection to a peer that they do not authenticate, and
+        dial again at once, because a primary needs its links."""
         self._security = security
         stream = self._stream
         if stream is not None and not security.trusts(stream.channel):
@@ -312,7 +318,7 @@ class PeerLink(ReconnectingClientFactory):
             self._renewing = True
             stream.end()
 
-    # What the connection tells
+    # For the connection
 
     def opened(self, stream: Outgoing) -> None:
         self._stream = stream
@@ -322,7 +328,7 @@ class PeerLink(ReconnectingClientFactory):
 
     def connected(self) -> None:
         self.state = "connected"
-        self._connection(self.peer.node_id, True)
+        self._connection(self.peer.node_id, connected=True)
         self.drain()
 
     def refused(self, error: ChannelError) -> None:
@@ -333,11 +339,11 @@ class PeerLink(ReconnectingClientFactory):
 
     def disconnected(self) -> None:
         self._stream = None
-        self._connection(self.peer.node_id, False)
+        self._connection(self.peer.node_id, connected=False)
 
     def tune(self, transport: ITCPTransport) -> None:
-        """Send at once, and notice within down_after that nobody acknowledges: otherwise a
-        link cut for minutes goes on waiting for TCP's own retransmission afterwards."""
+        """Send at once, and notice within down_after that TCP gets no acknowledgements. Otherwise a
+        link that was cut for minutes would then wait for TCP's own retransmission."""
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         if hasattr(socket, "TCP_USER_TIMEOUT") and hasattr(transport, "getHandle"):
@@ -387,7 +393,7 @@ class PeerLink(ReconnectingClientFactory):
             self.retry()
 
     def retry(self, connector: IConnector | None = None) -> None:
-        """Dial again after the delay, which a random part keeps from falling into step."""
+        """Dial again after the delay, whose random part prevents synchronous attempts."""
         self.state = "waiting"
         delay = self.delay * self._rng.uniform(0.8, 1.0)
         self._redial_at = self.now() + delay
@@ -413,7 +419,7 @@ class PeerLink(ReconnectingClientFactory):
         self._over(self._problem or reason.getErrorMessage())
 
     def _over(self, problem: str) -> None:
-        """The connector is done: go on, or let whoever stopped this link know."""
+        """The connector is done: dial again, or report the end of the stop."""
         self.connector = None
         if self.continueTrying:
             self._try_next_address(problem)
@@ -443,7 +449,7 @@ class _Resolution:
         self._addresses: dict[str, None] = {}  # in order, each once
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Nothing to keep: a resolution cannot be cancelled."""
+        """Empty: a resolution cannot be cancelled."""
 
     def addressResolved(self, address: IAddress) -> None:
         if isinstance(address, IPv4Address | IPv6Address):

@@ -1,4 +1,4 @@
-"""A port that listens at once or says why it cannot, with the connections that it accepted."""
+"""A port that listens at once or raises the reason, with the connections that it accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kevy_elect.settings.admin import parse_socket
 
 
 class Connection(Protocol):
-    """What was accepted. It tells the listener when it was opened and when it is lost."""
+    """An accepted connection. It notifies the listener when it is opened and when it is lost."""
 
     def end(self) -> None:
         """End it, now or soon."""
@@ -45,16 +45,16 @@ class Listener(Generic[C]):
 
     @property
     def address(self) -> IAddress | None:
-        """Where this listens, None while it does not."""
+        """The address of the port, None while it does not listen."""
         return None if self._port is None else self._port.getHost()
 
     def listen(self, description: str, factory: IProtocolFactory, reactor: Any) -> None:
         """Listen on the endpoint of this description.
 
-        A Unix socket has mode 0600 unless the description says another
-        (`unix:/run/x.sock:mode=660`), and replaces what a killed process left of it.
-        Raises CannotListenError if the address is taken or not this machine's, ConfigError
-        for an endpoint that cannot be, or that does not listen at once.
+        A Unix socket has mode 0600 unless the description has another
+        (`unix:/run/x.sock:mode=660`), and replaces the socket of a killed process.
+        Raises CannotListenError if the address is in use or not one of this machine's, ConfigError
+        for an invalid endpoint, or one that does not listen at once.
         """
         self._closing = False
         unix = parse_socket(description)
@@ -72,13 +72,13 @@ class Listener(Generic[C]):
             connection.end()
 
     def lost(self, connection: C) -> None:
-        """Forget `connection`, which is gone."""
+        """Forget `connection`, which is closed."""
         self._open.pop(connection, None)
         self._tell_if_closed()
 
     def close(self) -> Deferred[None]:
-        """Stop listening and end all connections; fires when the last one is gone. Closing
-        again waits for the same."""
+        """Stop listening and end all connections; fires when the last one is closed. A second
+        call waits for the same."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         if not self._closing:
@@ -102,7 +102,7 @@ class Listener(Generic[C]):
 
 
 def _listen_at_once(description: str, factory: IProtocolFactory, reactor: Any) -> IListeningPort:
-    # Not every kind of endpoint answers at once, and an error that comes later reaches nobody.
+    # Not every kind of endpoint answers at once, and nothing handles an error that comes later.
     answers: list[Any] = []
     listening = serverFromString(reactor, description).listen(factory)
     listening.addBoth(answers.append)
@@ -116,7 +116,7 @@ def _listen_at_once(description: str, factory: IProtocolFactory, reactor: Any) -
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more."""
+    """Remove a socket without a listener."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
@@ -126,4 +126,4 @@ def _remove_stale(path: str) -> None:
     except ConnectionRefusedError:
         os.unlink(path)
     except OSError:
-        return  # nothing there, or listening will say what is wrong
+        return  # there is none, or listening will raise the problem

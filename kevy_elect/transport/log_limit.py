@@ -1,4 +1,4 @@
-"""Lines for the log that somebody else can cause at will: a few of a kind, then their number."""
+"""Limits log lines that others can cause at will: a few of a kind, then their number."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class _Window:
 
 
 class Sparing:
-    """Says which of the lines of a cause are to be written. There must be few causes.
+    """Decides which of the lines of a cause are written. The number of causes must be small.
 
-    How many were left out is told with the next line of the cause that is written; or by
-    `left_out`, for whoever asks it now and then.
+    The next written line of the cause has the number of lines that were left out. `left_out` has
+    it, too, for periodic reports.
     """
 
     def __init__(self) -> None:

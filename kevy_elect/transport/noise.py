@@ -1,4 +1,4 @@
-"""Links that prove who speaks by a key of each member: Noise_IK_25519_ChaChaPoly_BLAKE2s.
+"""Links authenticated by a key of each member: Noise_IK_25519_ChaChaPoly_BLAKE2s.
 
 Revision 34 of the Noise protocol, without pre-shared keys and without rekeying. The
 names in this module are those of its specification: `e` and `s` are the ephemeral and
@@ -49,7 +49,7 @@ class Cipher:
         return sealed
 
     def open(self, sealed: bytes, bound_to: bytes = b"") -> bytes:
-        """Raises ChannelError for anything but what the other end sealed next."""
+        """Raises ChannelError for anything but the next sealed message of the other end."""
         nonce = self._nonce()
         try:
             plain = self._aead.decrypt(nonce, sealed, bound_to)
@@ -65,7 +65,7 @@ class Cipher:
 
 
 class _Transcript:
-    """What both ends have said and the secrets that they share so far."""
+    """The transcript of both ends and the secrets that they share so far."""
 
     def __init__(self, prologue: bytes, acceptor: bytes) -> None:
         self.hash = self._chain = hashlib.blake2s(SUITE).digest()
@@ -77,7 +77,7 @@ class _Transcript:
         self.hash = hashlib.blake2s(self.hash + said).digest()
 
     def mix_shared(self, private: X25519PrivateKey, public: bytes) -> None:
-        """Mix in the secret that the two keys share. Raises ChannelError if it is no secret."""
+        """Mix in the shared secret of the two keys. Raises ChannelError if it is not secret."""
         try:
             shared = private.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
@@ -223,12 +223,12 @@ class _NoiseChannel:
         return message
 
     def _shake(self, message: bytes) -> bytes:
-        """Take the other end's handshake message; what to answer."""
+        """Take the other end's handshake message; returns the answer."""
         raise NotImplementedError
 
 
 class DialledChannel(_NoiseChannel):
-    """The dialler's end: it speaks to the owner of one key, or to nobody."""
+    """The dialler's end: it speaks only to the owner of one key."""
 
     def __init__(self, initiator: Initiator, acceptor: bytes, names: frozenset[str]) -> None:
         super().__init__()
@@ -248,10 +248,10 @@ class DialledChannel(_NoiseChannel):
 
 
 class AcceptedChannel(_NoiseChannel):
-    """The acceptor's end: it answers only to a key that is somebody's.
+    """The acceptor's end: it answers only to the key of a member.
 
-    An onlooker can replay a first message, so it proves nothing by itself: a connection
-    speaks for a member from the first plain text on.
+    An attacker can replay a first message, so it proves nothing by itself: a connection
+    is authenticated from the first plain text on.
     """
 
     def __init__(self, responder: Responder, owners: Callable[[bytes], frozenset[str]]) -> None:
@@ -274,7 +274,7 @@ class AcceptedChannel(_NoiseChannel):
 
 
 class NoiseSecurity:
-    """The node's own key and those of its peers, several of one peer while one is replaced."""
+    """The node's own key and those of its peers, several for a peer while one is replaced."""
 
     kind: Kind = "noise"
     ends = None
@@ -288,13 +288,13 @@ class NoiseSecurity:
         self._own = own
         self._peer_keys = {peer: tuple(keys) for peer, keys in peer_keys.items()}
         self._new_key = new_key
-        # The first key is tried first, and the next at the next attempt.
+        # The first key is tried first, and the next one at the next attempt.
         self._next: dict[str, Iterator[bytes]] = {
             peer: itertools.cycle(keys) for peer, keys in self._peer_keys.items()
         }
 
     def dials(self, peer: str) -> Channel:
-        """Raises KeyError if `peer` has no key: the settings have to see to that."""
+        """Raises KeyError if `peer` has no key; the settings make sure that it has one."""
         acceptor = next(self._next[peer])
         initiator = Initiator(self._own, acceptor, self._new_key)
         return DialledChannel(initiator, acceptor, frozenset({peer}))
@@ -303,7 +303,7 @@ class NoiseSecurity:
         return AcceptedChannel(Responder(self._own, self._new_key), self.owners)
 
     def owners(self, key: bytes) -> frozenset[str]:
-        """The peers that have this key. How long it takes does not depend on the key."""
+        """The peers that have this key. The time that it takes does not depend on the key."""
         return frozenset(
             [
                 peer

@@ -1,4 +1,4 @@
-"""What waits for one peer while it is away or not reading."""
+"""The messages that wait for one peer while it is away or not reading."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from kevy_elect.messages import Announce, Heartbeat, Message
 
 
 class Outbox:
-    """A queue in which only the newest message of each kind is worth keeping.
+    """A queue that keeps only the newest message of each kind.
 
-    A peer that was away wants to know how things are, not how they came to be: a
+    A peer that was away needs the present state, not its history: a
     newer message replaces an older one of its kind and takes the last place. A
     heartbeat overtakes all others (R2): a node of the existing implementation that
-    hears an ANNOUNCE before any heartbeat of its sender takes that one for down.
-    Beyond `limit` messages the oldest goes, whatever kinds there may be one day.
+    receives an ANNOUNCE before any heartbeat of its sender takes the sender for down.
+    Beyond `limit` messages the oldest is dropped, whatever kinds there may be one day.
     `dropped` counts all that will never be sent.
     """
 
@@ -37,10 +37,10 @@ class Outbox:
             del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
 
-    def take(self, beaten: bool = True) -> Message | None:
+    def take(self, *, beaten: bool = True) -> Message | None:
         """Remove and return the message to send next, None if there is none.
 
-        That is a heartbeat, or else the oldest. On a connection on which no heartbeat
+        It is a heartbeat, or else the oldest. On a connection on which no heartbeat
         was sent yet (`beaten` is false), an ANNOUNCE waits for one.
         """
         if Heartbeat in self._waiting:

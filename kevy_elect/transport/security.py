@@ -1,4 +1,4 @@
-"""What makes the channels of a node, from its settings."""
+"""Makes the security of a node from its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 
 def security_of(links: Links, peers: Collection[str]) -> Security:
     """The security of a node with these keys and peers; plain for None."""
-    # Imported where they are used: a node with plain links does without the libraries.
+    # Imported at their use: a node with plain links needs no libraries.
     if links is None:
         return PLAIN_SECURITY
     if isinstance(links, TlsIdentity):

@@ -1,4 +1,4 @@
-"""Which of a member's connections is heard: a node speaks on one at a time."""
+"""The current connection of each member: a node sends on one at a time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class _Current:
 
 
 class CurrentConnections:
-    """The one connection of each member that is heard, by its number in the order of acceptance.
+    """The current connection of each member, by its number in the order of acceptance.
 
-    A newer connection becomes the current one once the one before is gone or was
-    silent for `pause_after` seconds. From then on what still comes on older ones
-    is old news, which must not undo what was heard since: a heartbeat from before
+    A newer connection becomes the current one once the one before is closed or was
+    silent for `pause_after` seconds. Messages that then arrive on older connections
+    are outdated, and must not undo newer ones: a heartbeat from before
     an election could unseat the primary that its sender has become. Such a
-    connection is to be ended; if a living node was cut off by that, it dials
-    again and is the newest. And who claims the id of a member that goes on
-    speaking is not heard.
+    connection must be ended; if this cuts off a living node, it dials
+    again and has the newest. Another sender with the id of a member that goes on
+    sending is ignored.
     """
 
     def __init__(self, pause_after: float) -> None:
@@ -29,7 +29,7 @@ class CurrentConnections:
         self._current: dict[str, _Current] = {}
 
     def hears(self, member: str, number: int, now: float) -> bool:
-        """Whether the connection `number` of `member`, which speaks at `now`, is heard."""
+        """Whether the message at `now` on connection `number` of `member` is used."""
         current = self._current.get(member)
         if current is None or number > current.number:
             if current is not None and current.open and now - current.spoke <= self.pause_after:
@@ -42,17 +42,17 @@ class CurrentConnections:
         return True
 
     def is_replaced(self, member: str, number: int) -> bool:
-        """Whether a newer connection was the current one since: this one is never heard again."""
+        """Whether a newer connection was current since: this one is never used again."""
         current = self._current.get(member)
         return current is not None and number < current.number
 
     def is_current(self, member: str, number: int) -> bool:
-        """Whether this is the connection on which `member` is heard."""
+        """Whether this is the current connection of `member`."""
         current = self._current.get(member)
         return current is not None and current.number == number
 
     def closed(self, member: str, number: int) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         current = self._current.get(member)
         if current is not None and current.number == number:
             current.open = False

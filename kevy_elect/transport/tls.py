@@ -1,7 +1,7 @@
-"""Links that prove who speaks by a certificate of the cluster's authority: TLS 1.3.
+"""Links authenticated by a certificate of the cluster's authority: TLS 1.3.
 
-The standard library's TLS works on buffers in memory here, below a TCP transport that
-stays what it is; Twisted's TLS transport would hide that from its options and limits.
+The standard library's TLS works on buffers in memory, above an unchanged TCP transport.
+Twisted's TLS transport would hide the options and limits of TCP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kevy_elect.transport.channel import Channel, ChannelError, Fault, Kind
 
 _AT_ONCE: Final = 16 * 1024
 _MAX_UNREAD: Final = 64 * 1024
-"""Bytes that may wait for the rest of their record, which has 16 KiB at most."""
+"""Bytes that may wait for the rest of their record, which has at most 16 KiB."""
 
 
 class TlsChannel:
@@ -102,7 +102,7 @@ class TlsSecurity:
 
     @property
     def ends(self) -> float:
-        """When this node's certificate ends, in seconds since 1970."""
+        """When this node's certificate expires, in seconds since 1970."""
         return self._identity.ends
 
     def dials(self, peer: str) -> Channel:
@@ -113,7 +113,7 @@ class TlsSecurity:
         return TlsChannel(self._identity.accepting, self._peers, self._authorities, accepted=True)
 
     def trusts(self, channel: Channel) -> bool:
-        """Whether every authority that may have vouched for the other end still may."""
+        """Whether all authorities that may have signed its certificate are still trusted."""
         return isinstance(channel, TlsChannel) and channel.authorities <= self._authorities
 
     def credentials(self, channels: Mapping[str, Channel]) -> dict[str, Any]:

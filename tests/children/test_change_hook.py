@@ -205,7 +205,7 @@ class OffsetTests(ProcessTests):
 
     async def test_one_that_hangs_is_killed_with_its_group(self) -> None:
         service = self.start("trap '' TERM; sleep 60 & sleep 60; echo 5", timeout=0.2)
-        await self.poll(lambda: self.is_logged("gave no answer within 0.2 s"))
+        await self.poll(lambda: self.is_logged("did not end within 0.2 s"))
         await service.stopService()
         self.assertEqual(self.election.offsets, [])
 

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.children import health_check
+from kevy_elect.children import supervised
 from kevy_elect.children.health_check import IN_NEED, RESPITE, REST, HealthCheck
 from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Role
@@ -102,7 +102,7 @@ class FakeRun:
 
 class HealthTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(health_check, "Run", FakeRun)
+        self.patch(supervised, "Run", FakeRun)
         FakeRun.runs, FakeRun.status = [], 0
         self.election: Any = Election()
 

@@ -133,7 +133,16 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(printable(b"caf\xc3\xa9 \xff\x1b[2J\r"), "café \\xff\\x1b[2J")
 
     def test_who_knows_no_primary_says_so(self) -> None:
-        nobody = ElectorSnapshot(Role.REPLICA, 3, None, None, False, (), False, 0.0)
+        nobody = ElectorSnapshot(
+            role=Role.REPLICA,
+            epoch=3,
+            current_primary=None,
+            primary_addr=None,
+            has_quorum=False,
+            down_peers=(),
+            can_write=False,
+            lease_expires_in=0.0,
+        )
         told = election_environment("a", nobody)
         self.assertEqual((told["KEVY_PRIMARY_ID"], told["KEVY_PRIMARY_ADDR"]), ("", ""))
         self.assertEqual((told["KEVY_EPOCH"], told["KEVY_ROLE"]), ("3", "replica"))
@@ -165,7 +174,7 @@ class OutputTests(SynchronousTestCase):
         self.clock = Clock()
         self.output = Output(
             lambda descriptor, line: self.lines.append((descriptor, line)),
-            self.paused.append,
+            lambda *, paused: self.paused.append(paused),
             self.clock,
         )
 

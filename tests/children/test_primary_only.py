@@ -32,7 +32,7 @@ class Leases:
         self.lease_end = 0.0
         self.fenced = False
         self.rests: list[float] = []
-        self.fence = Fence(lambda closed: None)
+        self.fence = Fence(lambda *, closed: None)
         self._observers = Observers(self.state_snapshot)
         self.add_observer = self._observers.add
 

@@ -29,7 +29,7 @@ from tests.cli.test_main import SILENT, answer, replica
 
 @attrs.define
 class FakeProcess:
-    """A process that runs until told otherwise."""
+    """A process that runs until notified otherwise."""
 
     returncode: int | None = None
     pid: int = 4711
@@ -83,9 +83,9 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_summary(self) -> None:
-        without = Failover(False, "a", "b", 0.5, 0.6)
-        told = Failover(True, "b", "a", 0.02, 0.03)
-        _, _, *lines = summary([without, told]).split("\n")
+        without = Failover("a", "b", 0.5, 0.6, with_will=False)
+        notified = Failover("b", "a", 0.02, 0.03, with_will=True)
+        _, _, *lines = summary([without, notified]).split("\n")
         self.assertEqual(
             [line.split() for line in lines[:2]],
             [
@@ -102,7 +102,7 @@ class DemoTests(SynchronousTestCase):
         )
 
     def test_summary_without_last_wills(self) -> None:
-        failovers = [Failover(False, "a", "b", after, after) for after in (0.5, 0.7, 0.6)]
+        failovers = [Failover("a", "b", after, after, with_will=False) for after in (0.5, 0.7, 0.6)]
         self.assertEqual(
             summary(failovers).split("\n")[-2:],
             [

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.data import commands
+from kevy_elect.children import supervised
 from kevy_elect.data.commands import RETRY, Commands
 from kevy_elect.data.server import DataServerError
 from kevy_elect.driving import Frozen, Report
@@ -54,7 +54,7 @@ class FakeRun:
 
 class CommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(commands, "Run", FakeRun)
+        self.patch(supervised, "Run", FakeRun)
         FakeRun.told, FakeRun.environments, FakeRun.status, FakeRun.offset = [], [], {}, b"5"
         self.election = FakeElection("a")
 
@@ -154,7 +154,7 @@ class CommandsTests(SynchronousTestCase):
         store = self.begin()
         for what, do in (("freeze", store.freeze), ("promote", store.promote)):
             FakeRun.status = {what: 3}
-            problem = f"did not take --{what}: '{what}' exited with status 3"
+            problem = f"failed at --{what}: '{what}' exited with status 3"
             self.assertEqual(self.failed(do()), problem)
         self.assertFalse(store._known().takes_writes)
 
@@ -172,7 +172,7 @@ class CommandsTests(SynchronousTestCase):
         self.done(store.report())
         FakeRun.offset = b"much"
         self.election.advance(2)
-        self.assertIn("does not say how much data it has", self.failed(store.report()))
+        self.assertIn("does not report how much data it has", self.failed(store.report()))
         FakeRun.offset = b"6"
         self.election.advance(2)
         self.assertEqual(self.done(store.report()).length, 6)

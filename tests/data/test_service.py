@@ -111,7 +111,7 @@ class Deciding:
     def __init__(self, directory: Path) -> None:
         self.reactor = Clock()
         self.directory: DirectoryLock | None = DirectoryLock(directory, "a")
-        self.fence = Fence(lambda closed: None)
+        self.fence = Fence(lambda *, closed: None)
         self.data: DataService | None = None
         self.wanted = STAY
         self.offset = 0
@@ -392,9 +392,7 @@ class DataServiceTests(SynchronousTestCase):
         self.server.change(run="r2", takes_writes=False)
         self.look()
         self.assertEqual(self.heard(), ["lost", ("frozen", join_offset(0, 0), 3)])
-        self.assertIn(
-            "was restarted, or changed while nobody looked", self.service.status().problem
-        )
+        self.assertIn("was restarted, or changed unobserved", self.service.status().problem)
 
     def test_what_it_had_is_not_taken_for_lost_before_it_answers(self) -> None:
         self.lead(3)

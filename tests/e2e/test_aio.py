@@ -115,7 +115,7 @@ def test_another_reactor_is_refused(tmp_path: Path) -> None:
         """,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "not on the loop that runs now" in ended.stdout
+    assert "not on the running loop" in ended.stdout
 
 
 def test_what_cannot_start_leaves_nothing_running(tmp_path: Path) -> None:

@@ -199,4 +199,4 @@ async def test_a_member_whose_store_cannot_be_frozen_does_not_lead(
     (stores.of["a"].directory / "writable").mkdir()  # which `rm` does not remove
     start(cluster, stores)
     await replicating(cluster, stores, "bc")
-    assert "the store did not take --demote: 'sh' exited with status 1" in cluster.logs()
+    assert "the store failed at --demote: 'sh' exited with status 1" in cluster.logs()

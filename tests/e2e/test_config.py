@@ -98,7 +98,7 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
     for node_id in "abc":
         reload(cluster[node_id])
         await goes_by(cluster[node_id], 4.0)
-        await logged(cluster[node_id], "no-handover changed too, which needs a restart")
+        await logged(cluster[node_id], "no-handover also changed, which needs a restart")
 
     async def all_heard() -> bool:
         lines = heard.read_text().splitlines() if heard.exists() else []

@@ -26,7 +26,7 @@ def start(cluster: Cluster, *options: str) -> None:
         node.start(node.command(*options, *FAST))
 
 
-async def check_says(cluster: Cluster, healthy: bool, ids: str = "abc") -> None:
+async def check_says(cluster: Cluster, ids: str = "abc", *, healthy: bool) -> None:
     async def do() -> bool:
         told = [await cluster[node_id].status() for node_id in ids]
         return all(each is not None and each["check"]["healthy"] is healthy for each in told)
@@ -54,7 +54,7 @@ async def test_a_job_that_is_stopped_is_found_and_another_member_takes_over(
     second = await cluster.settled(other_than=first["node_id"])
     assert second["epoch"] > first["epoch"]
     assert not Path(f"/proc/{pid}").exists()
-    await check_says(cluster, True)
+    await check_says(cluster, healthy=True)
     assert resignations(cluster) > 0
 
 
@@ -64,7 +64,7 @@ async def test_an_unhealthy_replica_does_not_take_over(cluster: Cluster, tmp_pat
     first = (await cluster.settled())["node_id"]
     broken, well = "abc".replace(first, "")  # of two with the same data the former would run first
     (tmp_path / f"broken-{broken}").touch()
-    await check_says(cluster, False, broken)
+    await check_says(cluster, broken, healthy=False)
     cluster[first].kill()
     assert (await cluster.settled(broken + well))["node_id"] == well
 
@@ -77,7 +77,7 @@ async def test_if_all_are_unhealthy_one_is_primary_all_the_same(
     first = (await cluster.settled())["node_id"]
     for other in "abc".replace(first, ""):
         (tmp_path / f"broken-{other}").touch()
-        await check_says(cluster, False, other)
+        await check_says(cluster, other, healthy=False)
     (tmp_path / "broken").touch()
 
     async def has_stepped_down() -> bool:
@@ -85,8 +85,8 @@ async def test_if_all_are_unhealthy_one_is_primary_all_the_same(
 
     await poll(has_stepped_down)
     second = await cluster.settled()
-    await check_says(cluster, False)
+    await check_says(cluster, healthy=False)
     (tmp_path / "broken").unlink()
-    await check_says(cluster, True, first)
+    await check_says(cluster, first, healthy=True)
     assert (await cluster.settled())["epoch"] == second["epoch"]
     assert resignations(cluster) == 1

@@ -168,7 +168,7 @@ async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
     assert await replaced(cluster, primary) == TOLD
     after = await cluster.settled("abc".replace(primary, ""), other_than=primary)
     assert after["epoch"] == before["epoch"] + 1
-    assert "lack of a proof" not in cluster.logs()
+    assert "lack of credentials" not in cluster.logs()
 
 
 @ensureDeferred

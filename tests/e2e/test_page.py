@@ -76,7 +76,7 @@ async def test_the_lease_runs_down_and_is_filled_again(chromium: Browser) -> Non
         "return parseFloat(document.querySelector('.node .lease').getAttribute('stroke-dasharray'))"
     )
 
-    async def goes(down: bool) -> bool:
+    async def goes(*, down: bool) -> bool:
         before, after = await chromium.run(script), await chromium.run(script)
         return bool(after < before if down else after > before)
 

@@ -190,7 +190,7 @@ class HandOnTests(PortTests):
         first = Deferred.fromCoroutine(self.ask(self.other, command="resume", on=self.primary))
         await self.poll(lambda: self.admins[self.primary]._at_work, "the first command")
         answer, _ = await self.ask(self.other, command="switchover")
-        self.assertIn(f"{self.other} handed on is under way", answer["error"])
+        self.assertIn(f"{self.other} forwarded is in progress", answer["error"])
         answer, _ = await self.ask(self.other, command="status", on=self.primary)
         self.assertTrue(answer["ok"])
         held.callback({})

@@ -316,7 +316,7 @@ class StateTests(NodeTests):
         self.assertEqual(self.value("peer_up", peer="b"), 1)
         self.assertEqual(self.value("peer_up", peer="c"), 0)
         self.assertEqual(self.value("peer_acknowledging", peer="b"), 0)
-        self.election.member_connected("b", True)
+        self.election.member_connected("b", greeted=True)
         self.assertEqual(self.value("peer_acknowledging", peer="b"), 1)
 
     def test_links_by_their_state_and_what_waits_for_them(self) -> None:
@@ -490,7 +490,7 @@ class FailingProbe:
     def ticked(self, late: float) -> None:
         raise ZeroDivisionError
 
-    def saved(self, took: float, kept: bool) -> None:
+    def saved(self, took: float, *, kept: bool) -> None:
         raise ZeroDivisionError
 
 

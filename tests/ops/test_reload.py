@@ -222,7 +222,7 @@ class ReloadTests(ReloadCase):
         self.assertEqual(self.logged[0][1], "the configuration was reread: new http-cert")
         self.assertIsNotNone(self.access.present.serving)
         self.reread(service, 'http = "tcp:8101"')
-        self.assertIn("takes a restart", self.logged[0][1])
+        self.assertIn("only at a restart", self.logged[0][1])
 
     def test_another_kind_of_links_waits_for_a_restart_with_its_keys(self) -> None:
         own = self.mktemp()
@@ -231,7 +231,7 @@ class ReloadTests(ReloadCase):
         links = f'links = "noise"\nnoise-key = "{own}"\npeer-keys = "b={b},c={c}"\n'
         service = self.start()
         self.reread(service, links)
-        self.assertIn("links changed too, which needs a restart", self.logged[0][1])
+        self.assertIn("links also changed, which needs a restart", self.logged[0][1])
         self.assertEqual(self.election.secured, [])
 
     def test_only_what_changed_is_touched(self) -> None:
@@ -287,7 +287,7 @@ class ReloadTests(ReloadCase):
                 [
                     (
                         LogLevel.warn,
-                        "the configuration was reread: witness, http changed too, "
+                        "the configuration was reread: witness, http also changed, "
                         "which needs a restart",
                     )
                 ],

@@ -459,7 +459,7 @@ class SubscriptionTests(SentinelTestCase):
 
     def test_a_subscriber_that_does_not_read_is_ended(self) -> None:
         client, wire = self.subscriber("SUBSCRIBE", "+switch-master")
-        client.is_read(False)
+        client.is_read(reading=False)
         self.follow("b")
         self.assertTrue(wire.aborted)
 

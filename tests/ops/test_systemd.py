@@ -276,7 +276,7 @@ class NotifiersTests(SynchronousTestCase):
 
 class DescribeTests(SynchronousTestCase):
     def snapshot(
-        self, role: Role, primary: str | None, quorum: bool = True, can_write: bool = False
+        self, role: Role, primary: str | None, *, quorum: bool = True, can_write: bool = False
     ) -> ElectorSnapshot:
         return ElectorSnapshot(role, 4, primary, None, quorum, (), can_write, 0.0)
 

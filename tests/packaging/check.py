@@ -132,7 +132,7 @@ def check_installed(bin_dir: Path, cwd: Path, version: str, source: Path) -> Non
     check(version in script.split(), f"--version says {script!r}, the package is {version}")
 
 
-def check(holds: bool, complaint: str) -> None:
+def check(holds: bool, complaint: str) -> None:  # noqa: FBT001 - called as assert is
     if not holds:
         sys.exit(f"packaging: {complaint}")
 

@@ -273,7 +273,7 @@ class D4Tests(SynchronousTestCase):
     def test_a_primary_renews_with_its_server_promoted_all_the_while(self) -> None:
         node = elected()
         node.promote()
-        node.elector.set_connected("a", True)
+        node.elector.set_connected("a", connected=True)
         ahead = (replica("a", 6), replica("c", 4))
         while not offers(node.live(TICK, *ahead)):
             self.assertTrue(node.can_write())
@@ -351,7 +351,7 @@ class D5Tests(SynchronousTestCase):
         """It was restarted while the lease was away, and frozen since."""
         node = elected()
         node.promote()
-        node.elector.fence(node.now, True)
+        node.elector.fence(node.now, closed=True)
         node.lost(4)
         self.assertEqual(node.role, Role.REPLICA)
 
@@ -448,9 +448,9 @@ class PromotionTests(SynchronousTestCase):
     def test_a_closed_fence_freezes(self) -> None:
         node = elected()
         node.promote()
-        node.elector.fence(node.now, True)
+        node.elector.fence(node.now, closed=True)
         self.assertEqual(node.duty, FREEZE)
-        node.elector.fence(node.now, False)
+        node.elector.fence(node.now, closed=False)
         self.assertEqual(node.duty, Duty(Task.PROMOTE, 4))
 
     def test_one_that_is_no_longer_primary_when_it_is_promoted_writes_nothing(self) -> None:

@@ -33,7 +33,7 @@ class _Even(random.Random):
 class _Life:
     """One elector, `b`, and what came of it."""
 
-    def __init__(self, seed: int, members: str, counts: bool) -> None:
+    def __init__(self, seed: int, members: str, *, counts: bool) -> None:
         self.elector = Elector(
             "b",
             list(members),
@@ -71,7 +71,7 @@ class _Twins:
         self.members = MEMBERS[: rng.choice((2, 3, 3, 4, 5))]
         counts = rng.random() < 0.7
         self.calm = seed % 2 == 1  # then it is mostly elected, and one stays in a higher epoch
-        self.due, self.ceaseless = (_Life(seed, self.members, counts) for _ in range(2))
+        self.due, self.ceaseless = (_Life(seed, self.members, counts=counts) for _ in range(2))
         self.both = (self.due, self.ceaseless)
         self.peers = [name for name in self.members if name != "b"]
         self.said: dict[str, Message] = {}
@@ -130,8 +130,8 @@ class _Twins:
         for peer in self.peers:
             connected, acknowledging = self.rng.random() < 0.9, self.rng.random() < chance
             for life in self.both:
-                life.elector.set_connected(peer, connected)
-                life.elector.set_acknowledging(peer, acknowledging)
+                life.elector.set_connected(peer, connected=connected)
+                life.elector.set_acknowledging(peer, acknowledging=acknowledging)
 
     def _message(self, peer: str) -> Message:
         rng, elector = self.rng, self.due.elector

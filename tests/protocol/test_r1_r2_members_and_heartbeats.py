@@ -183,8 +183,8 @@ class R2Silence(SynchronousTestCase):
 
     def deaf(self, node: Node, *peers: str) -> Node:
         """`a` acknowledges, and `c` does not."""
-        node.elector.set_acknowledging("a", True)
-        node.elector.set_acknowledging("c", False)
+        node.elector.set_acknowledging("a", acknowledging=True)
+        node.elector.set_acknowledging("c", acknowledging=False)
         return node
 
     def stepped_down(self) -> Node:

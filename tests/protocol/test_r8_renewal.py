@@ -35,8 +35,8 @@ class R8Renewal(SynchronousTestCase):
     def leading(self, members: str = "abc") -> Node:
         node = elected("a", members, epoch=3)
         for peer in members[1:]:
-            node.elector.set_connected(peer, True)
-            node.elector.set_acknowledging(peer, True)
+            node.elector.set_connected(peer, connected=True)
+            node.elector.set_acknowledging(peer, acknowledging=True)
         self.back(node, "b")
         return node
 
@@ -73,10 +73,10 @@ class R8Renewal(SynchronousTestCase):
 
     def test_not_while_there_is_no_connection_to_it(self) -> None:
         node = self.leading()
-        node.elector.set_connected("c", False)
+        node.elector.set_connected("c", connected=False)
         out = self.live(node, 3 * DOWN, replica("b", 3), replica("c", 5))
         self.assertEqual(offers(out), [])
-        node.elector.set_connected("c", True)
+        node.elector.set_connected("c", connected=True)
         self.assertEqual(offers(self.live(node, DOWN, replica("b", 3), replica("c", 5))), [])
         out = self.live(node, TICK, replica("b", 3), replica("c", 5))
         self.assertEqual(len(offers(out)), 1)
@@ -138,7 +138,7 @@ class R8Renewal(SynchronousTestCase):
     def test_an_unacknowledging_member_that_accepted_counts_in_the_epoch_offered(self) -> None:
         node = self.leading("abcde")
         for peer in "cde":
-            node.elector.set_acknowledging(peer, False)
+            node.elector.set_acknowledging(peer, acknowledging=False)
         hearing = (replica("b", 3), replica("c", 3), replica("d", 3), replica("e", 5))
         while not node.elector._renews():
             self.live(node, TICK, *hearing)
@@ -190,7 +190,7 @@ class R8Renewal(SynchronousTestCase):
         node.hear(accept("e", 6))
         for peer in "bcd":  # what backed it is older than it seemed
             node.elector.peers[peer].confirmed -= DOWN
-        node.elector.set_acknowledging("b", True)
+        node.elector.set_acknowledging("b", acknowledging=True)
         node.live(2 * TICK, *hearing)
         self.assertEqual((node.role, node.epoch, node.primary), (Role.CANDIDATE, 6, None))
         self.assertFalse(node.can_write())

@@ -187,7 +187,7 @@ class FailingPrimaries(SynchronousTestCase):
         old = elected("a", epoch=3)
         old.live(DOWN)
         for peer in "bc":
-            old.elector.set_acknowledging(peer, True)  # so that they are told
+            old.elector.set_acknowledging(peer, acknowledging=True)  # so that they are told
         self.assertEqual(old.hear(offer("b", 4)), [Outbound("b", Accept(4, "a"))])
         self.assertEqual((old.role, old.primary), (Role.REPLICA, None))
         said = {out.message for out in heartbeats(old.live(DOWN, candidate("b", 4)))}

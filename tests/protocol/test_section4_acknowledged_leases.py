@@ -34,7 +34,7 @@ HB = CONFIG.hb_interval
 
 def acknowledging(node: Node, peers: str) -> None:
     for peer in peers:
-        node.elector.set_acknowledging(peer, True)
+        node.elector.set_acknowledging(peer, acknowledging=True)
 
 
 def leading(members: str = "abc", *, silent: str = "") -> Node:
@@ -199,7 +199,7 @@ class Leases(SynchronousTestCase):
         others = replica("b", 3), replica("c", 3)
         node.live(EXACT + TICK, *others)
         self.assertFalse(node.can_write())
-        node.elector.set_acknowledging("b", False)
+        node.elector.set_acknowledging("b", acknowledging=False)
         # Losing it in between has set R8's filter; from then on b's heartbeats count.
         node.live(2 * PAUSE, *others)
         self.assertTrue(node.can_write())
@@ -208,8 +208,8 @@ class Leases(SynchronousTestCase):
         node = leading(silent="bc")
         node.live(DOWN, replica("b", 3), replica("c", 3))
         self.assertTrue(node.can_write())
-        node.elector.set_acknowledging("b", True)
-        node.elector.set_acknowledging("c", True)
+        node.elector.set_acknowledging("b", acknowledging=True)
+        node.elector.set_acknowledging("c", acknowledging=True)
         self.assertFalse(node.can_write())
         node.elector.confirm("c", 3, node.now - HB)
         self.assertTrue(node.can_write())

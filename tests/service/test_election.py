@@ -536,7 +536,7 @@ class CrashTests(ServiceTests):
         await self.poll(lambda: self.agreed("bc"), "the others")
 
     async def test_so_does_any_other_failure_of_it(self) -> None:
-        def fail(*_: object) -> bool:
+        def fail(*_: object, **__: object) -> bool:
             raise RuntimeError("a bug")
 
         for method in ("backs", "confirm", "set_acknowledging", "on_message"):

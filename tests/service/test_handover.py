@@ -45,25 +45,25 @@ def time_until_writing(net: Cluster, target: str) -> float:
 class FenceRules(SynchronousTestCase):
     def test_r8_a_fenced_primary_writes_nothing_and_keeps_its_role_and_followers(self) -> None:
         node = elected()
-        node.elector.fence(node.now, True)
+        node.elector.fence(node.now, closed=True)
         self.assertFalse(node.can_write())
         self.assertEqual(node.elector.lease_expires_in(node.now), 0.0)
         sent = node.live(3 * DOWN, replica("b", 3), replica("c", 3))
         self.assertEqual((node.role, node.epoch, node.has_quorum()), (Role.PRIMARY, 3, True))
         self.assertTrue(heartbeats(sent))
         self.assertEqual({out.message.role for out in heartbeats(sent)}, {Role.PRIMARY})
-        node.elector.fence(node.now, False)
+        node.elector.fence(node.now, closed=False)
         self.assertTrue(node.can_write())
 
     def test_r4_1_a_fenced_primary_still_votes_for_nobody(self) -> None:
         node = elected()
-        node.elector.fence(node.now, True)
+        node.elector.fence(node.now, closed=True)
         node.hear(offer("b", 4))
         self.assertEqual((node.role, node.epoch), (Role.PRIMARY, 3))
 
     def test_a_fence_survives_another_election_of_the_same_node(self) -> None:
         node = elected()
-        node.elector.fence(node.now, True)
+        node.elector.fence(node.now, closed=True)
         node.elector.step_down(node.now, 0.0, "for this test")
         node.live_until_it_runs(replica("b", 3), replica("c", 3))
         node.hear(*(Heartbeat(4, "b", Role.REPLICA, 0),))
@@ -75,7 +75,7 @@ class HandingOver(SynchronousTestCase):
         """A primary whose peers hear a resignation (R2)."""
         node = elected()
         for peer in "bc":
-            node.elector.set_acknowledging(peer, True)
+            node.elector.set_acknowledging(peer, acknowledging=True)
         return node
 
     def test_only_a_primary_hands_over_to_another_member_and_in_some_time(self) -> None:
@@ -418,7 +418,7 @@ class SwitchoverTests(RealClusters):
         node, offset = self.nodes[primary], Deferred[None]()
         node.offset_source = lambda: offset
         outcome = await node.switch_over(patience=0.1)
-        self.assertIn("its offset was not told", outcome.text)
+        self.assertIn("its offset did not come", outcome.text)
         node.offset_source = None
         hidden = SlowWriter()
         hidden.describe = list  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ from kevy_elect.messages import Role
 from kevy_elect.service.observers import BACKLOG, Change, ElectorSnapshot, Observers
 
 
-def snapshot(epoch: int = 1, can_write: bool = False) -> ElectorSnapshot:
+def snapshot(epoch: int = 1, *, can_write: bool = False) -> ElectorSnapshot:
     return ElectorSnapshot(
         role=Role.PRIMARY if can_write else Role.REPLICA,
         epoch=epoch,
@@ -25,8 +25,8 @@ class ChangesTests(SynchronousTestCase):
         self.present = snapshot()
         self.observers = Observers(lambda: self.present)
 
-    def change(self, epoch: int, can_write: bool = False) -> None:
-        self.present = snapshot(epoch, can_write)
+    def change(self, epoch: int, *, can_write: bool = False) -> None:
+        self.present = snapshot(epoch, can_write=can_write)
         self.observers.tell(f"epoch {epoch}")
 
     def test_when_fires_at_once_if_it_is_so_already(self) -> None:

@@ -259,7 +259,7 @@ class SecureTellingTests(TellingCase):
             check=False,
         )
         self.assertEqual(ended.returncode, -signal.SIGKILL)
-        self.assertIn(b"lack of a proof", ended.stderr)
+        self.assertIn(b"lack of credentials", ended.stderr)
 
 
 @skipUnless(ON_LINUX, "the wrapper needs Linux")

@@ -48,7 +48,7 @@ class KeyFileTests(ConfigurationTests):
     def test_a_key_that_is_there_is_never_replaced(self) -> None:
         private = make_private_key(self.key_file)
         error = self.assertRaises(ConfigError, make_private_key, self.key_file)
-        self.assertIn("is there already", str(error))
+        self.assertIn("exists already", str(error))
         self.assertEqual(read_private_key(self.key_file), private)
 
     def test_either_case_and_white_space_around_are_read(self) -> None:

@@ -239,7 +239,7 @@ class _Says(Resource):
 
 
 @contextmanager
-def staged(scene: Scene, start: float = 0.0, pages: bool = True) -> Iterator[str]:
+def staged(scene: Scene, start: float = 0.0, *, pages: bool = True) -> Iterator[str]:
     """Serves the page of the scene's `me`, from the scene's second `start` on; its URL."""
     began = uptime() - start
     listening = []

@@ -34,7 +34,7 @@ class AcceptorTests(SynchronousTestCase):
         if message.epoch == 666:
             raise FrameError("bad_epoch", "too far ahead")
 
-    def member_connected(self, member: str, greeted: bool) -> None:
+    def member_connected(self, member: str, *, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:

@@ -104,7 +104,7 @@ class FloodTests(SynchronousTestCase):
     def check(self, message: Message) -> None:
         pass
 
-    def member_connected(self, member: str, greeted: bool) -> None:
+    def member_connected(self, member: str, *, greeted: bool) -> None:
         pass
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:

@@ -85,7 +85,7 @@ class LinkTests(SynchronousTestCase):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *confirmation: self.confirmed.append(confirmation),
-            connection=lambda *told: self.connections.append(told),
+            connection=lambda peer, connected: self.connections.append((peer, connected)),
         )
         self.confirmed: list[tuple[str, int, float]] = []
         self.connections: list[tuple[str, bool]] = []

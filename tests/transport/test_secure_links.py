@@ -46,7 +46,7 @@ class SecureLinkTests(SynchronousTestCase):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *confirmation: self.confirmed.append(confirmation),
-            connection=lambda *told: self.connections.append(told),
+            connection=lambda peer, connected: self.connections.append((peer, connected)),
             security=self.dialler,
         )
         self.acceptor = Acceptor(
@@ -65,7 +65,7 @@ class SecureLinkTests(SynchronousTestCase):
     def check(self, message: Message) -> None:
         pass
 
-    def member_connected(self, member: str, greeted: bool) -> None:
+    def member_connected(self, member: str, *, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:

@@ -95,7 +95,7 @@ class HandshakeTests(TlsCase):
             self.assertEqual(error.kind, "bad_handshake")
             self.assertFalse(accepted.established)
 
-    def raw(self, accepted: bool, *files: str, version: ssl.TLSVersion | None = None) -> Channel:
+    def raw(self, *files: str, accepted: bool, version: ssl.TLSVersion | None = None) -> Channel:
         """An end with a certificate that no node would start with, or with none."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if accepted else ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
@@ -111,12 +111,12 @@ class HandshakeTests(TlsCase):
     def assert_refused(self, *files: str, version: ssl.TLSVersion | None = None) -> None:
         """That neither a dialler nor an acceptor like this is believed."""
         accepted = self.security("b", "a").accepts()
-        self.assertRaises(ChannelError, self.shake, self.raw(False, *files, version=version),
-                          accepted)  # fmt: skip
+        dialled = self.raw(*files, accepted=False, version=version)
+        self.assertRaises(ChannelError, self.shake, dialled, accepted)
         self.assertFalse(accepted.established)
         dialled = self.security("a", "b").dials("b")
         if files:
-            self.assertRaises(ChannelError, self.shake, dialled, self.raw(True, *files))
+            self.assertRaises(ChannelError, self.shake, dialled, self.raw(*files, accepted=True))
             self.assertFalse(dialled.established)
 
     def test_a_certificate_that_has_ended_is_refused_by_both_ends(self) -> None:
@@ -134,7 +134,7 @@ class HandshakeTests(TlsCase):
     def test_an_older_version_is_refused(self) -> None:
         files = self.authority.member("a")
         accepted = self.security("b", "a").accepts()
-        older = self.raw(False, *files, version=ssl.TLSVersion.TLSv1_2)
+        older = self.raw(*files, accepted=False, version=ssl.TLSVersion.TLSv1_2)
         self.assertRaises(ChannelError, self.shake, older, accepted)
         self.assertFalse(accepted.established)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import shutil
+from functools import partial
 from typing import Final
 
 from kevy_elect.config import ElectConfig
@@ -71,11 +72,14 @@ def run(args: argparse.Namespace) -> int:
     timings = {name.replace("_", "-"): getattr(config, name) for name in TIMINGS}
     if args.redis:
         check_redis()
-        from kevy_elect.cli.demo.redis.course import play
+        from kevy_elect.cli.demo.redis.course import OPENING, make_course
     else:
-        from kevy_elect.cli.demo.course import play
+        from kevy_elect.cli.demo.course import OPENING, make_course
+    from kevy_elect.cli.demo.stage import perform
+
     names = NAMES[: args.nodes]
-    return play(names, config, timings, rounds=args.rounds, keep_running=args.keep_running)
+    course = partial(make_course, names, config, rounds=args.rounds, keep_running=args.keep_running)
+    return perform(f"{args.nodes} {OPENING}", timings, course)
 
 
 def check_redis() -> None:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -16,43 +17,40 @@ from kevy_elect.cli.demo.child import CHILDREN
 from kevy_elect.cli.demo.cluster import POLL_FAST, REVIVE_AFTER, Cluster
 from kevy_elect.cli.demo.nodes import Node, plan, stop
 from kevy_elect.cli.demo.screen import Screen
-from kevy_elect.cli.demo.stage import CourseError, Interrupted, perform
+from kevy_elect.cli.demo.stage import Course, CourseError, Interrupted
 from kevy_elect.config import ElectConfig
 
+OPENING: Final = "nodes on this machine"
 
-def play(
+
+def make_course(
     names: Sequence[str],
     config: ElectConfig,
-    timings: Mapping[str, float],
+    directory: Path,
+    screen: Screen,
+    caught: Sequence[int],
+    options: Sequence[str],
     *,
     rounds: int,
     keep_running: bool,
-) -> int:
-    """Play the demo with nodes of these names; returns the exit status.
-
-    `timings` are those of `config` that are shown, and given to the nodes.
-    """
-    options = [f"--{name}={seconds}" for name, seconds in timings.items()]
+) -> Course:
+    """The course with nodes of these names; see `Prepare`."""
     with_wills = os.path.exists(CHILDREN.format(os.getpid()))
-
-    def prepare(directory: Path, screen: Screen, caught: Sequence[int]) -> Demo:
-        nodes = plan(names, directory, options, with_wills=with_wills)
-        cluster = Cluster(nodes, config, screen, caught)
-        return Demo(cluster, screen, rounds, with_wills=with_wills, keep_running=keep_running)
-
-    return perform(f"{len(names)} nodes on this machine", timings, prepare)
+    nodes = plan(names, directory, options, with_wills=with_wills)
+    cluster = Cluster(nodes, config, screen, caught)
+    return Demo(cluster, screen, rounds, with_wills=with_wills, keep_running=keep_running)
 
 
 @attrs.frozen
 class Failover:
     """One killed primary: who followed it, and how many seconds after the kill."""
 
-    told: bool
-    """Whether its last will told the others."""
     killed: str
     successor: str
     writable: float
     agreed: float
+    with_will: bool = attrs.field(kw_only=True)
+    """Whether the last will of the killed node notified the others."""
 
 
 class Demo:
@@ -79,8 +77,8 @@ class Demo:
         primary = self._start()
         failovers = []
         for number in range(1, self._rounds + 1):
-            for told in (False, True) if self._with_wills else (False,):
-                failover = self._fail_over(primary, number, told=told)
+            for with_will in (False, True) if self._with_wills else (False,):
+                failover = self._fail_over(primary, number, with_will=with_will)
                 failovers.append(failover)
                 primary = self._restart(primary, failover)
         if failovers:
@@ -103,13 +101,14 @@ class Demo:
         self._screen.step(f"{primary.node_id} is primary, all follow it")
         return primary
 
-    def _fail_over(self, primary: Node, number: int, *, told: bool) -> Failover:
+    def _fail_over(self, primary: Node, number: int, *, with_will: bool) -> Failover:
         until = self._cluster.until
         until(lambda: self._replaceable(primary), "that all may vote")
-        victims = f"{primary.node_id}{' and its wrapper' * (self._with_wills and not told)}"
-        self._screen.step(f"round {number}: kill -9 {victims}, {_what_follows(told)}")
+        victims = f"{primary.node_id}{' and its wrapper' * (self._with_wills and not with_will)}"
+        how = "whose last will notifies the others" if with_will else "without a last will"
+        self._screen.step(f"round {number}: kill -9 {victims}, {how}")
         killed_at = time.monotonic()
-        if told:
+        if with_will:
             primary.crash()
         else:
             primary.kill()
@@ -122,7 +121,7 @@ class Demo:
             f"{successor.node_id} could write {writable:.2f} s after the kill, "
             f"all others followed it after {agreed:.2f} s"
         )
-        return Failover(told, primary.node_id, successor.node_id, writable, agreed)
+        return Failover(primary.node_id, successor.node_id, writable, agreed, with_will=with_will)
 
     def _restart(self, killed: Node, failover: Failover) -> Node:
         """Start the killed one again: it comes back with its ballot and follows."""
@@ -152,21 +151,17 @@ class Demo:
             )
 
 
-def _what_follows(told: bool) -> str:
-    return "whose last will tells the others" if told else "so that nobody is told"
-
-
 def summary(failovers: Sequence[Failover]) -> str:
     """A line a kill, and a sentence for those without a last will and for those with one."""
     lines = ["", "killed  last will  successor  writable after  agreed after"]
     lines += [
-        f"{each.killed:6}  {'yes' if each.told else 'no':9}  {each.successor:9}  "
+        f"{each.killed:6}  {'yes' if each.with_will else 'no':9}  {each.successor:9}  "
         f"{each.writable:12.2f} s  {each.agreed:10.2f} s"
         for each in failovers
     ]
     lines.append("")
-    for told, words in ((False, "Without a last will"), (True, "With a last will")):
-        times = [each.writable for each in failovers if each.told is told]
+    for with_will, words in ((False, "Without a last will"), (True, "With a last will")):
+        times = [each.writable for each in failovers if each.with_will is with_will]
         if times:
             lines.append(f"{words}, another could write {_spread(times)}.")
     return "\n".join(lines)
@@ -174,10 +169,10 @@ def summary(failovers: Sequence[Failover]) -> str:
 
 def _spread(times: Sequence[float]) -> str:
     """These times after a kill, in words."""
-    told = f"{statistics.median(times):.2f} s after the kill"
+    median = f"{statistics.median(times):.2f} s after the kill"
     if len(times) == 1:
-        return told
-    return f"{told}, the median of {len(times)} ({min(times):.2f} to {max(times):.2f} s)"
+        return median
+    return f"{median}, the median of {len(times)} ({min(times):.2f} to {max(times):.2f} s)"
 
 
 def _things_to_try(nodes: Sequence[Node], primary: Node) -> str:

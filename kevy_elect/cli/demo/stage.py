@@ -38,12 +38,15 @@ class Course(Protocol):
         """End all processes."""
 
 
-Prepare = Callable[[Path, Screen, Sequence[int]], Course]
-"""Makes the course, for a directory, a screen, and a list to which signals are added."""
+Prepare = Callable[[Path, Screen, Sequence[int], Sequence[str]], Course]
+"""Makes the course for a directory, a screen, a list to which signals are added, and the options of
+the nodes."""
 
 
 def perform(opening: str, timings: Mapping[str, float], prepare: Prepare) -> int:
-    """Play a course and end what it started; returns the exit status."""
+    """Play a course and end what it started; returns the exit status. `timings` are shown, and are
+    options of the nodes."""
+    options = [f"--{name}={seconds}" for name, seconds in timings.items()]
     with _caught_signals() as caught:
         directory = Path(tempfile.mkdtemp(prefix="kevy-elect-demo-"))
         print(f"{opening}; logs and ballots in {directory}")
@@ -51,7 +54,7 @@ def perform(opening: str, timings: Mapping[str, float], prepare: Prepare) -> int
         print(f"timings in seconds: {', '.join(shown)}\n", flush=True)
         try:
             with open_screen() as screen:
-                course = prepare(directory, screen, caught)
+                course = prepare(directory, screen, caught, options)
                 try:
                     course.play()
                 finally:

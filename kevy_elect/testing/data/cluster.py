@@ -248,7 +248,7 @@ class _Switchover:
         self._until = cluster.now + PATIENCE * node.config.down_after
 
     def begin(self) -> None:
-        self._fence(True)
+        self._fence(closed=True)
         self._look()
 
     def _look(self) -> None:
@@ -257,7 +257,7 @@ class _Switchover:
             return
         if not node.paused:
             if not self._leads() or cluster.now > self._until:
-                self._fence(False)
+                self._fence(closed=False)
                 return
             if self._has_all():
                 cluster.left(node, self._target)
@@ -284,11 +284,11 @@ class _Switchover:
 
     def _end(self) -> None:
         if self._node.life == self._life:
-            self._fence(False)
+            self._fence(closed=False)
 
-    def _fence(self, closed: bool) -> None:
+    def _fence(self, *, closed: bool) -> None:
         self._cluster.losing(self._node)
-        self._cluster.order(self._node, lambda elector, now: elector.fence(now, closed))
+        self._cluster.order(self._node, lambda elector, now: elector.fence(now, closed=closed))
 
 
 def _call(action: Any) -> None:

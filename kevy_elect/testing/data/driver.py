@@ -207,7 +207,7 @@ class SimulatedDriver:
         self._order(lambda elector, now: elector.server_released())
         report = yield self.server.promote
         if not report.takes_writes:
-            raise ServerError("was told to take writes, and does not")
+            raise ServerError("got the command to take writes, and does not")
         self._remember(report, duty.data_epoch)
         if turn == self._turn and self._duty == duty:
             self._report = report
@@ -236,7 +236,7 @@ class SimulatedDriver:
         report = yield self.server.report
         if turn == self._turn:
             if report.source != duty.address:
-                raise ServerError(f"was told to follow {duty.address}, and does not")
+                raise ServerError(f"got the command to follow {duty.address}, and does not")
             self.state = State.FOLLOWING
             self._kept = duty
             self._took(report)

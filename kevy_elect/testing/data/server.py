@@ -119,7 +119,7 @@ class SimulatedServer:
         self._waiting: list[tuple[int, Callable[[], object]]] = []
         self._confirmed = 0  # so much of the log, or written when nobody asked any more
         self._named = 0
-        self._told = 0  # how often it was told whom to follow
+        self._commands = 0  # the number of commands to follow
         self.start(0)
 
     # What befalls it
@@ -190,8 +190,8 @@ class SimulatedServer:
             return
         self._leave_all()
         self.takes_writes, self.source = False, address
-        self._told += 1
-        self._dial(self.run, self._told)
+        self._commands += 1
+        self._dial(self.run, self._commands)
 
     @property
     def confirmed_length(self) -> int:
@@ -227,9 +227,9 @@ class SimulatedServer:
 
     # Replication
 
-    def _dial(self, run: int, told: int) -> None:
+    def _dial(self, run: int, command: int) -> None:
         """Connect to the source, again and again until it lets us."""
-        if (run, told) != (self.run, self._told) or not self.source or self.feed is not None:
+        if (run, command) != (self.run, self._commands) or not self.source or self.feed is not None:
             return
         world = self._world
         source = world.server_at(self.source)
@@ -238,7 +238,7 @@ class SimulatedServer:
             self.feed = source._feed(self)
         else:
             delay = world.rng.uniform(0.02, 1) * RETRY
-            world.at(world.now + delay, lambda: self._dial(run, told))
+            world.at(world.now + delay, lambda: self._dial(run, command))
 
     def _serves(self) -> bool:
         """A follower without its source lets nobody replicate from it."""
@@ -286,7 +286,7 @@ class SimulatedServer:
                 self._pass_on()
             case "end":
                 self._leave_source()
-                self._dial(self.run, self._told)
+                self._dial(self.run, self._commands)
                 return
         if not self.is_copying:
             feed.answer(len(self.log))

@@ -38,17 +38,17 @@ def schedule(rng: random.Random, *, long: bool) -> Iterator[Trouble]:
     """
     kinds = [fault for fault in FAULTS.values() if long or fault is not FAULTS["long cut"]]
     for fault in rng.sample(kinds, len(kinds)):
-        yield _trouble(rng, (fault,), long)
+        yield _trouble(rng, (fault,), long=long)
     usual = [fault for fault in kinds if fault is not FAULTS["long cut"]]
     while True:
         if long and rng.random() < LONG_CUT_AGAIN:
-            yield _trouble(rng, (FAULTS["long cut"],), long)
+            yield _trouble(rng, (FAULTS["long cut"],), long=long)
         else:
             number = 2 if rng.random() < TWO_AT_ONCE else 1
-            yield _trouble(rng, tuple(rng.sample(usual, number)), long)
+            yield _trouble(rng, tuple(rng.sample(usual, number)), long=long)
 
 
-def _trouble(rng: random.Random, faults: tuple[Fault, ...], long: bool) -> Trouble:
+def _trouble(rng: random.Random, faults: tuple[Fault, ...], *, long: bool) -> Trouble:
     shortest = max(fault.shortest for fault in faults)
     longest = max(fault.longest for fault in faults) if long else max(1.0, shortest)
     return Trouble(faults, rng.uniform(shortest, longest), rng.uniform(0.1, 1.0 if long else 0.2))

@@ -56,7 +56,7 @@ class Member(Process):
     Harm is done to the node, and the wrapper is only told to end in good order.
     """
 
-    def __init__(self, settings: Settings, kind: Kind, log: Path, last_will: bool) -> None:
+    def __init__(self, settings: Settings, kind: Kind, log: Path, *, last_will: bool) -> None:
         self._wrapped = last_will
         self._kind = kind
         self._settings = settings
@@ -148,7 +148,7 @@ def kill(pids: Sequence[int]) -> None:
 
 class Cluster(Group[Member]):
     def __init__(
-        self, directory: Path, kind: Kind, rng: random.Random, last_will: bool = False
+        self, directory: Path, kind: Kind, rng: random.Random, *, last_will: bool = False
     ) -> None:
         network = Network(NAMES, rng)
         peers = [f"{name}@{network.addresses[name]}:{PORT}" for name in NAMES]

@@ -40,7 +40,7 @@ class Life:
     name: str
     lines: list[Line] = attrs.field(factory=list)
 
-    def at_work(self, asks: bool) -> Shift | None:
+    def at_work(self, *, asks: bool) -> Shift | None:
         """None if it never was. The instant of a question lies between `asked` and
         `answered`: what excuses is assumed."""
         telling = [line for line in self.lines if not asks or line.word in _CLAIMS]
@@ -72,7 +72,7 @@ class Verdict:
 def judge(lines: Sequence[Line], final: Count, *, asks: bool) -> Verdict:
     """`final` is what the counter has in the end."""
     lives = _lives(lines)
-    shifts = sorted(shift for life in lives if (shift := life.at_work(asks)) is not None)
+    shifts = sorted(shift for life in lives if (shift := life.at_work(asks=asks)) is not None)
     done = sorted((line for line in lines if line.word == DONE), key=lambda line: line.asked)
     working = {line.life for line in done}
     return Verdict(

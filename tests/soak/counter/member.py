@@ -97,7 +97,7 @@ class Incrementing(Service):
     log = Logger()
 
     def __init__(
-        self, election: ElectionService, directory: Path, checked: bool, orders: Orders
+        self, election: ElectionService, directory: Path, orders: Orders, *, checked: bool
     ) -> None:
         self._election = election
         self._directory = directory

@@ -68,7 +68,7 @@ def run(
         place = directory / f"{case.name}-{number + 1}"
         place.mkdir(parents=True)
         with make(place, command=case.command) as cluster:
-            result = measure(case, cluster, quick, seed + number)
+            result = measure(case, cluster, seed + number, quick=quick)
         yield result
 
 

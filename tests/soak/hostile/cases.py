@@ -384,17 +384,17 @@ def _deaf_listener(port: int) -> Iterator[socket.socket]:
 
 
 def pipelined_read(scene: Scene) -> str:
-    return _pipelined(scene, True)
+    return _pipelined(scene, read=True)
 
 
 def pipelined_unread(scene: Scene) -> str:
-    return _pipelined(scene, False)
+    return _pipelined(scene, read=False)
 
 
-def _pipelined(scene: Scene, read: bool) -> str:
+def _pipelined(scene: Scene, *, read: bool) -> str:
     routes = web.ROUTES[: scene.scaled(len(web.ROUTES), 3)]
     port = scene.leader.settings.http
-    dialled = [web.pipeline(port, path, read, scene.until(30.0)) for path in routes]
+    dialled = [web.pipeline(port, path, scene.until(30.0), read=read) for path in routes]
     return f"{sum(dialled):,} connections, {web.READERS} at a time, to {', '.join(routes)} in turn"
 
 

@@ -32,7 +32,7 @@ class Node:
     """One node's process."""
 
     def __init__(
-        self, settings: MemberSettings, port: int, directory: Path, real_time: bool
+        self, settings: MemberSettings, port: int, directory: Path, *, real_time: bool
     ) -> None:
         self._real_time = real_time
         self.name = settings.node
@@ -124,6 +124,7 @@ class Cluster:
         directory: Path,
         links: str = "plain",
         down_after: float = DOWN_AFTER,
+        *,
         real_time: bool = False,
         command: str = "",
     ) -> None:
@@ -158,7 +159,7 @@ class Cluster:
                 ),
                 port,
                 directory,
-                real_time,
+                real_time=real_time,
             )
             for name, port, page, front in zip(names, election, pages, fronts, strict=True)
         }

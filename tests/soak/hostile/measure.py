@@ -101,7 +101,7 @@ class Sampler:
                 self.threads[name] = max(self.threads[name], node.threads())
 
 
-def measure(case: Case, cluster: Cluster, quick: bool, seed: int) -> Result:
+def measure(case: Case, cluster: Cluster, seed: int, *, quick: bool) -> Result:
     """Watch the calm, attack, and wait until all is as before."""
     agreed = cluster.wait_until_agreed(BACK_WITHIN)
     if agreed is None:

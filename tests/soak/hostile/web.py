@@ -24,14 +24,14 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 
 
-def pipeline(port: int, path: str, read: bool, until: float) -> int:
+def pipeline(port: int, path: str, until: float, *, read: bool) -> int:
     """Ask for `path` again and again on READERS connections; how many connections it took."""
     with ThreadPoolExecutor(READERS) as pool:
-        asked = [pool.submit(_pipeline, port, path, read, until) for _ in range(READERS)]
+        asked = [pool.submit(_pipeline, port, path, until, read=read) for _ in range(READERS)]
         return sum(each.result() for each in asked)
 
 
-def _pipeline(port: int, path: str, read: bool, until: float) -> int:
+def _pipeline(port: int, path: str, until: float, *, read: bool) -> int:
     request = get(path)
     burst = request * (_PIPELINED // len(request))
     dialled = 0

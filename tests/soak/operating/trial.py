@@ -82,7 +82,7 @@ class Trial:
             shown = "\n".join(command.output)
             self._note(command, host, f"it prints\n\n{output}\nwhere the page has\n\n{shown}\n")
 
-    def _note(self, command: Command, host: str, what: str, failed: bool = False) -> None:
+    def _note(self, command: Command, host: str, what: str, *, failed: bool = False) -> None:
         self.problems.append(f"line {command.line}, on {host}: {what}")
         self._failed = failed
 

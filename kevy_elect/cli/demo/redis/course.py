@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from kevy_elect.cli.demo.redis.hosts import Host, plan_hosts
 from kevy_elect.cli.demo.redis.numbers import Numbers, Tally
 from kevy_elect.cli.demo.redis.writer import KEY, Turn, Writer
 from kevy_elect.cli.demo.screen import Screen
-from kevy_elect.cli.demo.stage import CourseError, Interrupted, perform
+from kevy_elect.cli.demo.stage import Course, CourseError, Interrupted
 from kevy_elect.cli.printable import printable
 from kevy_elect.config import ElectConfig
 from kevy_elect.replication import is_in_sync
@@ -30,37 +30,33 @@ ATTEMPTS: Final = 5
 SWITCHED_WITHIN: Final = 15.0
 """Seconds that the nodes may take for a switchover."""
 
+OPENING: Final = "nodes on this machine, each with a Redis that it drives"
 
-def play(
+
+def make_course(
     names: Sequence[str],
     config: ElectConfig,
-    timings: Mapping[str, float],
+    directory: Path,
+    screen: Screen,
+    caught: Sequence[int],
+    options: Sequence[str],
     *,
     rounds: int,
     keep_running: bool,
-) -> int:
-    """Play the demo with hosts of these names; returns the exit status.
-
-    `timings` are those of `config` that are shown, and given to the nodes.
-    """
-    options = [f"--{name}={seconds}" for name, seconds in timings.items()]
-
-    def prepare(directory: Path, screen: Screen, caught: Sequence[int]) -> RedisDemo:
-        hosts = plan_hosts(names, directory, options)
-        quorum = len(names) // 2 + 1
-        writer = Writer({host.name: host.server.port for host in hosts}, len(names) - quorum)
-        cluster = Cluster(
-            [host.node for host in hosts],
-            config,
-            screen,
-            caught,
-            others=[host.server for host in hosts],
-            footer=lambda: [state_of_writes(writer)],
-        )
-        return RedisDemo(hosts, cluster, writer, screen, rounds, keep_running=keep_running)
-
-    opening = f"{len(names)} nodes on this machine, each with a Redis that it drives"
-    return perform(opening, timings, prepare)
+) -> Course:
+    """The course with hosts of these names; see `Prepare`."""
+    hosts = plan_hosts(names, directory, options)
+    quorum = len(names) // 2 + 1
+    writer = Writer({host.name: host.server.port for host in hosts}, len(names) - quorum)
+    cluster = Cluster(
+        [host.node for host in hosts],
+        config,
+        screen,
+        caught,
+        others=[host.server for host in hosts],
+        footer=lambda: [state_of_writes(writer)],
+    )
+    return RedisDemo(hosts, cluster, writer, screen, rounds, keep_running=keep_running)
 
 
 def state_of_writes(writer: Writer) -> str:

@@ -1,4 +1,4 @@
-"""Who writes numbers to the servers of the demo, one after the other, wherever one is taken."""
+"""The writer of the demo, which writes numbers to the server that takes them."""
 
 from __future__ import annotations
 
