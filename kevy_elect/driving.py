@@ -92,7 +92,7 @@ def is_unseen(state: State, kept: Duty, looked_at: float, now: float, longest: f
     return now - min(looked_at, heard_at) > longest
 
 
-def is_of(kept: Duty, report: Report, state: State, duty: Duty, unseen: bool) -> bool:
+def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool) -> bool:
     """Whether what the server has is of the data epoch of `kept`. That of a follower may be of a
     later reign of the same member once its `duty` is another one, or if that was `unseen`."""
     if state is State.FOLLOWING:

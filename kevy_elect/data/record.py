@@ -26,9 +26,9 @@ _LONGEST: Final = 32 * 1024
 class HistoryRecord:
     """The `histories` of a member's data server.
 
-    `data.meta` beside the ballot has a line `EPOCH HISTORY RUN` for each, the oldest first, with `-`
-    in front if it may be a later epoch, and `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]` for the
-    last command to the server.
+    `data.meta` beside the ballot has a line `EPOCH HISTORY RUN` for each, the oldest first, with
+    `-` in front if it may be a later epoch. The last command to the server has a line
+    `EPOCH HISTORY RUN LENGTH BEGINS-AT [TAKEN]`.
     """
 
     FILE: Final = "data.meta"

@@ -259,7 +259,7 @@ class DataService(Service):
         if frozen.after.takes_writes or frozen.after.source:
             raise DataServerError("got the command to freeze, and did not freeze")
         unseen = self._doubt(frozen.after)
-        self._learn_history(frozen.before, unseen)
+        self._learn_history(frozen.before, unseen=unseen)
         self._release()
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
@@ -370,19 +370,19 @@ class DataService(Service):
     def _took(self, report: Report) -> None:
         unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report, unseen)
+        self._learn_history(report, unseen=unseen)
         last, offset = self.election.repl_offset, self._offset(report)
         self.election.set_repl_offset(offset)
         if last != offset == self._kept.said:
             self.election.say_now()  # it has just caught up
 
-    def _learn_history(self, report: Report, unseen: bool) -> None:
+    def _learn_history(self, report: Report, *, unseen: bool) -> None:
         """Remember which epoch the history is of that the server has, as a primary or from
         one. A primary's gets a new name, too, when its first replica comes, for instance."""
         kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report.history, report.run)
-        knows = is_of(kept, report, self.state, self.election.duty(), unseen)
+        knows = is_of(kept, report, self.state, self.election.duty(), unseen=unseen)
         had = report.history, report.run, report.length
         if knows and not self._histories.is_of(*had, kept.data_epoch):
             try:

@@ -44,6 +44,9 @@ class Election:
         writes = self.can_write and self.primary == "a"
         return ElectorSnapshot(role, 7, self.primary, None, self.has_quorum, (), writes, 1.0)
 
+    def maintained_for(self) -> float:
+        return 0.0
+
     def children(self) -> list[ChildStatus]:
         return self.running
 

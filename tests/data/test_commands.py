@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.children import supervised
-from kevy_elect.data.commands import RETRY, Commands
+from kevy_elect.data.commands import DEADLINES, RETRY, Commands
 from kevy_elect.data.server import DataServerError
 from kevy_elect.driving import Frozen, Report
 from kevy_elect.service.fake import FakeElection
@@ -147,7 +147,7 @@ class CommandsTests(SynchronousTestCase):
 
     def test_a_freeze_takes_the_limits_of_its_commands_at_most(self) -> None:
         for names, limits in (ALL, "freeze offset-command"), (ALL[1:], "offset-command"):
-            expected = sum(commands.DEADLINES[limit] for limit in limits.split())
+            expected = sum(DEADLINES[limit] for limit in limits.split())
             self.assertEqual(self.begin(*names).freezes_within, expected)
 
     def test_a_failure_says_which_command_it_was(self) -> None:

@@ -184,7 +184,7 @@ class SimulatedDriver:
         if frozen.after.takes_writes or frozen.after.source:
             raise ServerError("was told to freeze, and did not")
         unseen = self._doubt(frozen.after)
-        self._learn_history(frozen.before, unseen)
+        self._learn_history(frozen.before, unseen=unseen)
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
         after = frozen.after
@@ -278,14 +278,14 @@ class SimulatedDriver:
     def _took(self, report: Report) -> None:
         unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report, unseen)
+        self._learn_history(report, unseen=unseen)
         self.node.elector.set_repl_offset(self._offset(report))
 
-    def _learn_history(self, report: Report, unseen: bool) -> None:
+    def _learn_history(self, report: Report, *, unseen: bool) -> None:
         kept = self._kept
         if self.state is State.FOLLOWING:
             self._take(report)
-        knows = is_of(kept, report, self.state, self._duty, unseen)
+        knows = is_of(kept, report, self.state, self._duty, unseen=unseen)
         had = report.history, report.run, report.length
         known = self.record.is_of(*had, kept.data_epoch)
         if knows and not known and not self.node.disk.broken:
