@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -80,27 +81,40 @@ def test_one_celery_beat_sends_and_the_next_one_goes_on(
 
     def senders() -> list[str]:
         """The processes that sent the messages, in the order in which these were sent."""
-        sent = sorted(queue.glob("*.msg"), key=lambda path: int(path.name.partition("_")[0]))
-        return [json.loads(path.read_text())["headers"]["origin"] for path in sent]
+        found = []
+        for path in sorted(queue.glob("*.msg"), key=lambda path: int(path.name.partition("_")[0])):
+            with contextlib.suppress(json.JSONDecodeError):  # it is being written
+                found.append(json.loads(path.read_text())["headers"]["origin"])
+        return found
 
     def sends(other_than: str = "") -> str | None:
         last = senders()[-ENOUGH:]
         same = len(last) == ENOUGH and len(set(last)) == 1
         return last[0] if same and last[0] != other_than else None
 
-    first = wait_for(sends)
-    reader.kill(node_of(int(re.findall(r"gen(\d+)@", first)[0]), reader))
+    def at_work() -> tuple[str, str] | None:
+        """Who sends, and its node, if it still runs."""
+        sender = sends()
+        node_id = node_of(sender, reader) if sender else None
+        return (sender, node_id) if sender and node_id else None
+
+    first, node_id = wait_for(at_work)
+    reader.kill(node_id)
     wait_for(lambda: sends(other_than=first))
     turns = [sender for sender, _ in groupby(senders())]
     assert len(turns) == len(set(turns)), "two beats took turns"
 
 
-def node_of(pid: int, reader: Reader) -> str:
-    """The node that started this process."""
+def node_of(sender: str, reader: Reader) -> str | None:
+    """The node that started this sender; None if it has ended."""
     nodes = {process.pid: node_id for node_id, process in reader.processes.items()}
-    while pid not in nodes:
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return nodes[pid]
+    pid = int(re.findall(r"gen(\d+)@", sender)[0])
+    while pid > 1 and pid not in nodes:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+    return nodes.get(pid)
 
 
 @needs("apscheduler")
@@ -135,9 +149,8 @@ def test_apscheduler_works_in_one_copy_and_then_in_another(
     first = wait_for(works)
     reader.kill(first)
     wait_for(lambda: works(other_than=first))
-    epochs = [epoch for _, epoch in work()]
-    assert epochs == sorted(epochs)
-    assert len(set(work())) == len(set(epochs)), "two copies worked in one epoch"
+    turns = set(work())
+    assert len(turns) == len({epoch for _, epoch in turns}), "two copies worked in one epoch"
 
 
 def test_a_job_of_cron_runs_on_the_primarys_host_only(
@@ -262,14 +275,19 @@ def test_an_address_moves_and_the_neighbours_know(
     for node_id in "abc":
         reader.start(node_id, command.text, "ip", "netns", "exec", segment.hosts[node_id])
 
-    def holder(other_than: str = "") -> str | None:
+    def known_holder(other_than: str = "") -> str | None:
+        """Who has the address, if the neighbour knows it."""
         found = segment.holders(address)
         assert len(found) < 2, f"{found} have the address at once"
-        return found[0] if found and found[0] != other_than else None
+        if not found or found[0] == other_than:
+            return None
+        is_known = segment.known_to_neighbour(address) == segment.hardware(found[0])
+        return found[0] if is_known else None
 
-    first = wait_for(holder)
-    segment.send(address)
-    wait_for(lambda: segment.known_to_neighbour(address) == segment.hardware(first))
+    def asked() -> str | None:
+        segment.send(address)
+        return known_holder()
+
+    first = wait_for(asked)
     reader.kill(first)
-    second = wait_for(lambda: holder(other_than=first))
-    wait_for(lambda: segment.known_to_neighbour(address) == segment.hardware(second))
+    wait_for(lambda: known_holder(other_than=first))  # without having asked again

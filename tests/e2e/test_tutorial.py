@@ -14,7 +14,13 @@ def test_it_ends_with_each_report_written_once(tmp_path: Path) -> None:
     reader = Reader(
         "tutorial.md",
         tmp_path,
-        {"7101": str(a), "7102": str(b), "7103": str(c), "EVERY = 1.0": "EVERY = 0.05"},
+        {
+            "7101": str(a),
+            "7102": str(b),
+            "7103": str(c),
+            "EVERY = 1.0": "EVERY = 0.05",
+            "down-after = 1.5": "down-after = 2",
+        },
     )
     reader.save_files()
     try:

@@ -35,7 +35,7 @@ def documented() -> dict[str, object]:
     found: dict[str, object] = {}
     for page in API.glob("*.md"):
         text = page.read_text(encoding="utf-8")
-        for name in re.findall(r"auto(?:module|class|function):: (\S+)", text):
+        for name in re.findall(r"auto(?:module|class|function):: ([\w.]+)", text):
             try:
                 found[name] = importlib.import_module(name)
             except ImportError:
