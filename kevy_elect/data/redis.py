@@ -80,6 +80,7 @@ class Redis:
         self._timers = timers(reactor)
         self._credentials = credentials
         self.lost: Callable[[], object] = lambda: None
+        self._kind = "Redis"
         self._open: int | None = None  # connections, None before the first
         self._has_writers = True  # whether it may have clients from its time as primary
         self._main = self._connection(host, port)
@@ -87,7 +88,7 @@ class Redis:
 
     @property
     def name(self) -> str:
-        return f"Redis at {self.address}"
+        return f"{self._kind} at {self.address}"
 
     @property
     def freezes_within(self) -> float:
@@ -177,7 +178,9 @@ class Redis:
     async def _report(self) -> Report:
         client = await self._on(self._main)
         asked = [client.command(*words) for words in _ASK]
-        return _parse(b"".join(await _gather(asked)))
+        info = b"".join(await _gather(asked))
+        self._kind = _kind(_fields(info))
+        return _parse(info)
 
     async def _freeze(self) -> Frozen:
         client = await self._on(self._spare)
@@ -234,10 +237,19 @@ async def _at_once(client: RespClient, *commands: Sequence[Word]) -> list[bytes]
     return replies
 
 
+def _fields(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _kind(fields: dict[str, str]) -> str:
+    """What people call this server."""
+    return "Valkey" if fields.get("server_name") == "valkey" else "Redis"
+
+
 def _parse(info: bytes) -> Report:
     """The sections `server` and `replication` of INFO. Raises DataServerError."""
-    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
-    fields = {name: value for name, colon, value in lines if colon}
+    fields = _fields(info)
     try:
         is_replica = fields["role"] == "slave"
         source = ""
