@@ -28,7 +28,7 @@ class KeyTests(SynchronousTestCase):
         self.run_command("keygen", path)
         status, out, err = self.run_command("keygen", path)
         self.assertEqual((status, out), (2, ""))
-        self.assertIn(f"{path} is there already", err)
+        self.assertIn(f"{path} exists already", err)
 
     def test_a_file_without_a_key_is_named(self) -> None:
         status, out, err = self.run_command("pubkey", "no-such-file")

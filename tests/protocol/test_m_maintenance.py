@@ -47,7 +47,7 @@ class M1Running(SynchronousTestCase):
     def test_nor_one_that_was_started_again_or_whose_last_will_was_heard(self) -> None:
         node = follower()
         node.elector.maintain(node.now, LONG)
-        node.elector.set_acknowledging("a", False)  # another connection of it
+        node.elector.set_acknowledging("a", acknowledging=False)  # another connection of it
         node.hear(replica("a", 3))
         self.assertIsNone(node.primary)
         self.never_runs(node)
@@ -55,7 +55,9 @@ class M1Running(SynchronousTestCase):
     def test_one_that_gave_the_role_up_while_it_ran_is_replaced_at_once(self) -> None:
         node = follower()
         node.elector.maintain(node.now, LONG)
-        node.elector.set_acknowledging("a", True)  # it was connected anew, and leads still
+        node.elector.set_acknowledging(
+            "a", acknowledging=True
+        )  # it was connected anew, and leads still
         node.hear(primary("a", 3), replica("a", 3), replica("c", 3))
         self.assertLess(node.live_until_it_runs(replica("c", 3)), DOWN)
 

@@ -141,7 +141,7 @@ class DiallingTests(LinkTests):
             clock=self.reactor.seconds,
             rng=rng(),
             confirm=lambda *_: None,
-            connection=lambda *_: None,
+            connection=lambda peer, connected: None,
         )
         self.assertEqual(link.maxDelay, QUICK.down_after / 4)
 
@@ -262,7 +262,7 @@ class WallClockTests(SynchronousTestCase):
             clock=monotonic.seconds,
             rng=rng(),
             confirm=lambda *_: None,
-            connection=lambda *_: None,
+            connection=lambda peer, connected: None,
         )
         link.start()
         link.startedConnecting(Connector(link))  # type: ignore[arg-type]
@@ -463,7 +463,7 @@ class RealSocketTests(TestCase):
             clock=loop.seconds,
             rng=random.Random(0),
             confirm=lambda *_: None,
-            connection=lambda *_: None,
+            connection=lambda peer, connected: None,
         )
         link.start()
         try:
