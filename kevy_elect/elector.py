@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -107,8 +107,12 @@ class Elector:
         rng: random.Random,
         witness: bool = False,
         drives_server: bool = False,
+        priorities: Mapping[str, int] | None = None,
     ) -> None:
         """Load the ballot; nothing is saved or sent before the first call.
+
+        Among members with equal data, those with a higher one of `priorities` run first; one
+        that is not named has 0 (R5).
 
         A member that `drives_server` has a data server beside it, which goes by `duty` (D1 to
         D6).
@@ -129,6 +133,7 @@ class Elector:
         self._ballot = ballot
         self._rng = rng
         self._offset = 0
+        self._priorities = dict(priorities or {})
         self._server = LocalServer() if drives_server else None
         self._out: list[Outbound] = []
 
@@ -974,8 +979,9 @@ class Elector:
             return
         if self._eligible_since is None:
             self._eligible_since = now
+        own = self._turn(self.node_id, self._offset)
         better = sum(
-            view.node_id != self._resigned and view.is_better_than(self.node_id, self._offset)
+            view.node_id != self._resigned and self._turn(view.node_id, view.offset) < own
             for view in self.peers.alive(now)
         )
         if now - self._eligible_since >= better * self.config.candidate_step:
@@ -989,6 +995,10 @@ class Elector:
                 self._become_candidate(now, why, Cause.PRIMARY_GONE, self._resigned)
             else:
                 self._become_candidate(now, "there is no primary", Cause.NO_PRIMARY)
+
+    def _turn(self, node_id: str, offset: int) -> tuple[int, int, str]:
+        """By what the members run one after another: the smallest first (R5)."""
+        return -offset, -self._priorities.get(node_id, 0), node_id
 
     def _may_run(self, now: float) -> bool:
         """All of R5 but the delay for better candidates."""

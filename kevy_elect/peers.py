@@ -58,10 +58,6 @@ class View:
         self.role = role
         self.epoch = epoch
 
-    def is_better_than(self, node_id: str, offset: int) -> bool:
-        """Whether this peer is the better candidate: more data, on a tie the lower id."""
-        return is_better((self.node_id, self.offset), (node_id, offset))
-
 
 def is_better(one: tuple[str, int], other: tuple[str, int]) -> bool:
     """Whether candidate `one` is better than `other`, each an id and a replication offset."""

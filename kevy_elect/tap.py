@@ -128,6 +128,10 @@ class Options(usage.Options):
     def opt_admin_peers(self, ports: str) -> None:
         self._lists.setdefault("admin-peers", []).append(ports)
 
+    def opt_priorities(self, ranks: str) -> None:
+        self._lists.setdefault("priorities", []).append(ranks)
+
+    opt_priorities.__doc__ = NAMED["priorities"].help
     opt_peers.__doc__ = NAMED["peers"].help
     opt_http_peers.__doc__ = NAMED["http-peers"].help
     opt_sentinel_peers.__doc__ = NAMED["sentinel-peers"].help
@@ -191,6 +195,7 @@ class Node(MultiService):
             listen=options["listen"],
             advertise=options["advertise"],
             witness=options["witness"],
+            priorities=options["priorities"],
             handover=not options["no-handover"],
             security=security_of(
                 options.configuration.links, [peer.node_id for peer in options.cluster.peers]

@@ -6,7 +6,7 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 from twisted.application.service import Service
@@ -113,6 +113,7 @@ class ElectionService(Service):
         listen: str | None = None,
         advertise: str | None = None,
         witness: bool = False,
+        priorities: Mapping[str, int] | None = None,
         handover: bool = True,
         reactor: Any = None,
         clock: Callable[[], float] = uptime,
@@ -120,7 +121,10 @@ class ElectionService(Service):
         on_crash: Callable[[Failure], object] | None = None,
         security: Security = PLAIN_SECURITY,
     ) -> None:
-        """Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
+        """Among members with equal data, those with a higher one of `priorities` run first for
+        primary (R5); give all members the same.
+
+        Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
         clients cannot connect to the address `advertise`."""
         if (data_dir is None) == (ballot is None):
             raise ConfigError("give either data_dir or ballot: the vote must be kept in one place")
@@ -129,6 +133,7 @@ class ElectionService(Service):
         self.cluster = cluster
         self.config = config or ElectConfig()
         self.witness = witness
+        self.priorities = dict(priorities or {})
         self.advertise = parse_advertised(advertise or cluster.me.client_addr)
         self.listen = listen or _own_endpoint(cluster.me)
         self._data_dir = data_dir
@@ -600,6 +605,7 @@ class ElectionService(Service):
             rng=self._rng,
             witness=self.witness,
             drives_server=self.data is not None,
+            priorities=self.priorities,
         )
         if not elector.ever_saved:
             self.log.info(

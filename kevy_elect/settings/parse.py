@@ -125,6 +125,22 @@ def keys(node_id: str | None, entry: Any) -> tuple[str, tuple[bytes, ...]]:
         raise ConfigError(f"{node_id}: {error}") from None
 
 
+def rank(node_id: str | None, entry: Any) -> tuple[str, int]:
+    """A member's id and its priority: `id=N`, or in a table by id a number.
+
+    Raises ConfigError.
+    """
+    if node_id is None:
+        if not isinstance(entry, str) or "=" not in entry:
+            raise ConfigError(f"{shown(entry)} is no member's priority: write id=N")
+        node_id, _, entry = entry.strip().partition("=")
+    check_node_id(node_id)
+    text = str(entry).strip()
+    if isinstance(entry, bool) or not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ConfigError(f"{node_id}: {shown(entry)}: must be a whole number from 0 to 999999")
+    return node_id, int(text)
+
+
 def host_name(node_id: str | None, entry: Any) -> str:
     """A name of a host, in lower case. Raises ConfigError."""
     text = entry.strip() if node_id is None and isinstance(entry, str) else ""

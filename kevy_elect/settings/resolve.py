@@ -50,7 +50,15 @@ _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
 }
 """The names of these settings in the existing implementation's file."""
 _OTHER_TABLES: Final = {keys[0] for keys in _OTHER_NAMES}
-_UNQUOTED: Final = (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.ADDRESS, Kind.COMMAND)
+_UNQUOTED: Final = (
+    Kind.PEERS,
+    Kind.PAGES,
+    Kind.KEYS,
+    Kind.NAMES,
+    Kind.RANKS,
+    Kind.ADDRESS,
+    Kind.COMMAND,
+)
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
@@ -201,6 +209,7 @@ class _Reading:
         if self.unread:
             raise MistakesError(_in_order(self.mistakes))
         cluster, timings = self._cluster(), self._timings()
+        self._priorities()
         self._addresses("http-peers")
         self._addresses("sentinel-peers")
         self._addresses("admin-peers")
@@ -353,6 +362,21 @@ class _Reading:
                     raise ConfigError(f"{member} is there twice: leave one out")
                 pages[member] = address
         self.values[name] = pages
+
+    def _priorities(self) -> None:
+        setting = NAMED["priorities"]
+        members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
+        ranks: dict[str, int] = {}
+        for node_id, entry in self._entries(setting):
+            with self._blaming(setting, *_key(node_id)):
+                member, rank = values.rank(node_id, entry)
+                if members and member not in members:
+                    hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
+                    raise ConfigError(f"{member} is not among --peers{hint}")
+                if member in ranks:
+                    raise ConfigError(f"{member} is there twice: leave one out")
+                ranks[member] = rank
+        self.values["priorities"] = ranks
 
     def _http_hosts(self) -> None:
         setting = NAMED["http-host"]

@@ -31,6 +31,7 @@ class Kind(Enum):
     PAGES = "status pages"
     KEYS = "public keys"
     NAMES = "host names"
+    RANKS = "priorities"
     NAME = "name"
     ENDPOINT = "endpoint"
     SOCKET = "socket"
@@ -90,7 +91,7 @@ class Setting:
     @property
     def repeatable(self) -> bool:
         """Whether the option may be given again, to add to a list."""
-        return self.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES)
+        return self.kind in (Kind.PEERS, Kind.PAGES, Kind.KEYS, Kind.NAMES, Kind.RANKS)
 
     @property
     def help(self) -> str:
@@ -147,6 +148,15 @@ SETTINGS: Final = (
         "kevy-elect-<id>",
     ),
     Setting("witness", Kind.FLAG, Group.CLUSTER, "Vote, but never become primary"),
+    Setting(
+        "priorities",
+        Kind.RANKS,
+        Group.CLUSTER,
+        "Which members run first for primary among those with equal data: id=N,..., the higher N "
+        "first, 0 for those not named; the same on all members (repeatable)",
+        "LIST",
+        "none",
+    ),
     Setting(
         "no-handover",
         Kind.FLAG,

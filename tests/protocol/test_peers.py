@@ -97,10 +97,6 @@ class BetterCandidates(SynchronousTestCase):
         for lower, higher in itertools.pairwise(ids):
             self.assertTrue(is_better((lower, 0), (higher, 0)), (lower, higher))
 
-    def test_a_view(self) -> None:
-        self.assertTrue(View("b", offset=5).is_better_than("a", 4))
-        self.assertFalse(View("b", offset=5).is_better_than("a", 5))
-
 
 class LeaseDeadlines(SynchronousTestCase):
     def deadline(

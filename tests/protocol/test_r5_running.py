@@ -197,6 +197,18 @@ class R5Running(SynchronousTestCase):
         others = [replica(peer, 3, 8) for peer in "bcd"]
         self.assertEqual(self.runs_after(node, *others), DOWN)
 
+    def test_among_equals_a_higher_priority_goes_first(self) -> None:
+        order = {"d": 9, "c": 5}
+        for node_id, better in (("d", 0), ("c", 1), ("b", 2), ("e", 3)):
+            node = follower(node_id, "abcde", of="a", priorities=order)
+            others = [replica(peer, 3) for peer in "bcde" if peer != node_id]
+            self.assertEqual(self.runs_after(node, *others), DOWN + better * STEP)
+
+    def test_more_data_goes_before_a_higher_priority(self) -> None:
+        node = follower("e", "abcde", of="a", offset=9, priorities={"b": 99})
+        others = [replica(peer, 3, 8) for peer in "bcd"]
+        self.assertEqual(self.runs_after(node, *others), DOWN)
+
     def test_those_that_are_down_are_not_waited_for(self) -> None:
         node = follower("e", "abcde", of="a")
         node.live(TICK, primary("a", 3), replica("d", 3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import ElectConfig
@@ -97,6 +97,7 @@ class Node:
         start: bool = True,
         config: ElectConfig = CONFIG,
         drives_server: bool = False,
+        priorities: Mapping[str, int] | None = None,
     ) -> None:
         self.node_id = node_id
         self.now = now
@@ -110,6 +111,7 @@ class Node:
             rng=random.Random(seed),
             witness=witness,
             drives_server=drives_server,
+            priorities=priorities,
         )
         self.elector.set_repl_offset(offset)
         self.sent: list[Outbound] = []
@@ -208,9 +210,18 @@ def follower(
     offset: int = 0,
     ballot: FragileBallot | None = None,
     witness: bool = False,
+    priorities: Mapping[str, int] | None = None,
 ) -> Node:
     """A node that has long been following a primary, and has just heard all the others."""
-    node = Node(node_id, members, epoch=epoch, offset=offset, ballot=ballot, witness=witness)
+    node = Node(
+        node_id,
+        members,
+        epoch=epoch,
+        offset=offset,
+        ballot=ballot,
+        witness=witness,
+        priorities=priorities,
+    )
     node.hear(announce(of, epoch))
     others = (replica(peer, epoch) for peer in members if peer not in (node_id, of))
     node.live(CONFIG.down_after, primary(of, epoch), *others)

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -31,6 +32,44 @@ from tests.support.unmeasured import Unmeasured
 
 DOWN = ElectConfig().down_after
 HB = ElectConfig().hb_interval
+
+
+class Preferring(Elector):
+    """All members agree whom they prefer."""
+
+    def __init__(self, *args: Any, **rest: Any) -> None:
+        super().__init__(*args, **rest, priorities={"n3": 9, "n2": 5})
+
+
+class Differing(Elector):
+    """Each member prefers itself, as no operator should have it."""
+
+    def __init__(self, node_id: str, *args: Any, **rest: Any) -> None:
+        super().__init__(node_id, *args, **rest, priorities={node_id: 9})
+
+
+class PreferredMembersTests(Unmeasured):
+    """Priorities change who runs first (R5), and no promise."""
+
+    def run_schedules(self, seeds: int, elector: type[Elector]) -> None:
+        for nodes in (3, 5):
+            for seed in range(seeds):
+                outcome = run_schedule(draw_schedule(seed, nodes), elector=elector)
+                self.assertEqual(outcome.violations, [], f"seed {seed}, {nodes} nodes")
+
+    def test_no_promise_is_broken(self) -> None:
+        self.run_schedules(50, Preferring)
+
+    def test_nor_if_their_lists_differ(self) -> None:
+        self.run_schedules(50, Differing)
+
+    def test_the_preferred_member_is_elected(self) -> None:
+        for seed in range(10):
+            cluster = SimulatedCluster(3, seed=seed, elector=Preferring)
+            self.assertEqual(cluster.settle(), "n3")
+            cluster.crash("n3")
+            cluster.advance_until(cluster.writers)
+            self.assertEqual(cluster.writers(), ["n2"])
 
 
 class RandomFaults(Unmeasured):
