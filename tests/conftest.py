@@ -17,7 +17,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 _WHOLE = (
-    "tests/e2e/test_demo.py",  # each of its clusters has half a minute to elect
+    "tests/e2e/test_demo.py",  # each of its clusters has a minute to elect
     "tests/e2e/test_page.py",  # one browser
     "tests/soak/counter/test_counter.py",  # runs that all share
     "tests/soak/hostile/test_hostile.py",  # nodes that all share

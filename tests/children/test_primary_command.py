@@ -63,6 +63,9 @@ class Election:
         primary = ("a", "127.0.0.1:6101") if left else (None, None)
         return ElectorSnapshot(role, self.epoch, *primary, left > 0, (), left > 0, left)
 
+    def maintained_for(self) -> float:
+        return 0.0
+
     def set_repl_offset(self, offset: int) -> None:
         if offset >= 2**64:
             raise ConfigError("too much")

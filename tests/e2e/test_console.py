@@ -88,7 +88,7 @@ async def test_an_operator_sees_moves_and_pauses_the_role(cluster: Cluster) -> N
     assert (await ask(high, "pause", "10m")).returncode == 1
     paused = await ask(low, "pause", "10m")
     assert (paused.returncode, paused.stderr) == (0, "")
-    assert "does not stand" in (await ask(low, "status")).stdout
+    assert "does not run for election for another" in (await ask(low, "status")).stdout
     assert "does not stand for election for 600 s" in low.log.read_text()
 
     down = await ask(high, "step-down", "--rest=1m")
@@ -96,7 +96,7 @@ async def test_an_operator_sees_moves_and_pauses_the_role(cluster: Cluster) -> N
     assert (await cluster.settled(other_than=high.node_id))["node_id"] == primary.node_id
 
     assert (await ask(low, "resume")).returncode == 0
-    assert "does not stand" not in (await ask(low, "status")).stdout
+    assert "does not run for election" not in (await ask(low, "status")).stdout
 
     assert (await ask(low, "offset", "42")).returncode == 0
     assert (await told(low, "status"))["peers"] != []

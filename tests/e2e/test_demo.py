@@ -50,7 +50,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 env=os.environ | {"TMPDIR": str(tmp_path)},
             )
         )
-        timer = threading.Timer(DEADLINE, demos[-1].kill)
+        timer = threading.Timer(4 * DEADLINE, demos[-1].kill)
         timers.append(timer)
         timer.start()
         return demos[-1]
@@ -72,7 +72,8 @@ def read_until(demo: subprocess.Popen[str], what: str) -> str:
         lines.append(line)
         if what in line:
             return "".join(lines)
-    pytest.fail(f"no {what!r} in:\n{''.join(lines)}")
+    assert demo.stderr is not None
+    pytest.fail(f"no {what!r} in:\n{''.join(lines)}{demo.stderr.read()}")
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -278,7 +279,7 @@ def test_live_table_on_a_terminal(tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(tmp_path), "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(theirs)
-    timer = threading.Timer(DEADLINE, demo.kill)
+    timer = threading.Timer(4 * DEADLINE, demo.kill)
     timer.start()
     shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
     timer.cancel()

@@ -295,7 +295,7 @@ class MixedClusterTests(ServiceTests):
             # Now the lease hangs on the older peer alone.
             held = time.monotonic()
             await self.poll(lambda: time.monotonic() - held > 3 * QUICK.down_after)
-            self.assertTrue(self.nodes["a"].can_write())
+            await self.poll(self.nodes["a"].can_write, "a lease")
             self.assertEqual(older.written_back, [])
             self.assertTrue(all(said.startswith(b"*0\r\n*") for said in older.read.values()))
         finally:

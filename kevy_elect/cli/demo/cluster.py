@@ -48,7 +48,7 @@ class Cluster:
         # An election that fails starts again after the longest backoff. Several of
         # those, and starting Python on a busy machine, are within what may happen.
         backoff = config.election_backoff + config.election_backoff_jitter
-        self._patience = 20 + 5 * (config.down_after + config.election_timeout + backoff)
+        self._patience = 60 + 5 * (config.down_after + config.election_timeout + backoff)
 
     def until(self, condition: Callable[[], T | None], what: str, interval: float = POLL) -> T:
         """Poll until the condition gives something. Raises CourseError if that takes too long or
