@@ -54,9 +54,6 @@ class Election:
         self.observers = Observers(self.state_snapshot)
         self.add_observer = self.observers.add
 
-    def maintained_for(self) -> float:
-        return 0.0
-
     def state_snapshot(self) -> ElectorSnapshot:
         left = max(0.0, self.lease_end - time.monotonic())
         role = Role.PRIMARY if left else Role.REPLICA
