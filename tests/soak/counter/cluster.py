@@ -172,7 +172,7 @@ class Cluster(Group[Member]):
                 ),
                 kind,
                 directory / f"{name}.log",
-                last_will,
+                last_will=last_will,
             )
             for name in NAMES
         ]

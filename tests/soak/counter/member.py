@@ -75,7 +75,7 @@ def make_application() -> Any:
         security=security(settings.node, ids, settings.links),
     )
     orders = Orders(settings.orders)
-    work = Incrementing(election, settings.directory, settings.checked, orders)
+    work = Incrementing(election, settings.directory, orders, checked=settings.checked)
     application = Application("counter")
     for part in (
         election,
