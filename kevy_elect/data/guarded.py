@@ -55,7 +55,7 @@ class GuardProcess(ProcessProtocol):
             env={},
             childFDs={0: "w", 1: 1, 2: 2},
         )
-        self._tell(server=self._server.login(), **self._sent)
+        self._tell(**self._sent | {"server": self._server.login()})
 
     def stop(self) -> Deferred[None]:
         """End it; fires when it is gone. It first freezes the server, unless it knows that the

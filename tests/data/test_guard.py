@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_twisted import ensureDeferred
 from redis.exceptions import RedisError
+from twisted.internet import reactor
 
 from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.data import guard
+from kevy_elect.data.guarded import GuardProcess
+from kevy_elect.data.redis import Redis
 from kevy_elect.service.clock import uptime
+from tests.support.processes import poll
 from tests.support.redis_servers import REDIS_SERVER, RedisServer
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -84,6 +89,29 @@ def test_a_server_that_takes_no_writes_is_left_alone(guarding: Guarding) -> None
     guarding.end_node()
     assert guarding.process.wait(DEADLINE) == 0
     assert not guarding.frozen()
+
+
+@ensureDeferred
+async def test_one_that_was_killed_is_started_again_with_all_that_it_has_to_know(
+    tmp_path: Path,
+) -> None:
+    server = RedisServer(free_ports(1)[0], tmp_path)
+    server.start()
+    guard = GuardProcess(Redis(server.address, reactor=reactor), reactor=reactor)
+    try:
+        guard.start()
+        guard.keep(uptime() + DEADLINE, 1.0, 0)
+        first = guard.pid
+        os.kill(first, signal.SIGKILL)
+
+        async def another() -> bool:
+            return guard.pid not in (0, first)
+
+        await poll(another)
+        await guard.stop()
+        assert not server.takes_writes()
+    finally:
+        server.kill()
 
 
 def test_it_freezes_when_it_is_told_to(guarding: Guarding) -> None:
