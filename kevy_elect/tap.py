@@ -43,6 +43,7 @@ from kevy_elect.service.wrapper import VARIABLE
 from kevy_elect.settings import resolve as configuration
 from kevy_elect.settings.links import read_password
 from kevy_elect.settings.pages import token_warning
+from kevy_elect.settings.pem import ClientTls
 from kevy_elect.settings.resolve import Configuration, MistakesError
 from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
 from kevy_elect.transport.security import security_of
@@ -387,10 +388,21 @@ def _redis(options: Options, election: ElectionService) -> IService:
 
     deadline = max(0.2, min(1.0, election.config.down_after / 4))
     redis = Redis(
-        options["redis"], reactor=election.reactor, deadline=deadline, credentials=credentials
+        options["redis"],
+        reactor=election.reactor,
+        deadline=deadline,
+        credentials=credentials,
+        tls=_redis_tls(options),
     )
     service: IService = DataService(election, redis, GuardProcess(redis, reactor=election.reactor))
     return service
+
+
+def _redis_tls(options: Options) -> ClientTls | None:
+    if (authority := options["redis-tls-ca"]) is None:
+        return None
+    certificate, key = options["redis-tls-cert"], options["redis-tls-key"]
+    return ClientTls(authority=authority, certificate=certificate, key=key)
 
 
 def _primary_command(options: Options, election: ElectionService) -> Iterator[IService]:

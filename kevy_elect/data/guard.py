@@ -5,6 +5,7 @@
 reads lines of JSON on stdin. Each has some of these keys; a missing one keeps its value:
 
 - `server`: host, port and, if it needs them, the words after AUTH;
+- `tls`: none, or the files of the authority, and of the node's certificate and key or twice null;
 - `process`: its process id, 0 if it may not be killed;
 - `until`: the time until which the Redis may take writes, in seconds of the node's clock; null if
   it takes none;
@@ -46,6 +47,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.server: list[Any] = []
+        self.tls: list[Any] = []
         self.process = 0
         self.until: float | None = None
         self.margin = 0.05
@@ -54,6 +56,9 @@ class Guard:
         """Take a command of the node."""
         command = json.loads(line)
         self.server = command.get("server", self.server)
+        self.tls = command.get("tls", self.tls)
+        if self.tls:
+            import ssl  # noqa: F401  # now, because it takes time
         self.process = command.get("process", self.process)
         self.until = command.get("until", self.until)
         self.margin = command.get("margin", self.margin)
@@ -70,28 +75,41 @@ class Guard:
             return
         deadline = max(self.until, _now() + self.margin)
         self.until = None
-        if not freeze(self.server, deadline):
+        if not freeze(self.server, deadline, self.tls):
             kill(self.process, int(self.server[1]))
 
 
-def freeze(server: list[Any], deadline: float) -> bool:
+def freeze(server: list[Any], deadline: float, tls: list[Any]) -> bool:
     """Whether the server confirmed by then that it takes no writes."""
     host, port, *credentials = server
     commands = [("AUTH", *credentials), *COMMANDS] if credentials else list(COMMANDS)
     frozen = 1 + bool(credentials)  # the number of lines; the last is REPLICAOF's
-    with suppress(OSError):
-        connection = socket.create_connection((host, port), max(0.001, deadline - _now()))
-        with connection:
-            connection.sendall(b"".join(map(_encode, commands)))
-            heard = b""
-            while heard.count(b"\n") < frozen:
-                connection.settimeout(max(0.001, deadline - _now()))
-                more = connection.recv(4096)
-                if not more:
-                    return False
-                heard += more
-            return heard.split(b"\r\n")[frozen - 1].startswith(b"+OK")
+    with suppress(OSError), _connect(host, port, deadline, tls) as connection:
+        connection.sendall(b"".join(map(_encode, commands)))
+        heard = b""
+        while heard.count(b"\n") < frozen:
+            connection.settimeout(max(0.001, deadline - _now()))
+            more = connection.recv(4096)
+            if not more:
+                return False
+            heard += more
+        return heard.split(b"\r\n")[frozen - 1].startswith(b"+OK")
     return False
+
+
+def _connect(host: str, port: int, deadline: float, tls: list[Any]) -> socket.socket:
+    connection = socket.create_connection((host, port), max(0.001, deadline - _now()))
+    if not tls:
+        return connection
+    import ssl
+
+    with connection:  # which is detached once it is within TLS
+        authority, certificate, key = tls
+        context = ssl.create_default_context(cafile=authority)
+        if certificate:
+            context.load_cert_chain(certificate, key, password="")
+        connection.settimeout(max(0.001, deadline - _now()))
+        return context.wrap_socket(connection, server_hostname=host)
 
 
 def kill(process: int, port: int) -> None:

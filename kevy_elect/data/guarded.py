@@ -55,7 +55,9 @@ class GuardProcess(ProcessProtocol):
             env={},
             childFDs={0: "w", 1: 1, 2: 2},
         )
-        self._tell(**self._sent | {"server": self._server.login()})
+        tls = self._server.tls
+        files = [] if tls is None else [tls.authority, tls.certificate, tls.key]
+        self._tell(**self._sent | {"server": self._server.login(), "tls": files})
 
     def stop(self) -> Deferred[None]:
         """End it; fires when it is gone. It first freezes the server, unless it knows that the

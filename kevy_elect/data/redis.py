@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from twisted.application.internet import ClientService
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, gatherResults
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    FirstError,
+    fail,
+    gatherResults,
+)
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.protocol import Factory
@@ -20,7 +27,10 @@ from kevy_elect.config import join_host_port, split_address
 from kevy_elect.data.resp_client import RespClient, Word
 from kevy_elect.data.server import DataServerError
 from kevy_elect.driving import Frozen, Report
+from kevy_elect.errors import ConfigError
 from kevy_elect.service.timers import timers
+from kevy_elect.settings.pem import ClientTls
+from kevy_elect.transport.tls_streams import TlsFactory
 
 NOBODY: Final = ("127.0.0.1", "1")
 """The source of a frozen Redis: there is no such server."""
@@ -53,12 +63,31 @@ class _Connection(ClientService):
     _log = Logger(observer=_unheard)
 
 
+class _TlsEndpoint:
+    """Connects within TLS, by the files as they are then."""
+
+    def __init__(self, plain: HostnameEndpoint, host: str, tls: ClientTls) -> None:
+        self._plain = plain
+        self._host = host
+        self._tls = tls
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        try:
+            context = self._tls.context()
+        except ConfigError as error:
+            return fail(ConnectError(string=str(error)))
+        within = TlsFactory(factory, lambda: context, self._host)
+        connecting: Deferred[Any] = self._plain.connect(within)
+        return connecting.addCallback(lambda connection: connection.wrappedProtocol)
+
+
 class Redis:
     """The Redis at `address`, `host:port`.
 
     It has two connections: one for commands, and a spare one for freezing, so that a slow
     answer does not delay that. `deadline` is how many seconds each answer may take;
-    `credentials` are the arguments of AUTH: a password, or a user and a password.
+    `credentials` are the arguments of AUTH: a password, or a user and a password. With `tls`,
+    the port is one for TLS, and the server's certificate has to name the host of `address`.
     """
 
     log = Logger()
@@ -70,6 +99,7 @@ class Redis:
         reactor: Any,
         deadline: float = 1.0,
         credentials: Callable[[], Sequence[Word]] = tuple,
+        tls: ClientTls | None = None,
     ) -> None:
         """Raises ConfigError for an invalid address."""
         host, port = split_address(address)
@@ -79,6 +109,7 @@ class Redis:
         self._reactor = reactor
         self._timers = timers(reactor)
         self._credentials = credentials
+        self.tls = tls
         self.lost: Callable[[], object] = lambda: None
         self._kind = "Redis"
         self._open: int | None = None  # connections, None before the first
@@ -127,12 +158,10 @@ class Redis:
     def _connection(self, host: str, port: int) -> ClientService:
         factory = Factory.forProtocol(partial(RespClient, self._greeting, self._ended))
         factory.noisy = False
-        return _Connection(
-            HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT),
-            factory,
-            retryPolicy=_wait,
-            clock=self._timers,
-        )
+        endpoint: Any = HostnameEndpoint(self._reactor, host.encode("idna"), port, timeout=CONNECT)
+        if self.tls is not None:
+            endpoint = _TlsEndpoint(endpoint, host, self.tls)
+        return _Connection(endpoint, factory, retryPolicy=_wait, clock=self._timers)
 
     def _ended(self) -> None:
         """A connection has ended; if it was the last one, the server has most probably ended."""

@@ -15,8 +15,8 @@ from kevy_elect.ops.health import QUESTIONS, routes
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page import PageResource, StreamResource, Watch
 from kevy_elect.ops.page_access import PageAccess
-from kevy_elect.ops.page_tls import TlsFactory
 from kevy_elect.service.election import ElectionService
+from kevy_elect.transport.tls_streams import TlsFactory
 
 
 class StatusPage(Resource):

@@ -26,9 +26,9 @@ from kevy_elect.config import Cluster, ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.page_model import LONGEST, Known
-from kevy_elect.ops.page_tls import TlsFactory
 from kevy_elect.service.timers import timers
 from kevy_elect.status import MAX_BYTES
+from kevy_elect.transport.tls_streams import TlsFactory
 
 ASK_EVERY: Final = 1.0
 """Seconds between two questions to one node; the next one waits for the answer. Less where

@@ -13,7 +13,7 @@ from kevy_elect.config import is_loopback, parse_host
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.admin import parts
 from kevy_elect.settings.files import read_private, read_regular
-from kevy_elect.settings.parse import shown
+from kevy_elect.settings.pem import load_pair, readable, trusting
 
 if TYPE_CHECKING:
     # Imported where it is used: most nodes, and clients that only name settings, need none of it.
@@ -71,32 +71,12 @@ def read_contexts(
     if authority is not None:
         read[authority] = read_regular
     for path, reader in read.items():
-        try:
-            digest.update(reader(path, "name a file in PEM"))
-        except ConfigError as error:
-            raise ConfigError(f"{shown(path)} {error}") from None
+        digest.update(readable(path, reader))
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     serving.options |= ssl.OP_NO_RENEGOTIATION
     serving.set_alpn_protocols(["http/1.1"])
-    try:
-        serving.load_cert_chain(certificate, key, password=_no_password)
-    except OSError as error:
-        raise ConfigError(
-            f"{shown(certificate)} and {shown(key)} are no certificate and its private key in PEM "
-            f"({getattr(error, 'reason', None) or error.strerror or error})"
-        ) from None
-    try:
-        asking = ssl.create_default_context(cafile=authority)
-    except OSError as error:
-        raise ConfigError(
-            f"{shown(authority)} holds no certificate of an authority in PEM "
-            f"({getattr(error, 'reason', None) or error.strerror or error})"
-        ) from None
-    return serving, asking, digest.hexdigest()
-
-
-def _no_password() -> str:
-    raise ConfigError("the private key is encrypted, and nobody is there to type its password")
+    load_pair(serving, certificate, key)
+    return serving, trusting(authority), digest.hexdigest()
 
 
 def token_warning(values: Mapping[str, Any]) -> str | None:

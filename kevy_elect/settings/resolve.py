@@ -28,6 +28,7 @@ from kevy_elect.settings.links import (
     read_private_key,
 )
 from kevy_elect.settings.pages import PageSecurity, read_contexts, read_token
+from kevy_elect.settings.pem import ClientTls
 from kevy_elect.settings.table import (
     COMMANDS,
     DEFAULT_CHECK_FALL,
@@ -64,7 +65,8 @@ _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
 _ADMIN: Final = ("admin-listen", "admin-peers")
-_REDIS: Final = ("redis-user", "redis-password-file")
+_REDIS_TLS: Final = ("redis-tls-ca", "redis-tls-cert", "redis-tls-key")
+_REDIS: Final = ("redis-user", "redis-password-file", *_REDIS_TLS)
 _STORE: Final = ("freeze", "promote", "follow", "demote")
 _NOT_WITH_REDIS: Final = {
     "witness": "a witness has no data",
@@ -427,7 +429,7 @@ class _Reading:
         if "redis" not in self.given:
             for name in _REDIS:
                 if name in self.given:
-                    self._add(name, f"--{name}: no Redis to log in to; give --redis too")
+                    self._add(name, f"--{name}: no Redis is driven; give --redis too")
             return
         quoted = self._quoted(NAMED["redis"])
         for other, why in _NOT_WITH_REDIS.items():
@@ -438,9 +440,27 @@ class _Reading:
         if "redis-password-file" in self.values:
             with self._blaming(NAMED["redis-password-file"]):
                 read_password(self.values["redis-password-file"])
+        self._check_redis_tls()
         if importlib.util.find_spec("hiredis") is None:
             self._add("redis", f"{quoted}: needs hiredis: pip install 'kevy-elect[redis]'")
         self._expect_client_port(cluster, "redis", "clients and replicas would be sent")
+
+    def _check_redis_tls(self) -> None:
+        """Its files can be used, and none is missing."""
+        given = [name for name in _REDIS_TLS if name in self.given]
+        if not given or not self._fine(*given):
+            return
+        needed = _REDIS_TLS[:1] if given == ["redis-tls-ca"] else _REDIS_TLS
+        missing = [f"--{name} FILE" for name in needed if name not in given]
+        if missing:
+            self._add(given[0], f"--{given[0]}: give {' and '.join(missing)} too")
+            return
+        with self._blaming(NAMED[given[0]]):
+            ClientTls(
+                authority=self.values["redis-tls-ca"],
+                certificate=self.values.get("redis-tls-cert"),
+                key=self.values.get("redis-tls-key"),
+            ).context()
 
     def _check_store(self, cluster: Cluster | None) -> None:
         """A store needs a sufficient set of commands, and no other driver."""

@@ -425,6 +425,30 @@ SETTINGS: Final = (
         "FILE",
         "none",
     ),
+    Setting(
+        "redis-tls-ca",
+        Kind.FILE,
+        Group.DATA,
+        "The port of --redis is one for TLS; authorities that may have signed its certificate",
+        "FILE",
+        "none",
+    ),
+    Setting(
+        "redis-tls-cert",
+        Kind.FILE,
+        Group.DATA,
+        "The node's certificate, if --redis asks its clients for one",
+        "FILE",
+        "none",
+    ),
+    Setting(
+        "redis-tls-key",
+        Kind.FILE,
+        Group.DATA,
+        "The private key of that certificate",
+        "FILE",
+        "none",
+    ),
     *(
         Setting(name, Kind.COMMAND, Group.DATA, meaning, "CMD", "none")
         for name, meaning in (

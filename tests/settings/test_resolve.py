@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.grace import OnExit
 from kevy_elect.settings.resolve import Configuration, MistakesError, Origin, Source, read
 from kevy_elect.settings.table import NAMED
+from tests.support.certificates import Authority
 
 PEERS = "a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103:6103"
 FILE = """\
@@ -293,6 +295,47 @@ class StoreTests(ConfigurationTests):
     def test_its_address_is_needed(self) -> None:
         file = FILE + self.WHOLE.partition("\n")[2]
         self.mistake("FILE:3: --promote", "clients and replicas would be sent", file=file)
+
+
+class RedisTlsTests(ConfigurationTests):
+    REDIS = FILE + 'advertise = "a.example:1"\nredis = "127.0.0.1:1"\n'
+
+    def setUp(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        certificate, key = authority.sign("node", [])
+        self.files = {
+            "redis_tls_ca": str(authority.path),
+            "redis_tls_cert": certificate,
+            "redis_tls_key": key,
+        }
+
+    def without(self, name: str) -> dict[str, str]:
+        return {each: file for each, file in self.files.items() if each != name}
+
+    def test_an_authority_is_enough_and_a_certificate_may_be_added(self) -> None:
+        authority = self.files["redis_tls_ca"]
+        self.assertEqual(
+            self.read(self.REDIS, redis_tls_ca=authority).values["redis-tls-ca"], authority
+        )
+        self.read(self.REDIS, **self.files)
+
+    def test_each_file_that_is_missing_is_named(self) -> None:
+        for name in self.files:
+            wanted = f"give --{name.replace('_', '-')} FILE too"
+            self.mistake(wanted, file=self.REDIS, **self.without(name))
+
+    def test_files_that_cannot_be_used_are_named(self) -> None:
+        given = self.files | {"redis_tls_ca": self.files["redis_tls_key"]}
+        self.mistake("node.key", "no certificate of an authority", file=self.REDIS, **given)
+        os.chmod(self.files["redis_tls_key"], 0o644)
+        self.mistake("node.key", "chmod 600", file=self.REDIS, **self.files)
+
+    def test_there_has_to_be_a_redis(self) -> None:
+        found = self.mistakes(FILE, **self.files)
+        self.assertEqual(len(found), 3)
+        self.assertIn("no Redis is driven", found[0])
 
 
 class SocketTests(ConfigurationTests):

@@ -73,7 +73,11 @@ class TableTests(SynchronousTestCase):
         token.touch(0o600)
         token.write_text("0123456789abcdef\n")
         certificate, key = authority.sign("page", [])
+        mine, secret = authority.sign("redis", [])
         return {
+            "redis-ca.pem": str(authority.path),
+            "redis.pem": mine,
+            "redis.key": secret,
             "page.pem": certificate,
             "page.key": key,
             "page-ca.pem": str(authority.path),

@@ -1,4 +1,4 @@
-"""TLS between the pages and their TCP connections, by the standard library.
+"""TLS between a protocol and its TCP connection, by the standard library.
 
 Twisted's own needs another library, and cannot take a new certificate while it listens.
 """
@@ -10,10 +10,20 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 
 _AT_ONCE: Final = 16 * 1024
+
+
+class TlsFailed(ConnectionLost):
+    """Why a connection ended: its ends do not trust or understand each other."""
+
+    def __str__(self) -> str:
+        return f"TLS failed: {self.args[0]}"
 
 
 class TlsConnection(ProtocolWrapper):
@@ -35,6 +45,7 @@ class TlsConnection(ProtocolWrapper):
         self._established = False
         self._over = False
         self._waiting = bytearray()
+        self._why: Failure | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -62,12 +73,17 @@ class TlsConnection(ProtocolWrapper):
         except ssl.SSLError as error:
             self._over = True
             self._flush()  # it says why to the other end
-            self._failed(_reason(error))
+            why = _reason(error)
+            self._why = Failure(TlsFailed(why))
+            self._failed(why)
             self.transport.loseConnection()
             return
         self._flush()
         if plain:
             super().dataReceived(bytes(plain))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(self._why or reason)
 
     def write(self, data: bytes) -> None:
         if not self._established:

@@ -1,0 +1,79 @@
+"""Certificates and private keys in files of PEM, loaded into a context of TLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from kevy_elect.errors import ConfigError
+from kevy_elect.settings.files import read_private, read_regular
+from kevy_elect.settings.parse import shown
+
+if TYPE_CHECKING:
+    # Imported where it is used: most nodes, and clients that only name settings, need none of it.
+    import ssl
+
+
+@attrs.frozen(kw_only=True)
+class ClientTls:
+    """The files by which a client recognises a server, and proves who it is itself.
+
+    `authority` has the certificates of those who may have signed the server's; `certificate` and
+    `key` are the client's own, None if the server asks for none.
+    """
+
+    authority: str
+    certificate: str | None = None
+    key: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Of the files as they are now. Raises ConfigError, naming the file."""
+        readable(self.authority, read_regular)
+        context = trusting(self.authority)
+        if self.certificate is not None and self.key is not None:
+            readable(self.certificate, read_regular)
+            readable(self.key, read_private)
+            load_pair(context, self.certificate, self.key)
+        return context
+
+
+def readable(path: str, reader: Any) -> bytes:
+    """What this reader of `settings.files` finds. Raises ConfigError, naming the file."""
+    try:
+        content: bytes = reader(path, "name a file in PEM")
+    except ConfigError as error:
+        raise ConfigError(f"{shown(path)} {error}") from None
+    return content
+
+
+def trusting(authority: str | None) -> ssl.SSLContext:
+    """Of a client that trusts the authorities in this file, by default those of the system.
+    Raises ConfigError, naming the file."""
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError(
+            f"{shown(authority)} holds no certificate of an authority in PEM ({_reason(error)})"
+        ) from None
+
+
+def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Prove who we are by these. Raises ConfigError, naming the files."""
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:
+        raise ConfigError(
+            f"{shown(certificate)} and {shown(key)} are no certificate and its private key in PEM "
+            f"({_reason(error)})"
+        ) from None
+
+
+def _reason(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error.strerror or error)
+
+
+def _no_password() -> str:
+    raise ConfigError("the private key is encrypted, and nobody is there to type its password")
