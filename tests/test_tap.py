@@ -269,6 +269,11 @@ class PluginTests(SynchronousTestCase):
         script = "import sys; sys.modules['hiredis'] = None; import kevy_elect.data.service"
         subprocess.run([sys.executable, "-c", script + ", kevy_elect.tap"], check=True)
 
+    def test_a_node_without_pages_loads_no_web_server(self) -> None:
+        """It is several megabytes."""
+        script = "import sys, kevy_elect.tap; assert 'twisted.web' not in sys.modules"
+        subprocess.run([sys.executable, "-c", script], check=True)
+
     def services(self, *more: str) -> list[str]:
         return [type(service).__name__ for service in makeService(parsed(*more)).services]
 

@@ -13,11 +13,11 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.pages import errorPage
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from kevy_elect.config import is_address, parse_host
-from kevy_elect.ops.page_access import PageAccess, Unauthorized
+from kevy_elect.ops.page_access import PageAccess
 
 MAX_READERS: Final = 16
 """Connections at a time, those of watchers included."""
@@ -170,3 +170,19 @@ class FewReaders(WrappingFactory):
     def _open(self) -> list[OneRequest]:
         channels = [connection.wrappedProtocol for connection in self.protocols]
         return [channel for channel in channels if not channel.ended]
+
+
+class Unauthorized(Resource):
+    """The answer to a request without the token."""
+
+    isLeaf = True
+
+    def render(self, request: Request) -> bytes:
+        request.setResponseCode(HTTPStatus.UNAUTHORIZED)
+        schemes = [b'Bearer realm="kevy-elect"', b'Basic realm="kevy-elect", charset="UTF-8"']
+        request.responseHeaders.setRawHeaders(b"www-authenticate", schemes)
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-store")
+        if request.method == b"HEAD":
+            return b""
+        return b"this node requires its token: send it as a bearer token or as a password\n"

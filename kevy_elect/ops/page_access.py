@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from http import HTTPStatus
-
-from twisted.web.resource import Resource
-from twisted.web.server import Request
 
 from kevy_elect.settings.pages import OPEN, PageSecurity
 
@@ -42,19 +38,3 @@ def _sent(authorization: bytes) -> bytes:
         except binascii.Error:
             pass
     return b""
-
-
-class Unauthorized(Resource):
-    """The answer to a request without the token."""
-
-    isLeaf = True
-
-    def render(self, request: Request) -> bytes:
-        request.setResponseCode(HTTPStatus.UNAUTHORIZED)
-        schemes = [b'Bearer realm="kevy-elect"', b'Basic realm="kevy-elect", charset="UTF-8"']
-        request.responseHeaders.setRawHeaders(b"www-authenticate", schemes)
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        request.setHeader(b"cache-control", b"no-store")
-        if request.method == b"HEAD":
-            return b""
-        return b"this node requires its token: send it as a bearer token or as a password\n"
