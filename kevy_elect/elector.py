@@ -482,6 +482,8 @@ class Elector:
         server = self._server
         if server is None or server.lost_at is None:
             return True
+        if server.newest == UNKNOWN and self._has_it_all(candidate, offset):
+            return True
         if now - server.lost_at < self.config.down_after:
             return False  # what they said before may be older than what they have
         if any(self.peers.is_down(view.node_id, now) for view in self.peers):
@@ -491,6 +493,15 @@ class Elector:
             newest = max(epochs.values(), default=0)
             return offset >= join_offset(newest, split_offset(self._offset)[1])
         return all(epoch < server.newest for peer, epoch in epochs.items() if peer != candidate)
+
+    def _has_it_all(self, candidate: str, offset: int) -> bool:
+        """Whether this candidate has all that the server may have confirmed in reigns that this
+        member does not know of. Of three members both others voted in those; what either had then
+        was less than what the primary confirmed afterwards (D5)."""
+        if len(self.peers) != 2:
+            return False
+        (epoch, length), own = split_offset(offset), split_offset(self._offset)
+        return candidate == self.node_id or (epoch >= own[0] and length >= own[1])
 
     def _is_ready_to_run(self, now: float) -> bool:
         """Whether this node can offer what its data server, frozen, has; else have that frozen

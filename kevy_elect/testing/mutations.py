@@ -345,6 +345,13 @@ class VotesEmptied(Elector):
         return True
 
 
+class VotesForLess(Elector):
+    """Of three members, one whose data may be of any epoch votes for whomever R3 lets it (D5)."""
+
+    def _has_it_all(self, candidate: str, offset: int) -> bool:
+        return len(self.peers) == 2
+
+
 class ComparesLengths(Elector):
     """An offset is a length, of whatever history (D6)."""
 

@@ -53,9 +53,9 @@ class Driving(Node):
         self.elector.server_frozen(0, self.now, newest)
         return self.tick()
 
-    def unknown(self, length: int) -> list[Outbound]:
-        """The server was frozen, and its data may be of any data epoch."""
-        self.elector.server_frozen(length, self.now, UNKNOWN)
+    def unknown(self, data_epoch: int, length: int) -> list[Outbound]:
+        """The server was frozen, and its data may be of any data epoch from this one on."""
+        self.elector.server_frozen(join_offset(data_epoch, length), self.now, UNKNOWN)
         return self.tick()
 
     def promote(self) -> None:
@@ -67,9 +67,9 @@ class Driving(Node):
         self.tick()
 
 
-def following(of: str = "a", epoch: int = 3) -> Driving:
+def following(of: str = "a", epoch: int = 3, members: str = "abc") -> Driving:
     """A member whose server follows the primary's, of a reign that began in this epoch."""
-    node = Driving(epoch=epoch)
+    node = Driving(members=members, epoch=epoch)
     node.hear(announce(of, epoch))
     node.live(CONFIG.down_after, primary(of, epoch, join_offset(epoch, 7)), replica("c", epoch))
     node.elector.server_released()
@@ -78,9 +78,9 @@ def following(of: str = "a", epoch: int = 3) -> Driving:
     return node
 
 
-def orphaned() -> Driving:
+def orphaned(members: str = "abc") -> Driving:
     """One whose primary is DOWN, with a server that still follows it."""
-    node = following()
+    node = following(members=members)
     node.live(CONFIG.down_after, replica("c", 3))
     return node
 
@@ -355,27 +355,43 @@ class D5Tests(SynchronousTestCase):
         node.lost(4)
         self.assertEqual(node.role, Role.REPLICA)
 
-    def test_what_may_be_of_any_epoch_is_taken_for_the_newest_that_another_has(self) -> None:
+    def test_of_three_members_a_candidate_with_as_much_has_all_of_any_epoch(self) -> None:
+        """Both others voted in each reign that this member does not know of."""
         node = orphaned()
-        node.unknown(9)
-        node.live(CONFIG.down_after, replica("a", 3, join_offset(4, 8)), replica("c", 3, 9))
+        node.unknown(4, 9)
+        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(3, 20)))), [])
+        self.assertEqual(accepts(node.hear(offer("c", 6, join_offset(5, 8)))), [])
+        self.assertNotEqual(accepts(node.hear(offer("c", 7, join_offset(4, 9)))), [])
+
+    def test_and_this_member_runs_with_it(self) -> None:
+        node = orphaned()
+        node.unknown(4, 9)
+        self.assertNotEqual(offers(node.live(2 * CONFIG.down_after, replica("c", 3))), [])
+
+    def test_of_more_it_is_taken_for_the_newest_that_another_has(self) -> None:
+        node = orphaned("abcd")
+        node.unknown(0, 9)
+        others = replica("c", 3, 9), replica("d", 3)
+        node.live(CONFIG.down_after, replica("a", 3, join_offset(4, 8)), *others)
         self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(3, 20)))), [])
         self.assertEqual(accepts(node.hear(offer("a", 6, join_offset(4, 8)))), [])
         self.assertNotEqual(accepts(node.hear(offer("a", 7, join_offset(4, 9)))), [])
 
     def test_so_two_that_have_the_newest_can_both_be_elected(self) -> None:
         for each in "ac":
-            node = orphaned()
-            node.unknown(9)
+            node = orphaned("abcd")
+            node.unknown(0, 9)
             best = join_offset(4, 9)
-            node.live(CONFIG.down_after, replica("a", 3, best), replica("c", 3, best))
+            others = replica("c", 3, best), replica("d", 3)
+            node.live(CONFIG.down_after, replica("a", 3, best), *others)
             self.assertNotEqual(accepts(node.hear(offer(each, 5, best))), [])
 
-    def test_but_not_what_may_be_of_any_epoch_while_a_member_is_away(self) -> None:
-        node = orphaned()
-        node.unknown(9)
-        node.live(CONFIG.down_after, replica("c", 3, join_offset(4, 9)))
-        self.assertEqual(accepts(node.hear(offer("c", 5, join_offset(4, 9)))), [])
+    def test_but_not_while_a_member_of_more_than_three_is_away(self) -> None:
+        node = orphaned("abcd")
+        node.unknown(0, 9)
+        best = join_offset(4, 9)
+        node.live(CONFIG.down_after, replica("c", 3, best), replica("d", 3))
+        self.assertEqual(accepts(node.hear(offer("c", 5, best))), [])
 
     def test_but_not_while_a_member_is_away(self) -> None:
         node = orphaned()
