@@ -208,15 +208,16 @@ class Redis:
         client = await self._on(self._main)
         asked = [client.command(*words) for words in _ASK]
         info = b"".join(await _gather(asked))
-        self._kind = _kind(_fields(info))
-        return _parse(info)
+        fields = _fields(info)
+        self._kind = _kind(fields)
+        return _parse(fields)
 
     async def _freeze(self) -> Frozen:
         client = await self._on(self._spare)
         *before, _, server, replication = await _at_once(
             client, *_ASK, ("REPLICAOF", *NOBODY), *_ASK
         )
-        frozen = Frozen(_parse(b"".join(before)), _parse(server + replication))
+        frozen = Frozen(_parse(_fields(b"".join(before))), _parse(_fields(server + replication)))
         if frozen.before.takes_writes:
             await _end_clients(client)
         return frozen
@@ -225,7 +226,7 @@ class Redis:
         client = await self._on(self._main)
         self._has_writers = True
         *_, server, replication = await _at_once(client, ("REPLICAOF", "NO", "ONE"), *_ASK)
-        return _parse(server + replication)
+        return _parse(_fields(server + replication))
 
     async def _follow(self, address: str) -> None:
         host, port = split_address(address)
@@ -276,9 +277,8 @@ def _kind(fields: dict[str, str]) -> str:
     return "Valkey" if fields.get("server_name") == "valkey" else "Redis"
 
 
-def _parse(info: bytes) -> Report:
+def _parse(fields: dict[str, str]) -> Report:
     """The sections `server` and `replication` of INFO. Raises DataServerError."""
-    fields = _fields(info)
     try:
         is_replica = fields["role"] == "slave"
         source = ""

@@ -34,11 +34,11 @@ master_repl_offset:1288
 Redis 7.2, and adds `server_name` and `valkey_version`."""
 
 
-def info(text: str = VALKEY, **changes: str) -> bytes:
+def info(text: str = VALKEY, **changes: str) -> dict[str, str]:
     lines = text.splitlines()
     for name, value in changes.items():
         lines = [f"{name}:{value}" if line.startswith(f"{name}:") else line for line in lines]
-    return "\r\n".join(lines).encode()
+    return _fields("\r\n".join(lines).encode())
 
 
 class InfoTests(SynchronousTestCase):
@@ -58,9 +58,9 @@ class InfoTests(SynchronousTestCase):
         self.assertEqual(_parse(info(master_host="127.0.0.1", master_port="1")).source, "")
 
     def test_people_read_the_name_of_what_it_is(self) -> None:
-        self.assertEqual(_kind(_fields(info())), "Valkey")
-        self.assertEqual(_kind(_fields(info(server_name="redis"))), "Redis")
-        self.assertEqual(_kind(_fields(info("redis_version:7.0.15"))), "Redis")
+        self.assertEqual(_kind(info()), "Valkey")
+        self.assertEqual(_kind(info(server_name="redis")), "Redis")
+        self.assertEqual(_kind(info("redis_version:7.0.15")), "Redis")
 
     def test_an_info_without_what_is_needed_is_refused(self) -> None:
         text = VALKEY.replace("run_id:", "another:")
