@@ -1137,7 +1137,7 @@ class Elector:
         if self._target is not None and now >= self._target_until:
             self._tell_all()
         if now >= self._next_heartbeat - self.config.hb_interval / EARLY:
-            self._next_heartbeat = _next(self._next_heartbeat, self.config.hb_interval, now)
+            self._next_heartbeat = next_on_grid(self._next_heartbeat, self.config.hb_interval, now)
             run = self._candidacy
             # The first OFFER left when the candidacy began.
             repeats = run is not None and now > run.offered_at
@@ -1436,7 +1436,7 @@ class Elector:
         )
 
 
-def _next(due: float, interval: float, now: float) -> float:
+def next_on_grid(due: float, interval: float, now: float) -> float:
     """The next time after `now` on the grid of `interval` on which `due` lies: a late
     tick does not stretch the interval."""
     following = due + interval

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from kevy_elect.elector import EARLY, Elector
+from kevy_elect.elector import EARLY, Elector, next_on_grid
 from kevy_elect.errors import FrameError
 from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Message, Outbound
@@ -122,8 +122,7 @@ class Driver:
         if self._beat_due != NEVER:
             self._probes.ticked(max(0.0, now - self._beat_due))
         interval = self.elector.config.hb_interval
-        following = self._beat_due + interval  # a late beat does not put off the next
-        self._begin_interval(now, following if following > now else now + interval)
+        self._begin_interval(now, next_on_grid(self._beat_due, interval, now))
         self._run(lambda elector: elector.tick(now), now)
 
     def _begin_interval(self, now: float, until: float) -> None:
