@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import attrs
 
-from kevy_elect.local_server import OWN, Duty, Task, Told
+from kevy_elect.local_server import OWN, UNSEEN, Duty, Histories, Task, Told
 
 
 class State(StrEnum):
@@ -101,6 +101,21 @@ def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool)
     else:
         knows = state is State.PRIMARY and report.takes_writes
     return knows and report.length >= kept.begins_at
+
+
+def learned(
+    histories: Histories, report: Report, state: State, kept: Duty, duty: Duty, *, unseen: bool
+) -> Histories:
+    """What is known of histories after this report. A follower's history has another name after a
+    promotion of its source, and a primary's also has one when its first replica comes."""
+    if unseen:
+        histories = histories.take(UNSEEN, report.run)
+    if state is State.FOLLOWING:
+        histories = histories.take(report.history, report.run)
+    knows = is_of(kept, report, state, duty, unseen=unseen)
+    if knows and not histories.is_of(report.history, report.run, report.length, kept.data_epoch):
+        histories = histories.note(report.history, report.run, kept.data_epoch)
+    return histories
 
 
 def told(report: Report, duty: Duty) -> Told:

@@ -41,21 +41,19 @@ class HistoryRecord:
         self.path = Path(lock.directory) / self.FILE
         self.histories = self._load()
 
+    def keep(self, histories: Histories) -> None:
+        """Replace those that are kept. Raises BallotError, with nothing changed, if that fails."""
+        if histories != self.histories:
+            self._save(histories)
+
     def note(self, history: str, run: str, data_epoch: int) -> None:
         """See `Histories.note`. Raises BallotError, with nothing changed, if that fails."""
-        if self.histories.epochs.get((history, run)) != data_epoch:
-            self._save(self.histories.note(history, run, data_epoch))
+        self.keep(self.histories.note(history, run, data_epoch))
 
     def tell(self, told: Told) -> None:
         """See `Histories.tell`. Raises BallotError, with nothing changed, if that fails."""
         if not self.histories.repeats(told):
             self._save(self.histories.tell(told))
-
-    def take(self, history: str, run: str) -> None:
-        """See `Histories.take`. Raises BallotError, with nothing changed, if that fails."""
-        taken = self.histories.take(history, run)
-        if taken is not self.histories:
-            self._save(taken)
 
     def _save(self, histories: Histories) -> None:
         histories = attrs.evolve(histories, epochs=dict([*histories.epochs.items()][-KEPT:]))

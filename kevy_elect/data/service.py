@@ -15,12 +15,11 @@ from twisted.python.failure import Failure
 from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError
-from kevy_elect.driving import Frozen, Report, State, deviation, is_of, is_unseen, needed, told
+from kevy_elect.driving import Frozen, Report, State, deviation, is_unseen, learned, needed, told
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,
     STAY,
-    UNSEEN,
     Duty,
     Histories,
     Task,
@@ -258,8 +257,7 @@ class DataService(Service):
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise DataServerError("got the command to freeze, and did not freeze")
-        unseen = self._doubt(frozen.after)
-        self._learn_history(frozen.before, unseen=unseen)
+        self._learn(frozen.before)
         self._release()
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
@@ -368,47 +366,30 @@ class DataService(Service):
             self._act()
 
     def _took(self, report: Report) -> None:
-        unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report, unseen=unseen)
+        self._learn(report)
         last, offset = self.election.repl_offset, self._offset(report)
         self.election.set_repl_offset(offset)
         if last != offset == self._kept.said:
             self.election.say_now()  # it has just caught up
 
-    def _learn_history(self, report: Report, *, unseen: bool) -> None:
-        """Remember which epoch the history is of that the server has, as a primary or from
-        one. A primary's gets a new name, too, when its first replica comes, for instance."""
-        kept = self._kept
-        if self.state is State.FOLLOWING:
-            self._take(report.history, report.run)
-        knows = is_of(kept, report, self.state, self.election.duty(), unseen=unseen)
-        had = report.history, report.run, report.length
-        if knows and not self._histories.is_of(*had, kept.data_epoch):
-            try:
-                self._remember(report, kept.data_epoch)
-            except BallotError as error:
-                self._complain(str(error))
+    def _learn(self, report: Report) -> None:
+        """Remember which epoch the history is of that the server has."""
+        assert self._record is not None
+        now, longest = self.election.now(), self.election.config.lease_margin
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
+        self._looked_at = now
+        duty = self.election.duty()
+        try:
+            self._record.keep(
+                learned(self._histories, report, self.state, self._kept, duty, unseen=unseen)
+            )
+        except BallotError as error:
+            self._complain(str(error))
 
     def _remember(self, report: Report, data_epoch: int) -> None:
         assert self._record is not None
         self._record.note(report.history, report.run, data_epoch)
-
-    def _doubt(self, report: Report) -> bool:
-        """Whether its source may have been promoted again unseen; if so, note it down."""
-        now, longest = self.election.now(), self.election.config.lease_margin
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
-        self._looked_at = now
-        if unseen:
-            self._take(UNSEEN, report.run)
-        return unseen
-
-    def _take(self, history: str, run: str) -> None:
-        assert self._record is not None
-        try:
-            self._record.take(history, run)
-        except BallotError as error:
-            self._complain(str(error))
 
     def _tell(self, report: Report, duty: Duty) -> None:
         """Record the next command before the server can confirm anything."""

@@ -505,7 +505,7 @@ class HistoryRecordTests(SynchronousTestCase):
         record.note("g", "r", 9)
         record.tell(Told("g", "r", 70, 11, 80))
         self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
-        record.take("f", "r")
+        record.keep(record.histories.take("f", "r"))
         self.assertEqual(record.histories.told, Told("g", "r", 70, 11, 80, "f"))
         self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
 

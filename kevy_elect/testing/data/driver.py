@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
-from kevy_elect.driving import Frozen, Report, State, deviation, is_of, is_unseen, needed, told
+from kevy_elect.driving import Frozen, Report, State, deviation, is_unseen, learned, needed, told
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.local_server import (
     FREEZE,
     STAY,
-    UNSEEN,
     Duty,
     Histories,
     Task,
@@ -183,8 +182,7 @@ class SimulatedDriver:
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:
             raise ServerError("was told to freeze, and did not")
-        unseen = self._doubt(frozen.after)
-        self._learn_history(frozen.before, unseen=unseen)
+        self._learn(frozen.before)
         self.state = State.FROZEN
         self._report = self._frozen = frozen.after
         after = frozen.after
@@ -276,20 +274,17 @@ class SimulatedDriver:
         self._act()
 
     def _took(self, report: Report) -> None:
-        unseen = self._doubt(report)
         self._report = report
-        self._learn_history(report, unseen=unseen)
+        self._learn(report)
         self.node.elector.set_repl_offset(self._offset(report))
 
-    def _learn_history(self, report: Report, *, unseen: bool) -> None:
-        kept = self._kept
-        if self.state is State.FOLLOWING:
-            self._take(report)
-        knows = is_of(kept, report, self.state, self._duty, unseen=unseen)
-        had = report.history, report.run, report.length
-        known = self.record.is_of(*had, kept.data_epoch)
-        if knows and not known and not self.node.disk.broken:
-            self._remember(report, kept.data_epoch)
+    def _learn(self, report: Report) -> None:
+        now, longest = self.node.clock(), self.node.config.lease_margin
+        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
+        self._looked_at = now
+        if not self.node.disk.broken:
+            duty = self._duty
+            self.record = learned(self.record, report, self.state, self._kept, duty, unseen=unseen)
 
     def _remember(self, report: Report, data_epoch: int) -> None:
         self._save(self.record.note(report.history, report.run, data_epoch))
@@ -298,19 +293,6 @@ class SimulatedDriver:
         note = told(report, duty)
         if not self.record.repeats(note):
             self._save(self.record.tell(note))
-
-    def _doubt(self, report: Report) -> bool:
-        now, longest = self.node.clock(), self.node.config.lease_margin
-        unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
-        self._looked_at = now
-        if unseen and not self.node.disk.broken:
-            self._save(self.record.take(UNSEEN, report.run))
-        return unseen
-
-    def _take(self, report: Report) -> None:
-        record = self.record.take(report.history, report.run)
-        if record is not self.record and not self.node.disk.broken:
-            self._save(record)
 
     def _save(self, record: Histories) -> None:
         if self.node.disk.broken:
