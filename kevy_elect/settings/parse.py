@@ -111,11 +111,7 @@ def keys(node_id: str | None, entry: Any) -> tuple[str, tuple[bytes, ...]]:
 
     Raises ConfigError.
     """
-    if node_id is None:
-        if not isinstance(entry, str) or "=" not in entry:
-            raise ConfigError(f"{shown(entry)} is no member's key: write id=key")
-        node_id, _, entry = entry.strip().partition("=")
-    check_node_id(node_id)
+    node_id, entry = _assigned(node_id, entry, "key", "id=key")
     several = entry if isinstance(entry, list) else [entry]
     if not all(isinstance(each, str) for each in several):
         raise ConfigError(f"{node_id}: write a key in quotes, or a list of keys")
@@ -130,15 +126,21 @@ def rank(node_id: str | None, entry: Any) -> tuple[str, int]:
 
     Raises ConfigError.
     """
-    if node_id is None:
-        if not isinstance(entry, str) or "=" not in entry:
-            raise ConfigError(f"{shown(entry)} is no member's priority: write id=N")
-        node_id, _, entry = entry.strip().partition("=")
-    check_node_id(node_id)
+    node_id, entry = _assigned(node_id, entry, "priority", "id=N")
     text = str(entry).strip()
     if isinstance(entry, bool) or not re.fullmatch(r"[0-9]{1,6}", text):
         raise ConfigError(f"{node_id}: {shown(entry)}: must be a whole number from 0 to 999999")
     return node_id, int(text)
+
+
+def _assigned(node_id: str | None, entry: Any, what: str, form: str) -> tuple[str, Any]:
+    """A member's id and what is assigned to it: in a table by id, or by `id=…`."""
+    if node_id is None:
+        if not isinstance(entry, str) or "=" not in entry:
+            raise ConfigError(f"{shown(entry)} is no member's {what}: write {form}")
+        node_id, _, entry = entry.strip().partition("=")
+    check_node_id(node_id)
+    return node_id, entry
 
 
 def host_name(node_id: str | None, entry: Any) -> str:

@@ -211,10 +211,9 @@ class _Reading:
         if self.unread:
             raise MistakesError(_in_order(self.mistakes))
         cluster, timings = self._cluster(), self._timings()
-        self._priorities()
-        self._addresses("http-peers")
-        self._addresses("sentinel-peers")
-        self._addresses("admin-peers")
+        self.values["priorities"] = self._by_member("priorities", values.rank)
+        for name in ("http-peers", "sentinel-peers", "admin-peers"):
+            self.values[name] = self._by_member(name, values.page)
         self._http_hosts()
         self._check_sentinel(cluster)
         self._check_redis(cluster)
@@ -350,35 +349,28 @@ class _Reading:
                 self._add("peers", f"--peers: {error}; give --advertise HOST:PORT", *_key(me))
         return cluster
 
-    def _addresses(self, name: str) -> None:
+    def _by_member(
+        self,
+        name: str,
+        parse: Callable[[str | None, Any], tuple[str, Any]],
+        *,
+        several: bool = False,
+    ) -> dict[str, Any]:
+        """The value of each member that this setting names; with `several`, the sum of its values
+        if it is named more than once."""
         setting = NAMED[name]
         members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
-        pages: dict[str, str] = {}
+        found: dict[str, Any] = {}
         for node_id, entry in self._entries(setting):
             with self._blaming(setting, *_key(node_id)):
-                member, address = values.page(node_id, entry)
+                member, value = parse(node_id, entry)
                 if members and member not in members:
                     hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
                     raise ConfigError(f"{member} is not among --peers{hint}")
-                if member in pages:
+                if member in found and not several:
                     raise ConfigError(f"{member} is there twice: leave one out")
-                pages[member] = address
-        self.values[name] = pages
-
-    def _priorities(self) -> None:
-        setting = NAMED["priorities"]
-        members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
-        ranks: dict[str, int] = {}
-        for node_id, entry in self._entries(setting):
-            with self._blaming(setting, *_key(node_id)):
-                member, rank = values.rank(node_id, entry)
-                if members and member not in members:
-                    hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
-                    raise ConfigError(f"{member} is not among --peers{hint}")
-                if member in ranks:
-                    raise ConfigError(f"{member} is there twice: leave one out")
-                ranks[member] = rank
-        self.values["priorities"] = ranks
+                found[member] = found[member] + value if member in found else value
+        return found
 
     def _http_hosts(self) -> None:
         setting = NAMED["http-host"]
@@ -550,16 +542,7 @@ class _Reading:
             )
 
     def _peer_keys(self) -> dict[str, tuple[bytes, ...]]:
-        setting = NAMED["peer-keys"]
-        members = {peer.partition("@")[0] for peer in self.values.get("peers", ())}
-        found: dict[str, tuple[bytes, ...]] = {}
-        for node_id, entry in self._entries(setting):
-            with self._blaming(setting, *_key(node_id)):
-                member, keys = values.keys(node_id, entry)
-                if members and member not in members:
-                    hint = did_you_mean(member, members) or f": {', '.join(sorted(members))}"
-                    raise ConfigError(f"{member} is not among --peers{hint}")
-                found[member] = found.get(member, ()) + keys
+        found = self._by_member("peer-keys", values.keys, several=True)
         # One list serves all members, so this node's own key may be in it.
         found.pop(self.values.get("node-id", ""), None)
         return found
