@@ -6,16 +6,19 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from kevy_elect.directory import open_in, write_whole
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.service.election import ElectionService
 from kevy_elect.settings.admin import LONGEST_MAINTENANCE
 
 FILE: Final = "maintenance.json"
+BESIDE: Final = "maintenance.json.new"
 _MAX: Final = 1000
 """Bytes of the file."""
 
@@ -58,9 +61,7 @@ class Maintenance(Service):
         if directory is None:
             return 0.0
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            file = os.open(FILE, flags, dir_fd=directory.descriptor())
-            with open(file, "rb") as content:
+            with open_in(directory.descriptor(), FILE, "rb") as content:
                 until = float(json.loads(content.read(_MAX))["until"])
         except FileNotFoundError:
             return 0.0
@@ -81,18 +82,11 @@ class Maintenance(Service):
             return
         try:
             there = directory.descriptor()
-            if not seconds:
-                os.unlink(FILE, dir_fd=there)
-                return
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(f"{FILE}.new", flags, 0o600, dir_fd=there)
-            with open(file, "wb") as content:
-                content.write(json.dumps({"until": self._wall() + seconds}).encode() + b"\n")
-                content.flush()
-                os.fsync(file)
-            os.replace(f"{FILE}.new", FILE, src_dir_fd=there, dst_dir_fd=there)
-            os.fsync(there)
-        except FileNotFoundError:
-            return  # it was not kept, so there is nothing to forget
+            if seconds:
+                text = json.dumps({"until": self._wall() + seconds}).encode() + b"\n"
+                write_whole(there, FILE, BESIDE, text)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(FILE, dir_fd=there)
         except (OSError, BallotError) as error:
             raise ConfigError(f"maintenance cannot be saved in --data-dir: {error}") from None
