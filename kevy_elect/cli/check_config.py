@@ -18,9 +18,9 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.links import TlsIdentity
 from kevy_elect.settings.pages import token_warning
-from kevy_elect.settings.parse import shown
 from kevy_elect.settings.resolve import Configuration, Mistake, MistakesError, Source, read
 from kevy_elect.settings.table import NAMED, SETTINGS, Group
+from kevy_elect.settings.text import shown
 from kevy_elect.settings.timing_change import step_problem
 
 RENEW_WITHIN: Final = 30 * 86400.0

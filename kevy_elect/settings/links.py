@@ -13,6 +13,7 @@ import attrs
 
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.files import read_private, read_regular
+from kevy_elect.settings.pem import load_pair, readable, reason
 
 if TYPE_CHECKING:
     # Imported at their use, because a client that only names settings needs none of it.
@@ -128,7 +129,11 @@ def read_identity(node_id: str, certificate: str, key: str, authority: str) -> T
     the certificate is valid now, of this node, and signed by the authority."""
     import ssl
 
-    files = _contents(certificate, key, authority)
+    files = (
+        readable(certificate, read_regular),
+        readable(key, read_private),
+        readable(authority, read_regular),
+    )
     dialling = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, authority)
     accepting = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, authority)
     accepting.num_tickets = 0  # sessions are not resumed
@@ -160,17 +165,6 @@ def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _contents(certificate: str, key: str, authority: str) -> tuple[bytes, ...]:
-    """The contents of all three. Raises ConfigError if one cannot be used."""
-    contents = []
-    for path, read in ((certificate, read_regular), (key, read_private), (authority, read_regular)):
-        try:
-            contents.append(read(path, "name a file in PEM"))
-        except ConfigError as error:
-            raise ConfigError(f"{path} {error}") from None
-    return tuple(contents)
-
-
 def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SSLContext:
     """Raises ConfigError, naming the files, if OpenSSL cannot use them."""
     import ssl
@@ -180,18 +174,12 @@ def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SS
     context.check_hostname = False  # members are known by their ids
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols([ALPN])
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except OSError as error:
-        raise ConfigError(
-            f"{certificate} and {key} are no certificate and its private key in PEM "
-            f"({_reason(error)})"
-        ) from None
+    load_pair(context, certificate, key)
     try:
         context.load_verify_locations(authority)
     except OSError as error:
         raise ConfigError(
-            f"{authority} holds no certificate of an authority in PEM ({_reason(error)})"
+            f"{authority} holds no certificate of an authority in PEM ({reason(error)})"
         ) from None
     return context
 
@@ -211,17 +199,6 @@ def _own_certificate(
             with suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     except ssl.SSLError as error:
-        raise ConfigError(f"{path} would be refused by all members: {_reason(error)}") from None
+        raise ConfigError(f"{path} would be refused by all members: {reason(error)}") from None
     own: dict[str, Any] = server.getpeercert() or {}
     return own
-
-
-def _reason(error: OSError) -> str:
-    """The reason of OpenSSL or the system, as text."""
-    said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
-    return str(said or error.strerror or error).lower().replace("_", " ")
-
-
-def _no_password() -> str:
-    """Refuse an encrypted key: a node that starts without an operator cannot use it."""
-    raise ConfigError("the private key is encrypted, and the node cannot ask for its password")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -15,6 +14,7 @@ from kevy_elect.messages import is_printable
 from kevy_elect.settings.admin import parse_socket, parts
 from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
+from kevy_elect.settings.text import shown
 
 MAX_PORT: Final = 65535
 MAX_NAME: Final = 64
@@ -28,19 +28,6 @@ def parse(setting: Setting, value: Any) -> Any:
     """The value in the type that the node uses. Raises ConfigError, which describes the mistake
     but does not name the setting. Lists of members use `entries` instead."""
     return _PARSERS[setting.kind](setting, value)
-
-
-def shown(value: Any) -> str:
-    """A value as it was or could be written, on one line, for a message or a table."""
-    if isinstance(value, str) and value and value.isprintable():
-        return value
-    try:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-        return text if text.isprintable() else json.dumps(value, default=str)
-    except ValueError:  # a number with more digits than Python writes
-        return "which is far too large"
-    except RecursionError:
-        return "which is nested too deeply"
 
 
 def hyphened(key: str) -> str:

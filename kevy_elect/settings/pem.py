@@ -8,7 +8,7 @@ import attrs
 
 from kevy_elect.errors import ConfigError
 from kevy_elect.settings.files import read_private, read_regular
-from kevy_elect.settings.parse import shown
+from kevy_elect.settings.text import shown
 
 if TYPE_CHECKING:
     # Imported where it is used: most nodes, and clients that only name settings, need none of it.
@@ -56,7 +56,7 @@ def trusting(authority: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=authority)
     except OSError as error:
         raise ConfigError(
-            f"{shown(authority)} holds no certificate of an authority in PEM ({_reason(error)})"
+            f"{shown(authority)} holds no certificate of an authority in PEM ({reason(error)})"
         ) from None
 
 
@@ -67,13 +67,16 @@ def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
     except OSError as error:
         raise ConfigError(
             f"{shown(certificate)} and {shown(key)} are no certificate and its private key in PEM "
-            f"({_reason(error)})"
+            f"({reason(error)})"
         ) from None
 
 
-def _reason(error: OSError) -> str:
-    return str(getattr(error, "reason", None) or error.strerror or error)
+def reason(error: OSError) -> str:
+    """The reason of OpenSSL or the system, as text."""
+    said = getattr(error, "verify_message", None) or getattr(error, "reason", None)
+    return str(said or error.strerror or error).lower().replace("_", " ")
 
 
 def _no_password() -> str:
-    raise ConfigError("the private key is encrypted, and nobody is there to type its password")
+    """Refuse an encrypted key: a node that starts without an operator cannot use it."""
+    raise ConfigError("the private key is encrypted, and the node cannot ask for its password")

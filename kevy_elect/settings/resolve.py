@@ -43,6 +43,7 @@ from kevy_elect.settings.table import (
     Setting,
     did_you_mean,
 )
+from kevy_elect.settings.text import shown
 
 _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("secure", "private_key_file"): "noise-key",
@@ -266,7 +267,7 @@ class _Reading:
             elif name not in NAMED:
                 few = len(self.mistakes) < _HINTED
                 hint = (few and did_you_mean(name, NAMED)) or "; see `twistd kevy-elect --help`"
-                text = f"{values.shown(key)}: there is no such setting{hint}"
+                text = f"{shown(key)}: there is no such setting{hint}"
                 self.mistakes.append(Mistake(text, key, self._place(*keys)))
             elif name in _SOLE_OPTIONS:
                 text = f"--{name} is not for a file: give it as an option"
@@ -303,7 +304,7 @@ class _Reading:
         value must not be logged, such as the arguments of a command."""
         if setting.kind in _UNQUOTED:
             return setting.option
-        return f"{setting.option} {values.shown(self.given[setting.name].value)}"
+        return f"{setting.option} {shown(self.given[setting.name].value)}"
 
     def _fine(self, *names: str) -> bool:
         """Whether none of these settings is wrong by itself."""
