@@ -69,7 +69,7 @@ class AdminPeers:
 
     async def _ask(self, where: str, asking: _Asking) -> Answer:
         reactor = self._election.reactor
-        host, port = parse_host(where).strip("[]"), int(where.rpartition(":")[2])
+        host, port = parse_host(where), int(where.rpartition(":")[2])
         endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_WITHIN)
         try:
             await endpoint.connect(_Only(asking))

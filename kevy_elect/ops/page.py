@@ -24,7 +24,7 @@ from kevy_elect.events import Event
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.ops.page_access import PageAccess
 from kevy_elect.ops.page_headline import Headline, headline
-from kevy_elect.ops.page_history import history, lanes
+from kevy_elect.ops.page_history import epochs, history, lanes
 from kevy_elect.ops.page_links import Link, links
 from kevy_elect.ops.page_model import Happening, Known, happenings, quiet_after
 from kevy_elect.ops.page_nodes import View, view
@@ -253,8 +253,8 @@ class Watch:
             return self._headline.told(now)
         if key == _HISTORY:
             everyone = self._everyone()
-            found = history((event for known in everyone for event in known.events), now)
-            return found | {"lanes": lanes(everyone, now)}
+            known_epochs = epochs(event for known in everyone for event in known.events)
+            return history(known_epochs, now) | {"lanes": lanes(everyone, known_epochs, now)}
         if key == _LINKS:
             return {"links": [link.told(now) for link in self._links]}
         known = self._me if key == self._me.node_id else self._others[key]

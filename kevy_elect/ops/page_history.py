@@ -87,7 +87,7 @@ def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
     return f"{run.member} stepped down{why}"
 
 
-def history(events: Iterable[Happening], now: float) -> dict[str, Any]:
+def history(known_epochs: Sequence[Epoch], now: float) -> dict[str, Any]:
     """The epochs for the page, ready for JSON."""
     return {
         "epochs": [
@@ -104,12 +104,11 @@ def history(events: Iterable[Happening], now: float) -> dict[str, Any]:
                         "text": event.text,
                         "critical": event.critical,
                         "cause": event.cause,
-                        "member": event.member,
                     }
                     for event in epoch.events
                 ],
             }
-            for epoch in epochs(events)
+            for epoch in known_epochs
         ]
     }
 
@@ -151,9 +150,8 @@ def _role_after(event: Happening, before: Span | None) -> tuple[str, str]:
     return before.role, before.epoch
 
 
-def lanes(everyone: Sequence[Known], now: float) -> dict[str, Any]:
+def lanes(everyone: Sequence[Known], known_epochs: Sequence[Epoch], now: float) -> dict[str, Any]:
     """The lane of each node, ready for JSON: its spans, the oldest first, and its outages."""
-    known_epochs = epochs(event for known in everyone for event in known.events)
     return {
         known.node_id: {
             "spans": [

@@ -54,7 +54,8 @@ class WholeLaneTests(SynchronousTestCase):
 
     def lane(self, *everyone: Known, now: float = 30.0) -> list[tuple[str, float, float | None]]:
         """Of the first: role, and how long ago it began and ended."""
-        found = lanes(everyone, now)[everyone[0].node_id]["spans"]
+        known = epochs(event for each in everyone for event in each.events)
+        found = lanes(everyone, known, now)[everyone[0].node_id]["spans"]
         return [(each["role"], each["since_ago"], each["until_ago"]) for each in found]
 
     def b(self, uptime: float | None = None, *events: Happening) -> Known:
@@ -87,7 +88,7 @@ class WholeLaneTests(SynchronousTestCase):
     def test_outages_that_were_watched_are_told(self) -> None:
         back = self.b(20.0)
         back.outages.append((22.0, 24.0))
-        self.assertEqual(lanes([back], 30.0)["b"]["outages"], [[8.0, 6.0]])
+        self.assertEqual(lanes([back], epochs(back.events), 30.0)["b"]["outages"], [[8.0, 6.0]])
 
 
 class HistoryTests(SynchronousTestCase):
@@ -202,7 +203,7 @@ class HistoryTests(SynchronousTestCase):
     def test_a_refused_vote_is_there_with_its_rule_and_reason(self) -> None:
         a = self.elected()
         a.on_message("c", Offer(3, "c", 0), 0.03)
-        told = history(self.note(a), 1.03)
+        told = history(epochs(self.note(a)), 1.03)
         refused = [
             event for each in told["epochs"] for event in each["events"] if event["cause"] == "R4.1"
         ]
@@ -219,5 +220,5 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual([each.number for each in found], [str(999 - i) for i in range(EVENTS)])
 
     def test_events_that_name_no_epoch_are_kept_apart(self) -> None:
-        told = history([Happening("a", 1.0, "quorum", "lost the lease")], 2.0)
+        told = history(epochs([Happening("a", 1.0, "quorum", "lost the lease")]), 2.0)
         self.assertIsNone(told["epochs"][0]["epoch"])

@@ -28,7 +28,7 @@ function paintRing() {
   }
 }
 
-const drawnOf = (node) => node && [node.role, node.is_well, node.short, node.lease === null, node.address];
+const drawnOf = (node) => node && [node.role, node.is_well, node.short, node.lease === null];
 
 function drawRing(ids) {
   const spots = places(ids.length);

@@ -61,7 +61,7 @@ function paintLanes() {
   const longest = Math.max(...ids.map((id) => id.length));
   const area = {
     left: Math.min(width / 4, 14 + longest * 8), right: width - 1, top: 42, high: many ? 12 : 24, gap: many ? 4 : 9,
-    late: since(past.at), many,
+    late: since(past.at), many, noted: happened().filter(isNoted),
   };
   area.x = (ago) => area.right - (ago + area.late - view.end) / view.length * (area.right - area.left);
   area.bottom = area.top + ids.length * (area.high + area.gap) - area.gap;
@@ -99,8 +99,8 @@ function laneOf(id, at, area) {
     found[found.length - 1].append(draw("title", {}, `${id}: ${roleInWords(each)}`));
   }
   for (const [from, to] of lane.outages) found.push(box(area.x(from), area.x(to), {class: "span gone"}));
-  for (const event of happened()) {
-    if (event.node_id !== id || !isNoted(event)) continue;
+  for (const event of area.noted) {
+    if (event.node_id !== id) continue;
     const x = area.x(event.ago), y = top + area.high;
     found.push(draw("path", {class: "notch", d: `M${x} ${y - 8}l5 8h-10z`}, draw("title", {}, `${clock(dateOf(event.ago + area.late))} ${id}: ${event.text}`)));
   }
