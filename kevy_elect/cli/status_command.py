@@ -213,25 +213,15 @@ class View:
         ]
         return [Grid(SERVER_HEADER, rows)] if rows else []
 
-    def links(self) -> Grid:
-        """The links of the nodes that answered."""
+    def links(self, *, broken: bool = False) -> Grid:
+        """The links of the nodes that answered; all, or those that are not as they should be."""
         rows = [
             (status.node_id, *_peer_cells(peer))
             for status in self._statuses()
             for peer in status.peers[:MAX_ROWS]
+            if not broken or not peer.alive or peer.link != "connected"
         ]
         return self._grid(PEER_HEADER, rows, spare=("OFFSET", "EPOCH", "ITS LINK"))
-
-    def broken_links(self) -> list[Grid]:
-        """Those of these links that are not as they should be; no table if all are."""
-        whole = self.links()
-        at = whole.header.index("OUR LINK"), whole.header.index("ROLE")
-        rows = [
-            row
-            for row in whole.rows
-            if row[at[1]] == "down" or not row[at[0]].startswith("connected")
-        ]
-        return [attrs.evolve(whole, rows=rows)] if rows else []
 
     def events(self) -> Grid:
         """The recent events of the nodes, the newest last."""
@@ -464,8 +454,9 @@ def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
     top: list[Grid | str] = [_headline(view), *view.maintenance(), view.nodes()]
     top += [*view.servers(), *view.warning_lines()]
     if small:
-        links = [view.links()] if view.alone else view.broken_links()
-        return [*top, *view.remarks(), *links, log.page(), view.events()]
+        links = view.links(broken=not view.alone)
+        shown = [links] if view.alone or links.rows else []
+        return [*top, *view.remarks(), *shown, log.page(), view.events()]
     return [*top, log.page(), view.links(), *view.remarks(), view.events()]
 
 
