@@ -298,9 +298,11 @@ class Node(MultiService):
         return StartError(text)
 
 
-def _scheme(options: Options) -> str:
-    """Of this node's pages, and so of the others'."""
-    return "http" if options["http-cert"] is None else "https"
+def _page_urls(options: Options) -> dict[str, str]:
+    """Where the members serve their pages: as this node does, by TLS or without."""
+    scheme = "http" if options["http-cert"] is None else "https"
+    peers = options["http-peers"].items()
+    return {node_id: f"{scheme}://{address}" for node_id, address in peers}
 
 
 def _pages(
@@ -310,16 +312,15 @@ def _pages(
     if options["http"] is not None:
         from kevy_elect.ops.http import site
 
-        others = {
-            node_id: f"{_scheme(options)}://{address}"
-            for node_id, address in options["http-peers"].items()
-            if node_id != election.cluster.node_id
-        }
+        others = _page_urls(options)
+        others.pop(election.cluster.node_id, None)
         known = {parse_host(address) for address in options["http-peers"].values()}
         pages = site(election, others, hosts={*known, *options["http-host"]}, access=access)
-        service = strports.service(options["http"], pages)
+        service: IService
         if access.present.token is None:
             service = Port("--http", options["http"], pages, reactor=election.reactor)
+        else:
+            service = strports.service(options["http"], pages)
         yield f"--http {options['http']}", service
     if options["agent-check"] is not None:
         agent = AgentCheckFactory(election)
@@ -346,10 +347,7 @@ def _admin(
 ) -> Iterator[tuple[str, IService]]:
     if options["admin"] is not None:
         peers = AdminPeers(election, options["admin-peers"])
-        pages = {
-            node_id: f"{_scheme(options)}://{address}"
-            for node_id, address in options["http-peers"].items()
-        }
+        pages = _page_urls(options)
         admin = Admin(election, options["admin"], pages, history, peers, maintenance)
         yield f"--admin {options['admin']}", admin
         if options["admin-listen"] is not None:
