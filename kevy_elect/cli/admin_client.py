@@ -25,7 +25,9 @@ from kevy_elect.settings.admin import (
     DEFAULT_MAINTENANCE,
     DEFAULT_PATIENCE,
     DEFAULT_REST,
+    LOCAL,
     LONGEST_REASON,
+    PRIMARYS,
     SOCKET,
     check_reason,
     parse_socket,
@@ -147,14 +149,14 @@ def _add(
         "refused or failed, 2 for wrong usage, 3 if the node does not answer.",
     )
     add_node_options(parser)
-    if name != "offset":
+    if name not in LOCAL:
         parser.add_argument(
             "--on",
             metavar="MEMBER",
             help="forward the command to this member, at its address in the node's --admin-peers"
-            + (" (default: the primary)" if name in ("step-down", "switchover") else ""),
+            + (" (default: the primary)" if name in PRIMARYS else ""),
         )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, on=None)
     return parser
 
 
@@ -397,7 +399,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _offset(args: argparse.Namespace) -> int:
-    return _print(args, answer(find_node(args), {"command": "offset", "offset": args.offset}))
+    return _command(args, "offset", offset=args.offset)
 
 
 def _maintenance(args: argparse.Namespace) -> int:

@@ -35,7 +35,13 @@ from kevy_elect.ops.maintenance import Maintenance
 from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.handover import Step
-from kevy_elect.settings.admin import DEFAULT_PATIENCE, DEFAULT_REST, parse_socket
+from kevy_elect.settings.admin import (
+    DEFAULT_PATIENCE,
+    DEFAULT_REST,
+    LOCAL,
+    PRIMARYS,
+    parse_socket,
+)
 from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing
 
@@ -157,10 +163,6 @@ _NOBODY: Final = ""
 _QUESTIONS: Final = ("status", "events")
 """Commands that change nothing, and are not logged."""
 _REQUIRED: Final = {"pause": "seconds", "maintenance": "seconds", "offset": "offset"}
-_PRIMARYS: Final = ("step-down", "switchover")
-"""Commands that only the primary can execute."""
-_LOCAL: Final = ("offset",)
-"""Commands that are not forwarded: only this machine knows its data."""
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
@@ -175,7 +177,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str) or name not in COMMANDS:
         raise ConfigError(f"no such command; there are {', '.join(COMMANDS)}")
     known = dict(COMMANDS[name].arguments)
-    if name not in _LOCAL:
+    if name not in LOCAL:
         known["on"] = str
     for argument, value in request.items():
         wanted = known.get(argument)
@@ -322,13 +324,13 @@ class Admin(Service):
         ConfigError if it cannot be reached."""
         me, snapshot = self.election.cluster.node_id, self.election.state_snapshot()
         if member:
-            if on is not None or name in _LOCAL:
+            if on is not None or name in LOCAL:
                 raise ConfigError(f"{me} does not take this from another member")
             return ""
         if on == me:
             return ""
         if on is None:
-            if name not in _PRIMARYS or snapshot.role is Role.PRIMARY:
+            if name not in PRIMARYS or snapshot.role is Role.PRIMARY:
                 return ""
             on = snapshot.current_primary
             if on is None or on == me:
@@ -337,7 +339,7 @@ class Admin(Service):
             members = ", ".join(self.election.cluster.ids)
             raise ConfigError(f"{on!r} is no member; there are {members}")
         if on not in self.peers:
-            why = f"{me} is not the primary, {on} is" if name in _PRIMARYS else f"this is {me}"
+            why = f"{me} is not the primary, {on} is" if name in PRIMARYS else f"this is {me}"
             raise ConfigError(
                 f"{why}: run this on {on}'s machine, or have {me} ask it, by --admin-listen on "
                 f"{on} and --admin-peers on {me}"

@@ -22,6 +22,10 @@ DEFAULT_PATIENCE: Final = 10.0
 DEFAULT_MAINTENANCE: Final = 3600.0
 """Seconds after which maintenance ends by itself."""
 LONGEST_MAINTENANCE: Final = 7 * 86400.0
+PRIMARYS: Final = ("step-down", "switchover")
+"""Commands that only the primary can execute."""
+LOCAL: Final = ("offset",)
+"""Commands that are not forwarded: only this machine knows its data."""
 LONGEST_REASON: Final = 200
 """The most characters of an operator's reason."""
 
