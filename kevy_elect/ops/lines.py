@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import TimeoutMixin
 
 from kevy_elect.service.timers import timers
 from kevy_elect.transport.channel import HANDSHAKE_TIMEOUT, MAX_PLAIN, Channel, ChannelError
+from kevy_elect.transport.framing import ChannelProtocol
 
 READ_AT_ONCE: Final = 4096
 """Bytes read from one connection in one turn of the reactor, as on an election port."""
 
 
-class ChannelLines(Protocol, TimeoutMixin):
+class ChannelLines(ChannelProtocol, TimeoutMixin):
     """One connection. Override `channelEstablished`, `lineReceived` and `failed`.
 
     It has one time limit for each part, and arriving bytes do not extend it.
     """
 
-    transport: Any
     MAX_LENGTH: int
     """Bytes of a line; a longer line ends the connection."""
 
     def __init__(self, channel: Channel, reactor: Any) -> None:
-        self.channel = channel
-        self.ended = False
-        """Whether no further bytes are taken from it."""
+        super().__init__(channel)
         self._reactor = reactor
-        self._established = False
         self._unread = bytearray()
-
-    def channelEstablished(self) -> None:
-        """The other end is authenticated."""
-        raise NotImplementedError
 
     def lineReceived(self, line: bytes) -> None:
         """Take a line, without its end."""
@@ -69,7 +61,7 @@ class ChannelLines(Protocol, TimeoutMixin):
         self.transport.setTcpKeepAlive(True)
         self.transport.bufferSize = READ_AT_ONCE
         self.setTimeout(HANDSHAKE_TIMEOUT)
-        self._answer(self.channel.start())
+        self.open_channel()
 
     def connectionLost(self, reason: object = None) -> None:
         self.ended = True
@@ -79,24 +71,12 @@ class ChannelLines(Protocol, TimeoutMixin):
         where = "answer" if self._established else "handshake"
         self.fail(f"its {where} did not come in time")
 
-    def dataReceived(self, data: bytes) -> None:
-        if self.ended:
-            return None
-        try:
-            plain, answer = self.channel.receive(data)
-        except ChannelError as error:
-            return self.fail(str(error))
-        self._answer(answer)
+    def channelFailed(self, error: ChannelError) -> None:
+        self.failed(str(error))
+
+    def plainReceived(self, plain: bytes) -> None:
         self._unread += plain
         self._deliver()
-        return None
-
-    def _answer(self, answer: bytes) -> None:
-        if answer:
-            self.transport.write(answer)
-        if self.channel.established and not self._established:
-            self._established = True
-            self.channelEstablished()
 
     def _deliver(self) -> None:
         while not self.ended:

@@ -27,7 +27,7 @@ from kevy_elect.transport.channel import (
 from kevy_elect.transport.framing import ElectionProtocol
 from kevy_elect.transport.handshakes import Handshakes
 from kevy_elect.transport.listener import Listener
-from kevy_elect.transport.log_limit import Sparing
+from kevy_elect.transport.log_limit import Sparing, and_more
 from kevy_elect.transport.takeover import CurrentConnections
 
 PER_MEMBER: Final = 2
@@ -247,7 +247,7 @@ class Acceptor(ServerFactory):
                 "refused a connection of {host}: {why}{more}",
                 host=_host(addr),
                 why=FLOOD,
-                more=f" (and {left_out} more for this reason before)" if left_out else "",
+                more=and_more(left_out),
             )
 
     def expect(self, member: str, host: str) -> None:

@@ -12,12 +12,70 @@ from kevy_elect import wire
 from kevy_elect.errors import FrameError
 from kevy_elect.messages import Message
 from kevy_elect.transport.channel import PLAIN, Channel, ChannelError
+from kevy_elect.transport.log_limit import and_more
 
 _QUOTED: Final = 64
 """The most bytes of a bad frame in the log."""
 
 
-class FrameProtocol(Protocol, Generic[wire.T]):
+class ChannelProtocol(Protocol):
+    """What a connection within a channel does. Override `channelEstablished`, `channelFailed`,
+    `plainReceived` and `end`."""
+
+    transport: Any
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.ended = False
+        """Whether no further bytes are taken from it."""
+        self._established = False
+
+    def channelEstablished(self) -> None:
+        """The other end is authenticated."""
+        raise NotImplementedError
+
+    def channelFailed(self, error: ChannelError) -> None:
+        """Report how the other end failed to authenticate. The connection has been ended."""
+        raise NotImplementedError
+
+    def plainReceived(self, plain: bytes) -> None:
+        """Take bytes of the other end, which is authenticated."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """End the connection without waiting for its reader."""
+        raise NotImplementedError
+
+    def open_channel(self) -> None:
+        """Begin the handshake of the channel, if it has one. Call it once connected."""
+        self._answer(self.channel.start())
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.ended:
+            return
+        try:
+            plain, answer = self.receive(data)
+        except ChannelError as error:
+            self.end()
+            self.channelFailed(error)
+            return
+        self._answer(answer)
+        if plain and not self.ended:
+            self.plainReceived(plain)
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        """Pass received bytes to the channel, as `Channel.receive` does."""
+        return self.channel.receive(data)
+
+    def _answer(self, answer: bytes) -> None:
+        if answer:
+            self.transport.write(answer)
+        if self.channel.established and not self._established:
+            self._established = True
+            self.channelEstablished()
+
+
+class FrameProtocol(ChannelProtocol, Generic[wire.T]):
     """Decodes the messages of the other end, in the manner of IntNStringReceiver.
 
     Override `messageReceived` and `channelEstablished`, and `badFrameReceived` and
@@ -37,10 +95,8 @@ class FrameProtocol(Protocol, Generic[wire.T]):
     log = Logger()
 
     def __init__(self, channel: Channel = PLAIN) -> None:
-        self.channel = channel
+        super().__init__(channel)
         self._decoder = wire.Decoder(self.grammar)
-        self._established = False
-        self.ended = False
 
     def channelEstablished(self) -> None:
         """The other end is authenticated: `write` may be used from now on."""
@@ -68,42 +124,14 @@ class FrameProtocol(Protocol, Generic[wire.T]):
             "ended the connection of {who}: {why}{more}",
             who=self.describe(),
             why=why,
-            more=f" (and {left_out} more for this reason before)" if left_out else "",
+            more=and_more(left_out),
         )
 
     def write(self, plain: bytes) -> None:
         """Send these bytes through the channel, which is established."""
         self.transport.write(self.channel.seal(plain))
 
-    def open_channel(self) -> None:
-        """Begin the handshake of the channel, if it has one. Call it once connected."""
-        self._answer(self.channel.start())
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.ended:
-            return
-        try:
-            plain, answer = self.receive(data)
-        except ChannelError as error:
-            self.end()
-            self.channelFailed(error)
-            return
-        self._answer(answer)
-        if plain and not self.ended:
-            self._decode(plain)
-
-    def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Pass received bytes to the channel, as `Channel.receive` does."""
-        return self.channel.receive(data)
-
-    def _answer(self, answer: bytes) -> None:
-        if answer:
-            self.transport.write(answer)
-        if self.channel.established and not self._established:
-            self._established = True
-            self.channelEstablished()
-
-    def _decode(self, plain: bytes) -> None:
+    def plainReceived(self, plain: bytes) -> None:
         self._decoder.feed(plain)
         try:
             self._deliver()

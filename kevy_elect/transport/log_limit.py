@@ -47,3 +47,8 @@ class Sparing:
         over = [cause for cause, each in self._windows.items() if now - each.began >= WINDOW]
         counts = [(cause, self._windows.pop(cause).left_out) for cause in over]
         return [(cause, count) for cause, count in counts if count]
+
+
+def and_more(left_out: int) -> str:
+    """The end of a line after which so many were left out; empty for none."""
+    return f" (and {left_out} more for this reason before)" if left_out else ""
