@@ -79,7 +79,9 @@ class RunTests(ProcessTests):
         supervisor = await self.supervisor_of(run)
         os.kill(supervisor, signal.SIGSTOP)
         run.transport.signalProcess("KILL")
+        began = time.monotonic()
         await run.gone
+        self.assertLess(time.monotonic() - began, self.timeout / 2)
         self.assertFalse(is_running(supervisor))
 
     async def test_guard_and_supervisor_killed_at_once_leave_no_group(self) -> None:

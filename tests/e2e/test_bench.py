@@ -19,4 +19,5 @@ def test_a_node_below_its_wrapper_is_killed_and_replaced_without_waiting_for_sil
     with closing(KevyElectLastWill(Timings("2 s", 0.1, DOWN_AFTER))) as cluster:
         taken = fail_over(cluster)
         assert taken.writable < 900 * DOWN_AFTER  # milliseconds, and less than silence takes
+        assert taken.agreed < 900 * DOWN_AFTER
         assert all(child.running for child in cluster.children.values())

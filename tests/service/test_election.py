@@ -293,13 +293,20 @@ class MixedClusterTests(ServiceTests):
             await self.poll(lambda: self.agreed("ab"), "a primary")
             await self.nodes["b"].stopService()
             # Now the lease hangs on the older peer alone.
-            held = time.monotonic()
+            await self.poll(lambda: self.leads("a", older.epoch), "a without b")
+            epoch, held = self.state("a").epoch, time.monotonic()
             await self.poll(lambda: time.monotonic() - held > 3 * QUICK.down_after)
             await self.poll(self.nodes["a"].can_write, "a lease")
+            self.assertEqual(self.state("a").epoch, epoch)
             self.assertEqual(older.written_back, [])
             self.assertTrue(all(said.startswith(b"*0\r\n*") for said in older.read.values()))
         finally:
             await older.stop()
+
+    def leads(self, node_id: str, epoch: int) -> bool:
+        """Whether it has the lease, and nobody is in a higher epoch, for which it would renew."""
+        state = self.state(node_id)
+        return state.can_write and state.epoch >= epoch
 
     async def test_nodes_of_this_package_acknowledge_each_other(self) -> None:
         self.make()
