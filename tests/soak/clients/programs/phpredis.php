@@ -20,7 +20,11 @@ function primary(array $sentinels): Redis
 }
 
 error_reporting(E_ALL & ~E_WARNING);
-echo 'version ', phpversion('redis') ?: exit("not installed\n"), "\n";
+if (!extension_loaded('redis')) {
+    fwrite(STDERR, "Error: the extension redis is not installed\n");
+    exit(1);
+}
+echo 'version ', phpversion('redis'), "\n";
 $redis = null;
 for ($number = 1; ; $number++, usleep(5000)) {
     try {
