@@ -13,7 +13,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from bench import identities
 from bench.clusters.contender import Timings
 from bench.clusters.kevy import KevyElect
 from bench.process import Usage
@@ -21,6 +20,7 @@ from bench.report import Table, parser, publish
 from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.transport.channel import Channel, Security
+from tests.support import secured
 
 FRAME: Final = wire.encode(Heartbeat(3, "a", Role.REPLICA, 42))
 Ends = tuple[Security, Security]
@@ -28,11 +28,8 @@ Ends = tuple[Security, Security]
 
 def ends(kind: str, directory: Path) -> Ends:
     """What a and b prove themselves by to each other."""
-    made = identities.make(kind, "ab", directory)
-    return (
-        identities.security("a", "b", made["a"]),
-        identities.security("b", "a", made["b"]),
-    )
+    given = secured.options(kind, "ab", directory)
+    return secured.security("a", "b", given["a"]), secured.security("b", "a", given["b"])
 
 
 def connect(ends: Ends) -> tuple[Channel, Channel]:
@@ -145,7 +142,7 @@ def main() -> None:
     made.add_argument("--idle", type=float, default=10.0, help="seconds of each repetition")
     options = made.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        kinds = {kind: ends(kind, Path(directory)) for kind in ("plain", "noise", "tls")}
+        kinds = {kind: ends(kind, Path(directory)) for kind in secured.KINDS}
         publish(
             options,
             lambda: [

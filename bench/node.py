@@ -12,10 +12,10 @@ from typing import Final
 from twisted.application.internet import TimerService
 from twisted.application.service import Application
 
-from bench import identities
 from bench.stamps import Stamps
 from kevy_elect.config import Cluster, ElectConfig, PeerAddr
 from kevy_elect.service.election import ElectionService, ElectorSnapshot, use_monotonic_time
+from tests.support import secured
 
 WRITE_EVERY: Final = 0.002
 """Seconds between two questions whether a write is allowed, where that is asked."""
@@ -31,7 +31,7 @@ def make_application() -> Application:
         cluster,
         data_dir="ballot",
         config=ElectConfig(**setting["timings"]),
-        security=identities.security(cluster.node_id, ids, setting["identity"]),
+        security=secured.security(cluster.node_id, ids, setting["identity"]),
     )
     stamps = Stamps.append_to("stamps")
 

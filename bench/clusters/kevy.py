@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from functools import cached_property
+from typing import ClassVar
 
 from bench.clusters.contender import THREE, Timings
 from bench.clusters.stamped import StampedCluster
-from bench.identities import make
 from bench.process import Child, Wrapped
+from tests.support import secured
 
 REDIALLED = 1.2
 """Seconds after which all links to a node that came back are up again."""
@@ -25,7 +27,6 @@ class KevyElect(StampedCluster):
 
     def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         # One that has just started votes for nobody yet (R4.3).
-        self._identities: dict[str, Any] | None = None
         self.rejoining = timings.down_after + REDIALLED
         super().__init__(timings, writing=writing, size=size)
 
@@ -36,16 +37,15 @@ class KevyElect(StampedCluster):
             "name": name,
             "peers": ",".join(f"{peer}@{address}" for peer, address in self.addresses().items()),
             "writes": self.writing,
-            "identity": self.identities()[name],
+            "identity": self.identities[name],
             "timings": timings | (FAST if down_after < 1 else {}),
         }
         return self.fleet.twistd(name, "node.tac", setting, self.process)
 
-    def identities(self) -> dict[str, Any]:
-        """What each node proves itself by; made once."""
-        if self._identities is None:
-            self._identities = make(self.links, self.names, self.fleet.directory)
-        return self._identities
+    @cached_property
+    def identities(self) -> Mapping[str, list[str]]:
+        """The options by which each node proves itself."""
+        return secured.options(self.links, self.names, self.fleet.directory)
 
 
 class KevyElectLastWill(KevyElect):

@@ -1,4 +1,4 @@
-"""What members prove themselves by, for clusters of a test."""
+"""What members prove themselves by, for the clusters of tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from kevy_elect.settings.links import (
 )
 from kevy_elect.transport.channel import Security
 from kevy_elect.transport.security import security_of
-from tests.support.certificates import Authority
 
 KINDS: Final = ("plain", "noise", "tls")
 IN_TURN: Final = {"mixed": ("plain", "noise"), **{kind: (kind,) for kind in KINDS}}
@@ -59,6 +58,8 @@ def _noise(ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:
 
 
 def _tls(ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:
+    from tests.support.certificates import Authority  # loads much that others do without
+
     authority = Authority(directory)
     shared = ["--links=tls", f"--tls-ca={authority.path}"]
     found = {}
