@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +21,10 @@ from kevy_elect.data.server import DataServerError
 from kevy_elect.service.clock import uptime
 from kevy_elect.settings.pem import ClientTls
 from kevy_elect.transport.tls_streams import TlsFactory
-from tests.support.certificates import Authority
+from tests.support.certificates import HERE, Authority
 from tests.support.processes import poll
-from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
+from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer, tls_options
 from tests.support.waiting import DEADLINE
-
-HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
 
 @attrs.frozen
@@ -42,14 +39,6 @@ class Files:
     def tls(self) -> ClientTls:
         certificate, key = self.node
         return ClientTls(authority=str(self.authority.path), certificate=certificate, key=key)
-
-    def options(self, port: int) -> tuple[str, ...]:
-        certificate, key = self.server
-        return (
-            *("--tls-port", str(port), "--tls-replication", "yes"),
-            *("--tls-cert-file", certificate, "--tls-key-file", key),
-            *("--tls-ca-cert-file", str(self.authority.path)),
-        )
 
 
 @pytest.fixture
@@ -73,7 +62,8 @@ def make(tmp_path: Path, files: Files) -> Iterator[Callable[[], Secured]]:
 
     def made() -> Secured:
         plain, port = free_ports(2)
-        server = RedisServer(plain, tmp_path, *FROZEN, *files.options(port))
+        options = tls_options(port, files.server, files.authority)
+        server = RedisServer(plain, tmp_path, *FROZEN, *options)
         servers.append(server)
         server.start()
         return Secured(server, port, files.tls)

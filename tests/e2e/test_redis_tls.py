@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from pytest_twisted import ensureDeferred
 from redis.exceptions import RedisError
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support.certificates import Authority
+from tests.support.certificates import HERE, Authority
 from tests.support.processes import Cluster, poll
-from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
+from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer, tls_options
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")
 
@@ -23,16 +21,12 @@ pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server
 @pytest.fixture
 def servers(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, RedisServer]]:
     """They and the nodes, started. The test itself asks them on a port without TLS."""
-    here = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     authority = Authority(tmp_path)
-    certificate, key = authority.sign("redis", [here])
+    certificate, key = authority.sign("redis", [HERE])
     found = {}
     for node_id, plain, port in zip("abc", free_ports(3), free_ports(3), strict=True):
-        found[node_id] = RedisServer(
-            *(plain, tmp_path, *FROZEN, "--tls-port", str(port), "--tls-replication", "yes"),
-            *("--tls-cert-file", certificate, "--tls-key-file", key),
-            *("--tls-ca-cert-file", str(authority.path)),
-        )
+        options = tls_options(port, (certificate, key), authority)
+        found[node_id] = RedisServer(plain, tmp_path, *FROZEN, *options)
         found[node_id].start()
         node, address = cluster[node_id], f"127.0.0.1:{port}"
         files = (f"--redis-tls-ca={authority.path}", f"--redis-tls-cert={certificate}")

@@ -20,9 +20,7 @@ from kevy_elect.ops.admin_peers import AdminPeers
 from kevy_elect.ops.admin_port import MAX_MEMBERS, AdminPort
 from kevy_elect.ops.history import History
 from kevy_elect.ops.maintenance import Maintenance
-from kevy_elect.settings.links import read_identity
 from kevy_elect.transport.channel import Security
-from kevy_elect.transport.tls import TlsSecurity
 from tests.service.test_election import ServiceTests
 from tests.support.certificates import Authority
 from tests.transport.test_noise import A, B, C, security
@@ -213,12 +211,7 @@ class TlsPortTests(HandOnTests):
         directory = Path(self.mktemp())
         directory.mkdir()
         authority = Authority(directory)
-        return {
-            each: TlsSecurity(
-                read_identity(each, *authority.member(each), str(authority.path)), [other]
-            )
-            for each, other in ("ab", "ba")
-        }
+        return {each: authority.security(each, other) for each, other in ("ab", "ba")}
 
 
 class StrangerTests(PortTests):

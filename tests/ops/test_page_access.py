@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import os
 import socket
 import ssl
@@ -31,7 +30,7 @@ from kevy_elect.settings.pages import (
     token_warning,
 )
 from tests.service.test_election import ServiceTests
-from tests.support.certificates import Authority
+from tests.support.certificates import HERE, Authority
 from tests.support.transports import QUICK, cluster
 
 TOKEN = "0123456789abcdef"
@@ -175,7 +174,7 @@ class TlsTests(ServedTests):
         self.other = Authority(directory, "other")
 
     def secured(self, authority: Authority, token: bytes | None = None) -> PageSecurity:
-        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+        names = [HERE, x509.DNSName("localhost")]
         files = authority.sign(f"page-of-{authority.path.stem}", names)
         serving, asking, content = read_contexts(*files, str(authority.path))
         return PageSecurity(token=token, serving=serving, asking=asking, content=content)

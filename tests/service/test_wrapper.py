@@ -21,11 +21,9 @@ from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.service import wrapper
 from kevy_elect.service.last_will import Addressee, LastWill
 from kevy_elect.service.wrapper import Will
-from kevy_elect.settings.links import read_identity
 from kevy_elect.transport import credentials
 from kevy_elect.transport.channel import PLAIN_SECURITY, Channel, ChannelError, Security
 from kevy_elect.transport.noise import NoiseSecurity, public_bytes
-from kevy_elect.transport.tls import TlsSecurity
 from tests.support import ROOT
 from tests.support.certificates import Authority
 from tests.support.waiting import DEADLINE, wait_for
@@ -200,11 +198,7 @@ class SecureTellingTests(TellingCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         authority = Authority(directory)
-        found = [
-            TlsSecurity(read_identity(name, *authority.member(name), str(authority.path)), [peer])
-            for name, peer in ("ab", "ba")
-        ]
-        return found[0], found[1]
+        return authority.security("a", "b"), authority.security("b", "a")
 
     def secret(self, ours: Security) -> bytes:
         return credentials.write(ours, {"b": ours.dials("b")})

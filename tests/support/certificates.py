@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kevy_elect.settings.links import read_identity
+from kevy_elect.transport.tls import TlsSecurity
+
 DAY = datetime.timedelta(days=1)
+HERE: Final = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+"""The name of whoever is dialled on loopback."""
 
 
 class Authority:
@@ -53,6 +60,10 @@ class Authority:
         """The paths of a member's certificate and key."""
         uri = x509.UniformResourceIdentifier(f"kevy-elect:{node_id}")
         return self.sign(f"{self.path.stem}-{node_id}", [uri], days)
+
+    def security(self, node_id: str, *peers: str) -> TlsSecurity:
+        """What a member with a new certificate proves itself by to its peers."""
+        return TlsSecurity(read_identity(node_id, *self.member(node_id), str(self.path)), peers)
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float

@@ -10,11 +10,22 @@ from pathlib import Path
 import redis
 from redis.exceptions import RedisError
 
+from tests.support.certificates import Authority
 from tests.support.waiting import DEADLINE, wait_for
 
 REDIS_SERVER = shutil.which("redis-server")
 FROZEN = ("--replicaof", "127.0.0.1 1")
 """Starts without taking writes, as docs/redis.md asks."""
+
+
+def tls_options(port: int, files: tuple[str, str], authority: Authority) -> tuple[str, ...]:
+    """Of a server that proves itself by this certificate and key, and wants a proof of others."""
+    certificate, key = files
+    return (
+        *("--tls-port", str(port), "--tls-replication", "yes"),
+        *("--tls-cert-file", certificate, "--tls-key-file", key),
+        *("--tls-ca-cert-file", str(authority.path)),
+    )
 
 
 class RedisServer:

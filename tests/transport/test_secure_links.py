@@ -13,11 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import wire
 from kevy_elect.config import ElectConfig, PeerAddr
 from kevy_elect.messages import Message, Role
-from kevy_elect.settings.links import read_identity
 from kevy_elect.transport.acceptor import Acceptor, Incoming
 from kevy_elect.transport.channel import HANDSHAKE_TIMEOUT, PLAIN_SECURITY, Security
 from kevy_elect.transport.link import Outgoing, PeerLink
-from kevy_elect.transport.tls import TlsSecurity
 from tests.support.certificates import Authority
 from tests.support.transports import QUICK, Wire, heartbeat, rng
 from tests.transport.test_noise import A, B, C, security
@@ -226,9 +224,7 @@ class TlsCase(SecureLinkTests):
     def tls(self, node_id: str, peer: str) -> Security:
         directory = Path(self.mktemp())
         directory.mkdir()
-        authority = Authority(directory)
-        files = authority.member(node_id)
-        return TlsSecurity(read_identity(node_id, *files, str(authority.path)), [peer])
+        return Authority(directory).security(node_id, peer)
 
     def assert_deaf(self) -> None:
         """Neither end believes to be connected, nor hears anything."""

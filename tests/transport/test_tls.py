@@ -36,9 +36,7 @@ class TlsCase(SynchronousTestCase):
     def security(
         self, node_id: str, *peers: str, authority: Authority | None = None
     ) -> TlsSecurity:
-        authority = authority or self.authority
-        files = authority.member(node_id)
-        return TlsSecurity(read_identity(node_id, *files, str(authority.path)), peers)
+        return (authority or self.authority).security(node_id, *peers)
 
     def pair(self) -> tuple[Channel, Channel]:
         return self.security("a", "b").dials("b"), self.security("b", "a", "c").accepts()

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from kevy_elect.settings.links import read_identity
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.noise import NoiseSecurity
-from kevy_elect.transport.tls import TlsSecurity
 from tests.support.certificates import Authority
 from tests.support.secured import security
 
@@ -39,9 +37,7 @@ def _own(links: str, members: Mapping[str, Sequence[str]], directory: Path) -> S
         keys = {member: [bytes.fromhex(key)] for member, key in listed}
         return NoiseSecurity(X25519PrivateKey.generate(), keys)
     if links == "tls":
-        authority = Authority(directory, "strangers")
-        identity = read_identity("a", *authority.member("a"), str(authority.path))
-        return TlsSecurity(identity, members)
+        return Authority(directory, "strangers").security("a", *members)
     return PLAIN_SECURITY
 
 
