@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
-import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -19,6 +16,7 @@ from typing import Final
 from tests.soak.chaos import sandbox
 from tests.soak.chaos.campaign import Campaign
 from tests.soak.chaos.cluster import Cluster
+from tests.soak.chaos.command import add_links, play
 from tests.soak.chaos.journal import read
 from tests.soak.chaos.judge import judge
 from tests.soak.chaos.network import Network
@@ -35,24 +33,7 @@ def main(arguments: list[str]) -> int:
         sandbox.furnish()
         Network(["probe"], random.Random(0))
         return 0
-    if not options.inside:
-        obstacle = sandbox.obstacle()
-        if obstacle is not None:
-            print(obstacle, file=sys.stderr)
-            return 2
-        sandbox.enter(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    sandbox.furnish()
-    directory = Path(options.directory or tempfile.mkdtemp(prefix="kevy-elect-chaos-")).resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    report = _run(options, directory)
-    (directory / "report.json").write_text(report.to_json() + "\n")
-    print(report.to_text(), flush=True)
-    if report.violations or options.directory:
-        print(f"\nlogs, journal and report.json are in {directory}", flush=True)
-    else:
-        shutil.rmtree(directory)
-    return 1 if report.violations else 0
+    return play("chaos", arguments, options, _run)
 
 
 def _run(options: argparse.Namespace, directory: Path) -> Report:
@@ -90,12 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stall", type=float, default=10.0, help="seconds that names stall [%(default)s]"
     )
-    parser.add_argument(
-        "--links",
-        choices=IN_TURN,
-        default="mixed",
-        help="of the nodes; mixed are plain in one half and noise in the other [%(default)s]",
-    )
+    add_links(parser)
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.soak.chaos import sandbox
+from tests.support.secured import IN_TURN
 
 
 class Report(Protocol):
@@ -60,3 +61,13 @@ def play(
     else:
         shutil.rmtree(directory)
     return 1 if report.violations else 0
+
+
+def add_links(parser: argparse.ArgumentParser) -> None:
+    """The option by which a campaign is told which links its nodes have."""
+    parser.add_argument(
+        "--links",
+        choices=IN_TURN,
+        default="mixed",
+        help="of the nodes; mixed are plain in one half and noise in the other [%(default)s]",
+    )

@@ -36,7 +36,7 @@ def obstacle() -> str | None:
     return f"namespaces are not permitted: {complaint[-1]}"
 
 
-def enter(arguments: Sequence[str], module: str = "tests.soak.chaos") -> NoReturn:
+def enter(arguments: Sequence[str], module: str) -> NoReturn:
     """Become `python -m MODULE --inside ARGUMENTS` in a new sandbox."""
     sys.stdout.flush()
     command = _command(arguments, module)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.soak.chaos.command import play
+from tests.soak.chaos.command import add_links, play
 from tests.soak.counter.campaign import Campaign
 from tests.soak.counter.cluster import Cluster, Kind
 from tests.soak.counter.faults import FAULTS, possible
@@ -92,12 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(FAULTS),
         help="only such faults; may be repeated. KIND is one of %(choices)s",
     )
-    parser.add_argument(
-        "--links",
-        choices=IN_TURN,
-        default="mixed",
-        help="of the nodes; mixed are plain in one half and noise in the other [%(default)s]",
-    )
+    add_links(parser)
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     return parser
