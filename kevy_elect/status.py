@@ -163,6 +163,8 @@ class Status:
     """What its health check says; None without one."""
     uptime: float | None = None
     """For so long its election has been running; None if it does not say."""
+    cluster_name: str = ""
+    """What its operator calls the cluster; empty without a name."""
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""

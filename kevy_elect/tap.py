@@ -197,6 +197,7 @@ class Node(MultiService):
             advertise=options["advertise"],
             witness=options["witness"],
             priorities=options["priorities"],
+            cluster_name=options["cluster-name"] or "",
             handover=not options["no-handover"],
             security=security_of(
                 options.configuration.links, [peer.node_id for peer in options.cluster.peers]

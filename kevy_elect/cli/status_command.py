@@ -43,6 +43,7 @@ from kevy_elect.cli.tables import Grid, Page
 from kevy_elect.cli.terminal import is_colourful, open_board, painted
 from kevy_elect.errors import ConfigError
 from kevy_elect.replication import waits_for_server, without_server
+from kevy_elect.settings.cluster_name import MAX_NAME, mixed_names
 from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import EventStatus, PeerStatus, Status
 
@@ -180,7 +181,7 @@ class View:
 
     def page(self) -> Page:
         """The view for people."""
-        top: list[Grid | str] = [*self.maintenance(), self.nodes()]
+        top: list[Grid | str] = [*self.cluster(), *self.maintenance(), self.nodes()]
         if self.alone:
             lines = [*self.remarks(), *self.warning_lines()]
             return [*top, *self.servers(), self.links(), *lines]
@@ -189,6 +190,15 @@ class View:
     def nodes(self) -> Grid:
         """A line for each node that was asked."""
         return Grid(HEADER, list(map(cells, self.responses)))
+
+    def names(self) -> str:
+        """The names of the nodes' cluster: one unless something is wrong; empty without any."""
+        found = (printable(each.cluster_name, MAX_NAME) for each in self._statuses())
+        return ", ".join(dict.fromkeys(filter(None, found)))
+
+    def cluster(self) -> list[str]:
+        """The name of the cluster, if it has one."""
+        return [f"cluster {self.names()}"] if self.names() else []
 
     def maintenance(self) -> list[str]:
         """That members take over from nobody by themselves, if so."""
@@ -243,7 +253,9 @@ class View:
         """Contradictions between the nodes that answered, and problems of their data servers."""
         statuses = self._statuses()
         settings = {printable(each.node_id): each.settings for each in statuses}
-        found = [*mixed_timings(settings), *_server_warnings(statuses)]
+        names = mixed_names({printable(each.node_id): each.cluster_name for each in statuses})
+        found = [names] if names is not None else []
+        found += [*mixed_timings(settings), *_server_warnings(statuses)]
         return [printable(each, MAX_WARNING) for each in found]
 
     def warning_lines(self) -> list[str]:
@@ -461,7 +473,8 @@ def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
 
 
 def _headline(view: View) -> str:
-    return f"{_clock(time.time())}  {printable(view.problem or 'all is well')}"
+    whose = f"{view.names()}: " if view.names() else ""
+    return f"{_clock(time.time())}  {whose}{printable(view.problem or 'all is well')}"
 
 
 class ChangeLog:

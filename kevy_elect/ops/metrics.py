@@ -7,8 +7,9 @@ events as they happen.
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, get_args
 
 import attrs
@@ -62,15 +63,19 @@ class Metrics:
     """Measures one node for as long as it lives.
 
     `registry` has the metrics; the default is one of its own, because several nodes of one process
-    cannot share one. Counts begin when this is created, so create it before the service starts,
-    and collect it in the reactor's thread.
+    cannot share one. `wall` tells the time of day, in seconds since 1970. Counts begin when this
+    is created, so create it before the service starts, and collect it in the reactor's thread.
     """
 
     def __init__(
-        self, election: ElectionService, registry: CollectorRegistry | None = None
+        self,
+        election: ElectionService,
+        registry: CollectorRegistry | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._election = election
+        self._wall = wall
         self._leads = election.state_snapshot().role is Role.PRIMARY
         self._events = self._counter(
             "kevy_elect_events", "Events of this node, by kind.", "kind", EventKind
@@ -169,8 +174,12 @@ class Metrics:
         )
         yield InfoMetricFamily(
             "kevy_elect_node",
-            "The id of this member, and whether it only votes.",
-            {"node_id": election.cluster.node_id, "witness": str(election.witness).lower()},
+            "The id of this member, whether it only votes, and the name of its cluster.",
+            {
+                "node_id": election.cluster.node_id,
+                "witness": str(election.witness).lower(),
+                "cluster": election.cluster_name,
+            },
         )
         settings = GaugeMetricFamily(
             "kevy_elect_setting_seconds", "The timings in force, in seconds.", labels=["setting"]
@@ -212,6 +221,7 @@ class Metrics:
             "Seconds for which this node will still not run for election; 0 if it may run.",
             election.paused_for(),
         )
+        yield from self._maintenance()
         yield _gauge(
             "kevy_elect_last_will",
             "Whether the other members would be notified at once if this primary's process died.",
@@ -227,6 +237,21 @@ class Metrics:
         yield _gauge(
             "kevy_elect_repl_offset", "How much data this node states.", election.repl_offset
         )
+
+    def _maintenance(self) -> Iterator[Metric]:
+        left = self._election.maintained_for()
+        yield _gauge(
+            "kevy_elect_maintenance",
+            "Whether this node takes over from nobody by itself.",
+            left > 0,
+        )
+        end = GaugeMetricFamily(
+            "kevy_elect_maintenance_end_timestamp_seconds",
+            "When that ends by itself, in seconds since 1970.",
+        )
+        if left > 0:
+            end.add_metric([], self._wall() + left)
+        yield end
 
     def _peers(self) -> Iterator[Metric]:
         up = _by_peer("peer_up", "Whether the peer was heard less than down_after ago.")

@@ -33,6 +33,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
         data=None if election.data is None else election.data.status(),
         check=None if election.health_check is None else election.health_check.status(),
         uptime=election.running_for(),
+        cluster_name=election.cluster_name,
     )
 
 

@@ -264,6 +264,7 @@ class Watch:
         cluster = self._service.cluster
         return {
             "me": cluster.node_id,
+            "name": self._service.cluster_name,
             "members": [
                 {"node_id": each.node_id, "address": join_host_port(each.host, each.elect_port)}
                 for each in cluster.members

@@ -16,6 +16,7 @@ from kevy_elect.ops.page_model import Known, is_heard, quiet_after
 from kevy_elect.ops.phrases import do, either, listed
 from kevy_elect.ops.server_remarks import Remark, server_remarks
 from kevy_elect.replication import waits_for_server
+from kevy_elect.settings.cluster_name import mixed_names
 from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import Status
 
@@ -69,7 +70,7 @@ def headline(
 
     `found` are the links, if they are known already.
     """
-    told = _headline(me, others, now, found)
+    told = _name_apart(_headline(me, others, now, found), [me, *others])
     those = [
         known.node_id
         for known in (me, *others)
@@ -82,6 +83,18 @@ def headline(
         "End it with kevy-elect maintenance off.",
     )
     return attrs.evolve(told, level="alarm", remarks=(remark, *told.remarks))
+
+
+def _name_apart(told: Headline, everyone: Sequence[Known]) -> Headline:
+    """The headline with a remark if nodes say that they belong to clusters of several names."""
+    names = {
+        known.node_id: known.status.cluster_name for known in everyone if known.status is not None
+    }
+    sentence = mixed_names(names)
+    if sentence is None:
+        return told
+    level: Level = "warning" if told.level == "ok" else told.level
+    return attrs.evolve(told, level=level, remarks=(*told.remarks, _in_two(sentence)))
 
 
 def _headline(
@@ -275,8 +288,13 @@ def _other_direction(unheard: Sequence[str], deaf: Sequence[str]) -> str:
 def _mixed(answering: Mapping[str, Status]) -> Iterator[Remark]:
     """Settings that members do not have alike: each sentence names first what is so."""
     for sentence in mixed_timings({each: status.settings for each, status in answering.items()}):
-        text, _, advice = sentence.partition(". ")
-        yield Remark(f"{text[:1].upper()}{text[1:]}.", f"{advice}.")
+        yield _in_two(sentence)
+
+
+def _in_two(warning: str) -> Remark:
+    """What is so, and what to do about it."""
+    text, _, advice = warning.rpartition(". ")
+    return Remark(f"{text[:1].upper()}{text[1:]}.", f"{advice}.")
 
 
 def _elected_at(writer: Known, everyone: Sequence[Known]) -> float | None:

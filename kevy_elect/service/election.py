@@ -114,6 +114,7 @@ class ElectionService(Service):
         advertise: str | None = None,
         witness: bool = False,
         priorities: Mapping[str, int] | None = None,
+        cluster_name: str = "",
         handover: bool = True,
         reactor: Any = None,
         clock: Callable[[], float] = uptime,
@@ -122,7 +123,8 @@ class ElectionService(Service):
         security: Security = PLAIN_SECURITY,
     ) -> None:
         """Among members with equal data, those with a higher one of `priorities` run first for
-        primary (R5); give all members the same.
+        primary (R5); give all members the same. `cluster_name` is shown to people and
+        monitoring, and is not on the wire.
 
         Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
         clients cannot connect to the address `advertise`."""
@@ -134,6 +136,7 @@ class ElectionService(Service):
         self.config = config or ElectConfig()
         self.witness = witness
         self.priorities = dict(priorities or {})
+        self.cluster_name = cluster_name
         self.advertise = parse_advertised(advertise or cluster.me.client_addr)
         self.listen = listen or _own_endpoint(cluster.me)
         self._data_dir = data_dir

@@ -147,6 +147,14 @@ SETTINGS: Final = (
         "DIR",
         "kevy-elect-<id>",
     ),
+    Setting(
+        "cluster-name",
+        Kind.NAME,
+        Group.CLUSTER,
+        "Name of the cluster that status, page and metrics show; the same on all members",
+        "NAME",
+        "none",
+    ),
     Setting("witness", Kind.FLAG, Group.CLUSTER, "Vote, but never become primary"),
     Setting(
         "priorities",

@@ -76,6 +76,23 @@ def status_page(tell: Callable[[], Any]) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/status"
 
 
+class NameTests(SynchronousTestCase):
+    """The name of the cluster."""
+
+    def test_it_is_the_first_line(self) -> None:
+        named = view(document(cluster_name="orders"), replica("b"))
+        self.assertEqual(named.page()[0], "cluster orders")
+        self.assertEqual(named.warnings(), [])
+        self.assertNotIn("cluster", "\n".join(map(str, view(document()).page())))
+
+    def test_several_are_a_warning(self) -> None:
+        two = view(document(cluster_name="orders"), replica("b", cluster_name="st\x1bck" * 99))
+        (warning,) = two.warnings()
+        self.assertIn("orders on a; st\\x1bck", warning.replace("\\\\", "\\"))
+        self.assertTrue(warning.endswith("correct its address"))
+        self.assertNotIn("\x1b", two.page()[0])
+
+
 class WatchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.out, self.err = io.StringIO(), io.StringIO()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -194,6 +195,45 @@ async def test_what_a_killed_node_noted_is_told_by_the_next_one(cluster: Cluster
     assert shown.count("started, version") == 2
     assert "stopped" not in shown
     assert (await ask(primary, "events", "-n", "0")).stdout == ""
+
+
+@ensureDeferred
+async def test_in_maintenance_nobody_takes_over_not_even_after_a_restart(cluster: Cluster) -> None:
+    cluster.start()
+    first = await cluster.settled()
+    await ask_all(list(cluster.nodes.values()), "maintenance", "on")
+    dead, *others = sorted(
+        cluster.nodes.values(), key=lambda each: each.node_id != first["node_id"]
+    )
+    dead.kill()
+    others[0].kill()
+    others[0].start()
+
+    async def may_run() -> bool:
+        """Whether both could have taken over for some time, if it were not for the maintenance."""
+        both = [status for each in others if (status := await each.status()) is not None]
+        return len(both) == 2 and all(
+            dead.node_id in each["down_peers"]
+            and len(each["down_peers"]) == 1
+            and each["uptime"] > 1.5 * DOWN_AFTER
+            for each in both
+        )
+
+    await poll(may_run)
+    for each in others:
+        status = await each.status()
+        assert status is not None
+        assert status["maintained_for"] > 3000
+        assert status["role"] == "replica"
+        assert status["epoch"] <= first["epoch"]
+    await ask_all(others, "maintenance", "off")
+    await cluster.settled("".join(each.node_id for each in others), other_than=dead.node_id)
+
+
+async def ask_all(nodes: Sequence[Node], *command: str) -> None:
+    """Run a command for each of these nodes at once."""
+    asked = [deferToThread(run, *command, f"--data-dir={node.data}") for node in nodes]
+    assert [each.returncode for each in await gatherResults(asked)] == [0] * len(nodes)
 
 
 @ensureDeferred

@@ -272,8 +272,21 @@ class StateTests(NodeTests):
     def test_a_node_says_who_it_is_and_how_it_is_set(self) -> None:
         (build,) = (f.samples[0] for f in self.scrape() if f.name == "kevy_elect_build_info")
         self.assertEqual((build.labels["version"], build.value), (__version__, 1))
-        self.assertEqual(self.value("node_info", node_id="a", witness="false"), 1)
+        self.assertEqual(self.value("node_info", node_id="a", witness="false", cluster=""), 1)
+        self.election.cluster_name = "orders"
+        self.assertEqual(self.value("node_info", node_id="a", witness="false", cluster="orders"), 1)
         self.assertEqual(self.value("setting_seconds", setting="down_after"), QUICK.down_after)
+
+    def test_maintenance_is_told_with_its_end_by_the_clock_on_the_wall(self) -> None:
+        end = "kevy_elect_maintenance_end_timestamp_seconds"
+        self.assertEqual(self.value("maintenance"), 0)
+        self.assertNotIn(end, {s.name for family in self.scrape() for s in family.samples})
+        self.election.maintain(60)
+        self.assertEqual(self.value("maintenance"), 1)
+        registry = Metrics(self.election, wall=lambda: 1000.0).registry
+        self.assertEqual(registry.get_sample_value(end), 1060)
+        self.election.maintain(0)
+        self.assertEqual(self.value("maintenance"), 0)
 
     def test_a_replica(self) -> None:
         self.live(TICK)

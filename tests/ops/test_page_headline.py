@@ -34,6 +34,14 @@ class HeadlineTests(SynchronousTestCase):
         )
         self.assertIn("kevy-elect maintenance off", found.advice)
 
+    def test_clusters_of_several_names_are_told_apart(self) -> None:
+        me = follower("a", cluster_name="orders")
+        self.say(me, follower("b"), writer("c", cluster_name="orders"))
+        self.assertEqual(self.level, "ok")
+        text = self.say(me, follower("b"), writer("c", cluster_name="stock"))
+        self.assertEqual(self.level, "warning")
+        self.assertIn("The members differ in --cluster-name: orders on a; stock on c.", text)
+
     def test_a_lease_does_not_outlast_what_was_told_of_it(self) -> None:
         text = self.say(follower("a"), writer("c"), now=10.5)
         self.assertIn("whether c still holds its lease is not known here", text)

@@ -75,7 +75,8 @@ class ReadTests(SynchronousTestCase):
                 read(dumped(**{name: value}))
 
     def test_one_missing_value_makes_it_none(self) -> None:
-        untold = {"data", "check", "uptime", "maintained_for"}  # by nodes of an earlier version
+        # Not told by nodes of an earlier version.
+        untold = {"data", "check", "uptime", "maintained_for", "cluster_name"}
         for name in document().keys() - untold:
             found = document()
             del found[name]

@@ -33,6 +33,7 @@ def document(**changes: object) -> dict[str, Any]:
         "data": None,
         "check": None,
         "uptime": 90.0,
+        "cluster_name": "",
     } | changes
 
 

@@ -28,7 +28,8 @@ function say(level, lead, {remarks = [], lease_ends_in = null, since_ago = null,
     put(text, lead);
     put($("headline").querySelector(".end"), lease_ends_in === null ? "" : ` ${brief(Math.max(0, lease_ends_in))}.`);
   }
-  document.title = `${sign} ${lead}${lease_ends_in === null ? "" : " a moment."}`;
+  const whose = cluster !== null && cluster.name ? `${cluster.name}: ` : "";
+  document.title = `${sign} ${whose}${lead}${lease_ends_in === null ? "" : " a moment."}`;
   document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(`<svg xmlns="${SVG}" viewBox="0 0 8 8"><circle cx="4" cy="4" r="4" fill="${colour}"/></svg>`)}`;
   paintRemarks(level, remarks);
   paintSaid();
@@ -175,7 +176,8 @@ function paintAbout() {
   const ids = cluster.members.map((member) => member.node_id);
   const spare = count - cluster.quorum;
   const versions = [...new Set([...nodes.values()].map((node) => node.version).filter(Boolean))];
-  put($("title"), count > 7 || ids.join().length > 40 ? `Election of ${ids[0]} and ${count - 1} others` : `Election of ${listed(ids)}`);
+  const whom = count > 7 || ids.join().length > 40 ? `${ids[0]} and ${count - 1} others` : listed(ids);
+  put($("title"), cluster.name ? `${cluster.name}: election of ${whom}` : `Election of ${whom}`);
   put($("about"), `${count} member${count === 1 ? "" : "s"}, ${spare || "none"} may fail · kevy-elect ${listed(versions)} · seen from ${cluster.me} at ${location.host}`);
   const known = cluster.members.some(({node_id: id}) => id !== cluster.me && (nodes.get(id) || {}).url);
   const content = known ? ids.map((id) => (nodes.get(id) || {}).url || "").join() : "";
