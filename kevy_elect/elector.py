@@ -1,13 +1,13 @@
 """The rules of the election in docs/protocol.md, R1 to R10, D1 to D6 and M1 to M3, as one state
 machine.
 
-Pure: time, randomness and the ballot come in as arguments, messages go out as
-return values. All times are seconds of one monotonic clock.
+Pure: time, randomness and the ballot are arguments, and messages are return values. All
+times are seconds of one monotonic clock.
 
-    replica   -> candidate   R5: nobody leads, a quorum is alive, it is our turn
+    replica   -> candidate   R5: no member leads, a quorum is alive, its turn
     candidate -> primary     R6: a quorum accepted
-    candidate -> replica     R3 a better one of the same epoch, R6 timeout, R7 another leads
-    primary   -> primary     R8: a quorum accepted that it renews, in a higher epoch
+    candidate -> replica     R3 a better candidate asks, R6 timeout, R7 another leads
+    primary   -> primary     R8: a quorum renewed it, in a higher epoch
     primary   -> candidate   R8: lease lost and part of the cluster is in a higher epoch
     primary   -> replica     R3 voted for another, R7 another leads, R8 no lease for down_after
 
@@ -51,29 +51,30 @@ from kevy_elect.messages import (
 from kevy_elect.peers import NEVER, Lease, Peers, View, is_better
 
 EPOCH_LEAP: Final = 2**32
-"""An epoch further above ours than this is refused: following it would use up the epochs (R1)."""
+"""A message whose epoch exceeds this node's by more is refused: adopting it would exhaust the
+epochs (R1)."""
 EARLY: Final = 4
-"""A heartbeat leaves up to this part of hb_interval early, if this node is at work then anyway."""
+"""A tick sends a heartbeat that is due within hb_interval / EARLY, so the node wakes up less."""
 LONGEST_WAIT: Final = 16
-"""A renewal that fails is tried again after twice as long, up to so many down_after (R8)."""
+"""A renewal that failed is tried again after twice the wait, at most so many down_after (R8)."""
 
 
 @attrs.define
 class _Vote:
-    """The last ACCEPT sent in this life."""
+    """The last ACCEPT that this node sent since it started (R4.2)."""
 
     epoch: int
     candidate: str
     at: float
-    released: bool = False  # its candidate has since said that it gave up
+    released: bool = False  # whether the candidate has said since that it gave up
 
 
 @attrs.define
 class _Candidacy:
-    """The epoch that this node offered last, when it did so first, and who accepted.
+    """The epoch that this node offered last, the time of its first OFFER, and who accepted it.
 
-    A candidate's is of its own epoch. So is that of a primary, which it won. A primary
-    that renews has one of a higher epoch (R8).
+    It is the node's own epoch for a candidate and for a primary that won it. It is a higher epoch
+    for a primary that renews (R8).
     """
 
     epoch: int
@@ -85,15 +86,15 @@ class _Candidacy:
 class _Refusal:
     rule: Cause
     why: str
-    is_new: bool = True  # else it is no news that this OFFER waits
+    is_new: bool = True  # whether it is worth an event
 
 
 class Elector:
-    """One node's part in the election.
+    """One member's part in the election.
 
-    `peer_ids` are all members, this one included. `tick` is to be called every
-    hb_interval, after every message, and at the time that `next_due` names. `tick` and
-    `on_message` return what to send.
+    `peer_ids` are all members, including this one. Call `tick` every hb_interval, after every
+    message, and at the time that `next_due` returns. `tick` and `on_message` return the messages to
+    send. All times are seconds of one monotonic clock, which also runs while the machine sleeps.
     """
 
     def __init__(
@@ -109,16 +110,17 @@ class Elector:
         drives_server: bool = False,
         priorities: Mapping[str, int] | None = None,
     ) -> None:
-        """Load the ballot; nothing is saved or sent before the first call.
+        """Load the ballot. Nothing is saved or sent before the first call.
 
-        Among members with equal data, those with a higher one of `priorities` run first; one
-        that is not named has 0 (R5).
+        `advertised_addr` is the `host:port` at which clients reach this member. `rng` draws the
+        wait after a failed candidacy. A `witness` votes and never runs (R10).
 
-        A member that `drives_server` has a data server beside it, which goes by `duty` (D1 to
-        D6).
+        Among members with equal data, those with higher `priorities` run first. A member without an
+        entry has priority 0 (R5).
 
-        Raises ConfigError for members that do not fit, BallotError for a ballot
-        that cannot be read.
+        A member that `drives_server` has a data server beside it, which does its `duty` (D1 to D6).
+
+        Raises ConfigError for invalid members, and BallotError for a ballot that cannot be read.
         """
         if node_id not in peer_ids or len(set(peer_ids)) != len(peer_ids):
             raise ConfigError(f"{node_id!r} must be once among the members {list(peer_ids)!r}")
@@ -141,102 +143,108 @@ class Elector:
         self._role = Role.REPLICA
         self._epoch = max(1, self._ballot_epoch)
         self._vote: _Vote | None = None
-        self._noted: dict[str, tuple[object, ...]] = {}  # what is repeated is noted once
+        self._noted: dict[str, tuple[object, ...]] = {}  # a repeated event is noted once
 
         self._primary: str | None = None
         self._primary_epoch = 0
         self._primary_addr: str | None = None
-        self._announced = False  # by an ANNOUNCE, not by a heartbeat only
+        self._announced = False  # whether by an ANNOUNCE, and not only by a heartbeat
         self._none_since = NEVER
-        self._no_wait = False  # R5: the primary stepped down, nobody need be waited for
-        self._resigned: str | None = None  # the one that did
+        self._no_wait = False  # R5: the primary stepped down
+        self._resigned: str | None = None  # the primary that stepped down
 
         self._candidacy: _Candidacy | None = None
         self._eligible_since: float | None = None
         self._backoff_until = NEVER
         self._aside_until = NEVER
         self._maintained_until = NEVER
-        self._anew: set[str] = set()  # peers that connected after they last said they lead
+        self._anew: set[str] = set()  # connected since they last claimed to lead
 
         self._fenced = False
-        self._target: str | None = None  # whom alone a handover tells, until then
+        self._target: str | None = None  # of a handover: only it gets heartbeats
         self._target_until = NEVER
         self._yields_until = NEVER  # to the target of a handover
 
         self._started: float | None = None
         self._last_run = NEVER
         self._hold_until = NEVER  # R9
-        self._ran_until = NEVER  # the pause before that
+        self._ran_until = NEVER  # until the pause before that
         self._due = NEVER
-        self._quiet_until = NEVER  # nothing is due before, unless something changes
+        self._quiet_until = NEVER  # no tick is needed before, without a change
         self._lease = Lease()
         self._had_quorum = False
         self._next_heartbeat = NEVER
         self._last_heartbeat: Heartbeat | None = None
-        self._silent_until = NEVER  # R2: to peers that cannot hear a resignation
+        self._silent_until = NEVER  # R2: to peers that do not acknowledge
         self._next_announce = NEVER
-        self._has_changed = False  # in the last tick, so that a rule may decide otherwise
+        self._has_changed = False  # in the last tick: other rules may apply now
 
-    # What the host program asks
+    # The interface to the host program
 
     @property
     def role(self) -> Role:
+        """The role of this node."""
         return self._role
 
     @property
     def epoch(self) -> int:
+        """The epoch of this node; for a primary, the fencing token of its writes."""
         return self._epoch
 
     @property
     def current_primary(self) -> str | None:
-        """Whom this node follows, itself if it is primary, None if it knows none."""
+        """The id of the member that this node follows, its own if it is primary, or None."""
         return self._primary
 
     @property
     def primary_addr(self) -> str | None:
-        """Where clients find the primary, None until it announced itself."""
+        """The `host:port` at which clients find the primary; None until the primary announces
+        it."""
         return self._primary_addr
 
     @property
     def primary_epoch(self) -> int:
-        """The epoch in which the current primary was learned, 0 without one."""
+        """The epoch in which this node learned the current primary; 0 without one."""
         return self._primary_epoch
 
     @property
     def ever_saved(self) -> bool:
-        """Whether a ballot was ever saved here."""
+        """Whether this node ever saved a ballot."""
         return self._ballot_epoch > 0
 
     @property
     def repl_offset(self) -> int:
+        """The offset of this node, as its heartbeats and offers state it."""
         return self._offset
 
     def set_repl_offset(self, offset: int) -> None:
-        """Say how much data this node has; more makes the better candidate.
+        """Set how much data this node has. More data makes the better candidate (R3.5, R5).
 
-        An unsigned 64-bit number, else ConfigError. A witness stays at 0 (R10).
+        The offset of a witness stays 0 (R10). Raises ConfigError unless it is an unsigned 64-bit
+        number.
         """
         if not 0 <= offset <= U64_MAX:
             raise ConfigError(f"the offset {offset} is no unsigned 64-bit number")
         if self._server is not None and self._role is Role.PRIMARY:
-            # Until its server is promoted, what that has is of an older history.
+            # Until the server is promoted, its data is of an older history.
             offset = join_offset(self._server.data_epoch, split_offset(offset)[1])
         if not self.witness and offset != self._offset:
             self._offset = offset
             self._changed()
 
     def use_timings(self, config: ElectConfig) -> None:
-        """Go by other timings from now on. A lease that they shorten ends accordingly."""
+        """Use these timings from now on. If they shorten the lease, it ends earlier."""
         self.config = config
         self.peers.use_timings(config)
         self._changed()
 
     def has_quorum(self, now: float) -> bool:
-        """Whether a quorum backs this node at `now`: for a primary, the lease (R8, R9)."""
+        """Whether a quorum backs this node at `now`. For a primary, this is the lease (R8, R9)."""
         return now < self._lease_until()
 
     def can_write(self, now: float) -> bool:
-        """Whether this node is primary with its lease. Ask at the moment of writing (R8)."""
+        """Whether this node is primary, holds its lease and is not fenced. Ask at the moment of
+        writing (R8)."""
         server = self._server
         return (
             self._role is Role.PRIMARY
@@ -246,22 +254,24 @@ class Elector:
         )
 
     def lease_expires_in(self, now: float) -> float:
-        """Seconds until a primary's lease ends if nothing more is heard; 0 without a lease.
+        """Seconds until the lease of a primary that may write ends, if no more messages come; 0 if
+        it may not write.
 
-        That this process may be stopped before (R9) is left out: then it need not ask.
+        This is the time of the lease alone: the process may be paused before its end (R9).
         """
         return self.lease_left(now) if self.can_write(now) else 0.0
 
     def lease_left(self, now: float) -> float:
-        """The same for a primary that does not write yet, or is fenced."""
+        """Seconds until a primary's lease ends, also if it is fenced or its server is not promoted;
+        0 without a lease."""
         if self._role is not Role.PRIMARY:
             return 0.0
         return max(0.0, self._deadline(self._counts_from(), runs_until=math.inf) - now)
 
     def step_down(self, now: float, rest: float, why: str) -> None:
-        """Give up the role, and do not run for `rest` seconds.
+        """Give up the role, and do not run for `rest` seconds. The event has the reason `why`.
 
-        A primary's heartbeat says so with the next tick, and the others need not wait (R5, R7).
+        The next tick sends a heartbeat that says so, and the others elect at once (R5, R7).
         """
         self._backoff_until = max(self._backoff_until, now + rest)
         self._eligible_since = None
@@ -272,14 +282,16 @@ class Elector:
     def hand_over(
         self, target: str, now: float, within: float, rest: float, reason: str = ""
     ) -> None:
-        """Step down, so that `target` is elected at once. The event has the `reason`.
+        """Step down, so that `target` is elected at once (section 5). The event has the `reason`.
 
-        Nobody but the target is told, so that nobody runs against it, until its OFFER is
-        here: then the others, too, may vote for it (R4.6). If it does not run `within`
-        seconds they are told all the same; `rest` seconds later this node may run again.
+        Only the target gets heartbeats until its OFFER arrives, so that no other member runs. Then
+        the others get one too, and may vote for the target (R4.6). If the target does not run
+        `within` seconds, all members get one. This node runs `rest` seconds after that at the
+        earliest.
 
-        Raises HandoverError, and changes nothing, if this node is not primary, if the
-        target is not another member, or for a time that is no time.
+        Raises HandoverError, and changes nothing, if this node is not primary, the target is not
+        another member, or a time is out of bounds: `within` above 0, `rest` at least 0, both
+        finite.
         """
         if self._role is not Role.PRIMARY:
             raise HandoverError(f"{self.node_id} is not primary, so it has no role to hand over")
@@ -301,9 +313,9 @@ class Elector:
         self._changed()
 
     def fence(self, now: float, *, closed: bool) -> None:
-        """Write nothing from now on, whatever the lease; or no longer so.
+        """With `closed`, forbid writes from now on, whatever the lease is; otherwise allow them.
 
-        The role and the promises of the others stay as they are.
+        This node keeps its role, and the others keep their promises.
         """
         if closed != self._fenced:
             self._fenced = closed
@@ -314,7 +326,7 @@ class Elector:
                 self._note(now, EventKind.FENCE, "this node may write again", Cause.ENDED)
 
     def stand_aside(self, now: float, seconds: float) -> None:
-        """Do not run for so many seconds, 0 to run again; a candidate gives up."""
+        """Do not run for so many seconds. A candidate gives up. 0 ends it."""
         self._aside_until = now + seconds
         self._eligible_since = None
         self._changed()
@@ -327,7 +339,7 @@ class Elector:
             self._become_replica(now, "stands aside", Cause.WITHDRAWN)
 
     def maintain(self, now: float, seconds: float) -> None:
-        """Take over from nobody by itself for so many seconds, 0 to do so again (M1, M2)."""
+        """Begin maintenance for so many seconds: do not take over by itself (M1, M2). 0 ends it."""
         was_on = now < self._maintained_until
         self._maintained_until = now + seconds
         self._eligible_since = None
@@ -341,11 +353,11 @@ class Elector:
             self._note(now, EventKind.MAINTENANCE, "maintenance is over", Cause.ENDED)
 
     def maintained_for(self, now: float) -> float:
-        """Seconds for which this node still takes over from nobody by itself."""
+        """Seconds until maintenance ends; 0 without maintenance (M3)."""
         return max(0.0, self._maintained_until - now)
 
     def aside_for(self, now: float) -> float:
-        """Seconds that this node still does not run because it was told to stand aside."""
+        """Seconds until this node may run again after `stand_aside`; 0 if it may run."""
         return max(0.0, self._aside_until - now)
 
     def is_peer_down(self, peer: str, now: float) -> bool:
@@ -357,7 +369,7 @@ class Elector:
     # The data server beside this member, D1 to D6
 
     def duty(self, now: float) -> Duty:
-        """What the data server has to be now. Ask again after each call that changes anything."""
+        """The task of the data server at `now`. Ask again after each call that changes anything."""
         server = self._server
         if server is None:
             return STAY
@@ -373,17 +385,17 @@ class Elector:
         is_older = self._primary_epoch < self._ballot_epoch  # D3
         if is_older or view.epoch < self._primary_epoch or view.led_epoch == 0:  # D6
             return FREEZE
-        # What comes right after a pause may be as old as that.
+        # A message that arrives right after a pause may have been sent before it.
         heard_at = view.heard if view.heard >= self._hold_until else self._ran_until
         reign = view.led_epoch, leader, self._primary_addr
         return Duty(Task.FOLLOW, *reign, view.led_from, heard_at, view.offset)
 
     def server_frozen(self, offset: int, now: float, newest: int = 0) -> None:
-        """The data server takes no writes, and this is what it has: whatever waits for that
-        goes on with the next tick (D1, D2).
+        """Report that the data server takes no writes, and has the data of this `offset`. The next
+        tick then votes or runs if a vote or a candidacy waited for the server (D1, D2).
 
-        `newest` is the newest data epoch that it ever had. If that is above the one it has, it
-        lost what it may have confirmed, so that this member hardly votes (D5).
+        `newest` is the newest data epoch that the server ever had. If it is above the epoch of the
+        offset, the server lost data that it may have confirmed, so D5 restricts this member.
         """
         server = self._server
         assert server is not None
@@ -406,13 +418,14 @@ class Elector:
         self._changed()
 
     def hasten_heartbeat(self) -> None:
-        """Have the next heartbeat leave with the next tick: somebody waits for what it says."""
+        """Send the next heartbeat with the next tick, because another node waits for its
+        content."""
         self._next_heartbeat = NEVER
         self._changed()
 
     def server_released(self, data_epoch: int = 0) -> None:
-        """The data server takes writes from now on: it was told to follow a primary, or to take
-        the clients', and has data of this epoch soon."""
+        """Report that the data server may take writes from now on: it was commanded to follow a
+        primary or to take the clients' writes. Its data will soon be of `data_epoch`."""
         assert self._server is not None
         self._server.release()
         self._server.may_have = data_epoch
@@ -420,7 +433,8 @@ class Elector:
         self._changed()
 
     def server_promoted(self, now: float) -> None:
-        """The data server takes the clients' writes: a primary may let them in from now on."""
+        """Report that the data server takes the clients' writes: a primary may admit clients
+        now."""
         assert self._server is not None
         self._server.release()
         if self._role is Role.PRIMARY:
@@ -430,8 +444,8 @@ class Elector:
         self._changed()
 
     def server_lost(self, now: float, why: str) -> None:
-        """The data server does not answer, or not as it should: what it has is unknown. Without
-        it this node neither votes nor runs, and a primary steps down (D5)."""
+        """Report that the data server does not answer, or gives wrong answers, so its data is
+        unknown. This node then neither votes nor runs, and a primary steps down (D5)."""
         assert self._server is not None
         self._server.release()
         self._give_up_for_server(now, why)
@@ -446,7 +460,8 @@ class Elector:
             self._back_off(now)
 
     def _has_waiting(self, now: float) -> bool:
-        """Whether an OFFER waits for the data server. Its candidate repeats it while it runs."""
+        """Whether an OFFER waits for the data server. A candidate that still runs repeats its
+        OFFER."""
         server = self._server
         if server is None or server.waiting is None:
             return False
@@ -455,7 +470,7 @@ class Elector:
         return server.waiting is not None
 
     def _judge_waiting(self, now: float) -> None:
-        """Answer the OFFER that waited, with what the frozen server has (D1)."""
+        """Answer the OFFER that waited, by the data of the frozen server (D1)."""
         server = self._server
         if server is not None and server.is_frozen and self._has_waiting(now):
             assert server.waiting is not None
@@ -463,7 +478,8 @@ class Elector:
             self._note_refusal(offer, self._answer(offer, now), now)
 
     def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
-        """Whether this OFFER, which is good otherwise, has to wait for the server (D1)."""
+        """The refusal of this otherwise good OFFER while the server is not frozen (D1), or for data
+        that the server lost (D5)."""
         server = self._server
         if server is None:
             return None
@@ -476,46 +492,46 @@ class Elector:
         return _Refusal(Cause.D1, "not before the data server is frozen", is_new=repeated)
 
     def _vouches_for(self, candidate: str, offset: int, now: float) -> bool:
-        """Whether nothing confirmed can be lost by electing this candidate with its `offset`, as
-        far as the local server is concerned. If that lost what it had, or has data of any epoch,
-        only if all members have been there since, and by what they have (D5)."""
+        """Whether the election of this candidate with this `offset` can lose no confirmed data of
+        the local server. If the server lost data, or its data may be of any epoch, this needs
+        heartbeats of all members since then (D5)."""
         server = self._server
         if server is None or server.lost_at is None:
             return True
         if server.newest == UNKNOWN and self._has_it_all(candidate, offset):
             return True
         if now - server.lost_at < self.config.down_after:
-            return False  # what they said before may be older than what they have
+            return False  # earlier heartbeats may state less than they have
         if any(self.peers.is_down(view.node_id, now) for view in self.peers):
             return False
         epochs = {view.node_id: split_offset(view.offset)[0] for view in self.peers}
-        if server.newest == UNKNOWN:  # then what it has is of the newest epoch at most
+        if server.newest == UNKNOWN:  # its data is of the newest epoch at most
             newest = max(epochs.values(), default=0)
             return offset >= join_offset(newest, split_offset(self._offset)[1])
         return all(epoch < server.newest for peer, epoch in epochs.items() if peer != candidate)
 
     def _has_it_all(self, candidate: str, offset: int) -> bool:
-        """Whether this candidate has all that the server may have confirmed in reigns that this
-        member does not know of. Of three members both others voted in those; what either had then
-        was less than what the primary confirmed afterwards (D5)."""
+        """Whether this candidate has all data that the server may have confirmed in epochs that
+        this member does not know of. In a cluster of three, both other members voted in those
+        epochs. What either had then is less than what the primary confirmed afterwards (D5)."""
         if len(self.peers) != 2:
             return False
         (epoch, length), own = split_offset(offset), split_offset(self._offset)
         return candidate == self.node_id or (epoch >= own[0] and length >= own[1])
 
     def _is_ready_to_run(self, now: float) -> bool:
-        """Whether this node can offer what its data server, frozen, has; else have that frozen
-        (D2)."""
+        """Whether the data server is frozen and this node may offer its data. If it is not frozen,
+        this asks for that (D2)."""
         server = self._server
         if server is not None and not server.is_frozen:
             server.is_wanted_frozen = True
             return False
         return self._vouches_for(self.node_id, self._offset, now)
 
-    # What the transport calls
+    # The interface to the transport
 
     def tick(self, now: float) -> list[Outbound]:
-        """Do what is due at `now`."""
+        """Apply the rules at `now`, and return the messages to send."""
         if self._is_quiet(now):
             self._last_run = now
             self._lease.is_measured = False
@@ -542,33 +558,33 @@ class Elector:
 
     @property
     def quiet_until(self) -> float:
-        """Until when `tick` does nothing, unless something else is said or asked meanwhile."""
+        """The time until which `tick` does nothing, unless another call comes first."""
         return self._quiet_until
 
     @property
     def heartbeat_due(self) -> float:
-        """When the next heartbeat leaves, at the latest. `tick` sends it up to a quarter of
-        hb_interval earlier (R2)."""
+        """The latest time of the next heartbeat. `tick` sends it up to a quarter of hb_interval
+        earlier (R2)."""
         return self._next_heartbeat
 
     def next_due(self, now: float) -> float:
-        """When to call `tick` next, at the latest: when something is due that no message
-        brings about. Always after `now`."""
+        """The latest time of the next call of `tick`, always after `now`: then a rule applies that
+        depends on time alone."""
         return self._due if self._is_quiet(now) else self._next_due(now)
 
     def _next_due(self, now: float) -> float:
-        if self._has_changed:  # to something that may be due to be acted upon at once
+        if self._has_changed:  # the rules that this enables apply at once
             return math.nextafter(now, math.inf)
         due = min([at for at in self._times() if at > now], default=math.inf)
         return min(due, now + self.config.hb_interval)
 
     def _is_quiet(self, now: float) -> bool:
-        """Whether a tick would do nothing: nothing is due, and nothing has changed since the
-        one before but that peers were heard, or confirmed, later."""
+        """Whether a tick would do nothing: no time has come, and since the last tick nothing has
+        changed except when peers were heard or confirmed."""
         return now < self._quiet_until and now - self._last_run <= self.config.pause_after
 
     def _times(self) -> list[float]:
-        """Every time at which a rule may come to another decision by itself."""
+        """The times at which a rule may decide otherwise without a message."""
         config, counts_from = self.config, self._counts_from()
         times = [self._next_heartbeat, self._target_until, self._hold_until, self._lease_until()]
         times.append(self._maintained_until)
@@ -604,11 +620,11 @@ class Elector:
         return times
 
     def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]:
-        """Take a message of `sender` in.
+        """Handle a message of `sender`, and return the messages to send.
 
-        A stranger's, or one whose id field is not `sender`, changes nothing (R1).
-        Raises FrameError (kind `bad_epoch`) for an epoch too far ahead, which it only
-        remembers to have seen.
+        A message of a stranger, or whose id field is not `sender`, changes nothing (R1). Raises
+        FrameError of the kind `bad_epoch` for an epoch too far ahead. The elector then records only
+        that it came.
         """
         if sender != message.sender or sender not in self.peers:
             return []
@@ -630,9 +646,9 @@ class Elector:
         return self._end(now)
 
     def _repeats(self, message: Message, now: float) -> bool:
-        """Whether this changes nothing but when its sender was heard: a heartbeat of a live
-        peer that says again what it said, and is neither a claim of another than our primary,
-        nor a candidate's, nor a resignation, nor about our vote."""
+        """Whether this message changes only when its sender was heard. It is a heartbeat of a live
+        peer that repeats its last one, and concerns neither an election, nor another primary, nor
+        this node's vote."""
         if not isinstance(message, Heartbeat):
             return False
         view = self.peers[message.sender]
@@ -648,7 +664,7 @@ class Elector:
         return message.role is Role.REPLICA and not about_vote
 
     def check(self, message: Message) -> None:
-        """Raises FrameError (kind `bad_epoch`) for an epoch too far ahead (R1)."""
+        """Raise FrameError of the kind `bad_epoch` for an epoch too far ahead (R1)."""
         if message.epoch > self._epoch + EPOCH_LEAP:
             raise FrameError(
                 "bad_epoch",
@@ -657,7 +673,7 @@ class Elector:
             )
 
     def _check_epoch(self, message: Message, now: float) -> None:
-        """Refuse an epoch too far ahead, unless it is this node that was away (R1)."""
+        """Refuse an epoch too far ahead, unless a quorum shows that this node was away (R1)."""
         view = self.peers[message.sender]
         is_far = message.epoch > self._epoch + EPOCH_LEAP
         view.far_ahead_at = now if is_far else NEVER
@@ -667,20 +683,20 @@ class Elector:
     # Acknowledged leases, section 4
 
     def set_connected(self, peer: str, *, connected: bool) -> None:
-        """Whether this node has a connection on which it speaks to `peer` (R8)."""
+        """Record whether this node has a connection on which it sends to `peer` (R8)."""
         view = self.peers[peer]
         view.connected = connected
         view.ahead_since = None
         self._changed()
 
     def set_acknowledging(self, peer: str, *, acknowledging: bool) -> None:
-        """Whether `peer` answers heartbeats with ACK, so that its backing is known exactly."""
+        """Record whether `peer` answers heartbeats with ACK (section 4)."""
         self.peers[peer].acknowledging = acknowledging
         self._anew.add(peer)
         self._changed()
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
-        """Whether this node backs `sender`, primary of `epoch`, and may say so in an ACK."""
+        """Whether this node backs `sender` as primary of `epoch`, so that it may send an ACK."""
         vote = self._binding_vote(now)
         return (
             self._role is Role.REPLICA
@@ -690,9 +706,8 @@ class Elector:
         )
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
-        """`peer` acknowledged the heartbeat that this node sent at `sent_at` as primary of `epoch`.
-
-        Moves its confirmation forward, if this node still is that primary.
+        """Record that `peer` acknowledged the heartbeat that this node sent at `sent_at` as primary
+        of `epoch`. It extends the lease if this node is still that primary (section 4).
         """
         if self._role is Role.PRIMARY and epoch == self._epoch:
             view = self.peers[peer]
@@ -700,10 +715,10 @@ class Elector:
             self._lease.is_measured = False
 
     def _begin(self, now: float) -> None:
-        """Notice a pause (R9) and a lost lease (R8) before anything else happens."""
+        """Detect a pause (R9) and a lost lease (R8) before any other rule applies."""
         self._quiet_until = NEVER
         if self._role is Role.PRIMARY:
-            self._lease_until()  # as it is without what happens now
+            self._lease_until()  # before this call changes anything
         if self._started is None:
             self._started = self._none_since = now
         elif now - self._last_run > self.config.pause_after:
@@ -757,7 +772,7 @@ class Elector:
         return late or heartbeat.epoch < self._primary_epoch
 
     def _on_resignation(self, heartbeat: Heartbeat, now: float) -> None:
-        """This node's primary no longer says that it is one (R7)."""
+        """Handle a heartbeat of this node's primary that does not claim to be primary (R7)."""
         sender, vote = heartbeat.sender, self._vote
         resigned = heartbeat.epoch == self._primary_epoch or (
             heartbeat.role is Role.REPLICA
@@ -775,7 +790,8 @@ class Elector:
         self._on_claim(announce.sender, announce.epoch, announce.new_primary_addr, now)
 
     def _on_claim(self, sender: str, epoch: int, addr: str | None, now: float) -> None:
-        """A heartbeat, without `addr`, or an ANNOUNCE says that `sender` is primary (R7)."""
+        """Handle the claim of `sender` to be primary: an ANNOUNCE, or without `addr` a heartbeat
+        (R7)."""
         if epoch > self._epoch:
             if epoch > self._ballot_epoch:
                 self._save(epoch, None if addr is None else sender, now)
@@ -792,7 +808,7 @@ class Elector:
             self._learn_address(addr, now)
 
     def _learn_address(self, addr: str | None, now: float) -> None:
-        """Take over where its primary says that clients reach it."""
+        """Use the address at which the primary says that clients reach it."""
         if addr is None or addr == self._primary_addr:
             return
         if is_client_address(addr):
@@ -809,7 +825,8 @@ class Elector:
                 self._note(now, EventKind.PRIMARY, text, Cause.NO_ADDRESS, member=self._primary)
 
     def _contend(self, sender: str, addr: str | None, now: float) -> None:
-        """Two primaries of one epoch cannot be; if they are, only the better one stays (R7)."""
+        """Handle a second primary of the same epoch, after a lost ballot: the better one stays
+        (R7)."""
         loses = self._is_better(sender, self.peers[sender].offset)
         if self._is_news(f"conflict {sender}", self._epoch):
             text = (
@@ -826,11 +843,11 @@ class Elector:
         view.heard = now
         ahead = offer.epoch > self._epoch
         if ahead and sender == self._target:
-            # In the epoch that is given up: it also frees those who voted in it (R4.2).
+            # This heartbeat of the old epoch also frees the members that voted in it (R4.2).
             self._tell_all()
             self._send_heartbeats(now)
         refusal = self._answer(offer, now)
-        # Only now: the answer depends on what the candidate claimed before (R4.4).
+        # After the answer, which depends on what the candidate claimed before (R4.4).
         if ahead:
             view.claims(Role.CANDIDATE, offer.epoch)
         self._note_refusal(offer, refusal, now)
@@ -844,7 +861,7 @@ class Elector:
             self._note(now, EventKind.REFUSED, text, refusal.rule, member=sender)
 
     def _answer(self, offer: Offer, now: float) -> _Refusal | None:
-        """Vote for the candidate or say why not (R3)."""
+        """Vote for the candidate, or return why not (R3)."""
         epoch, candidate = offer.epoch, offer.sender
         if epoch == self._epoch:
             vote = self._vote
@@ -861,7 +878,7 @@ class Elector:
                 why = f"{candidate} is the better candidate of epoch {epoch}"
                 self._become_replica(now, why, Cause.WITHDRAWN, member=candidate)
                 return self._vote_for(epoch, candidate, now)
-        spent = max(self._epoch, self._ballot_epoch)  # the second is above while it renews (R8)
+        spent = max(self._epoch, self._ballot_epoch)  # the ballot's is higher during a renewal (R8)
         if epoch <= spent:
             return _Refusal(Cause.R3_3, f"epoch {epoch} is not above {spent}")
         pledge = self._pledge(epoch, candidate, now)
@@ -874,8 +891,8 @@ class Elector:
         return self._waits_for_server(offer, now) or self._vote_for(epoch, candidate, now)
 
     def _has_all(self, candidate: str) -> bool:
-        """Whether this is our primary, which has all that we have whatever it offers (R3.5). One
-        that our data server may not follow (D3) need not have it."""
+        """Whether this is the current primary, which has all of this node's data whatever it offers
+        (R3.5). A primary that the data server may not follow (D3) may lack some."""
         may_follow = self._server is None or self._primary_epoch >= self._ballot_epoch
         return candidate == self._primary and may_follow
 
@@ -898,7 +915,8 @@ class Elector:
         self._send(candidate, Accept(epoch, self.node_id))
 
     def _pledge(self, epoch: int, candidate: str, now: float) -> _Refusal | None:
-        """Why this node may back nobody but another yet, or None (R4); the order decides."""
+        """Why this node may not back the candidate yet, or None (R4). The order of the rules
+        decides."""
         assert self._started is not None
         down_after = self.config.down_after
         if self._role is Role.PRIMARY:
@@ -923,15 +941,15 @@ class Elector:
         return None
 
     def _is_incumbent(self, candidate: str, now: float) -> bool:
-        """Whether `candidate` leads already and only renews (R4.4)."""
+        """Whether `candidate` leads already, so that it only renews (R4.4)."""
         if self._primary is not None:
             return candidate == self._primary
         view = self.peers[candidate]
         return view.role is Role.PRIMARY and not self.peers.is_down(candidate, now)
 
     def _is_brand_new(self, now: float, epochs: Container[int]) -> bool:
-        """Whether nobody can have forgotten anything yet: no ballot was ever saved here,
-        every other member is alive, none primary and none outside `epochs`."""
+        """Whether no member can have forgotten a vote: this node never saved a ballot, and every
+        other member is alive, not primary and in one of `epochs`."""
         return not self.ever_saved and all(
             not self.peers.is_down(view.node_id, now)
             and view.role is not Role.PRIMARY
@@ -940,15 +958,15 @@ class Elector:
         )
 
     def _binding_vote(self, now: float) -> _Vote | None:
-        """The vote that its candidate may still count on (R4.2)."""
+        """The vote on which its candidate may still rely (R4.2)."""
         vote = self._vote
         if vote is None or vote.released or now - vote.at >= self.config.down_after:
             return None
         return vote
 
     def _on_accept(self, accept: Accept, now: float) -> None:
-        """Count a vote (R6). It may have waited in a socket: it proves that its sender
-        lived when the OFFER went out, not that it does now."""
+        """Count a vote (R6). The ACCEPT may have waited in a socket, so its sender counts as heard
+        when the OFFER was sent, and not now."""
         run = self._candidacy
         if run is None or run.epoch != accept.epoch or self._role is Role.REPLICA:
             return
@@ -965,10 +983,10 @@ class Elector:
         run.accepted.add(accept.sender)
         self._win_with_quorum(now)
         if first and accept.sender == self._resigned and self._role is Role.CANDIDATE:
-            # By now it has told the others, which refused the OFFER before that (R4.6).
+            # It has freed the others, which refused the earlier OFFER (R4.6).
             self._next_heartbeat = NEVER
 
-    # What time brings
+    # What time triggers
 
     def _follow_old_claim(self, now: float) -> None:
         """A primary of an older epoch is better than none, or than one that is DOWN (R7)."""
@@ -1008,11 +1026,11 @@ class Elector:
                 self._become_candidate(now, "there is no primary", Cause.NO_PRIMARY)
 
     def _turn(self, node_id: str, offset: int) -> tuple[int, int, str]:
-        """By what the members run one after another: the smallest first (R5)."""
+        """The sort key by which members run one after another, the smallest first (R5)."""
         return -offset, -self._priorities.get(node_id, 0), node_id
 
     def _may_run(self, now: float) -> bool:
-        """All of R5 but the delay for better candidates."""
+        """Whether all conditions of R5 hold except the delay for better candidates."""
         assert self._started is not None
         if self._primary is not None and not self.peers.is_down(self._primary, now):
             return False
@@ -1040,14 +1058,13 @@ class Elector:
         )
 
     def _was_given_up(self) -> bool:
-        """Whether the primary gave the role up while it ran, as an operator has it do (M1). One
-        that connected anew before it said so was started again, or is dead and its last will said
-        so."""
+        """Whether the primary gave up the role deliberately while it ran (M1). A primary that had
+        connected anew before it said so was restarted, or is dead and its last will said so."""
         return self._no_wait and self._resigned not in self._anew
 
     def _guard_lease(self, now: float) -> None:
-        """A primary renews: in place while it has its lease, without it as a candidate. If
-        it cannot, it steps down in time (R8)."""
+        """As primary, renew: in place with the lease, as a candidate without it. If it cannot, step
+        down in time (R8)."""
         if self._server is not None:
             self._server.is_wanted_frozen = False
         if self.has_quorum(now):
@@ -1070,7 +1087,7 @@ class Elector:
             self._become_replica(now, "no lease for down_after", Cause.LEASELESS, no_wait=True)
 
     def _consider_renewing(self, now: float) -> None:
-        """Bring those who stay in a higher epoch back into one with this primary (R8)."""
+        """Renew if peers stay in a higher epoch, so that they follow this primary again (R8)."""
         if self._renews():
             if self._is_late(now):
                 self._put_off_renewal(now)
@@ -1080,7 +1097,7 @@ class Elector:
             self._renew(now, ahead[0].node_id)
 
     def _stays_ahead(self, view: View, now: float) -> bool:
-        """Whether this peer was in a higher epoch for long enough, alive and connected."""
+        """Whether this peer, alive and connected, was in a higher epoch for long enough."""
         if view.epoch <= self._epoch:
             view.ahead_since = None
             view.wait = 1
@@ -1093,7 +1110,7 @@ class Elector:
         return now - view.ahead_since >= view.wait * self.config.down_after
 
     def _renew(self, now: float, ahead: str) -> None:
-        """Ask for the votes of a higher epoch, and go on in this one meanwhile (R8)."""
+        """Offer a higher epoch, and stay primary of this one meanwhile (R8)."""
         epoch = self._next_epoch()
         if epoch > U64_MAX or not self._save(epoch, self.node_id, now):
             self._put_off_renewal(now)
@@ -1117,7 +1134,7 @@ class Elector:
                 view.wait = min(2 * view.wait, LONGEST_WAIT)
 
     def _run_on(self, now: float) -> None:
-        """The lease ended during a renewal: what it offered is a candidacy now (R8)."""
+        """Turn the renewal into a candidacy, because the lease has ended (R8)."""
         run = self._candidacy
         assert run is not None
         why = "the lease ended before enough members had voted to renew it"
@@ -1133,13 +1150,13 @@ class Elector:
         self._note(now, EventKind.CANDIDACY, text, Cause.OTHERS_AHEAD)
 
     def _send_heartbeats(self, now: float) -> None:
-        """What is repeated (R2)."""
+        """Send the messages that are repeated (R2)."""
         if self._target is not None and now >= self._target_until:
             self._tell_all()
         if now >= self._next_heartbeat - self.config.hb_interval / EARLY:
             self._next_heartbeat = next_on_grid(self._next_heartbeat, self.config.hb_interval, now)
             run = self._candidacy
-            # The first OFFER left when the candidacy began.
+            # The first OFFER was sent when the candidacy began.
             repeats = run is not None and now > run.offered_at
             if repeats and self._renews():
                 self._offer_again()
@@ -1150,7 +1167,7 @@ class Elector:
             self._announce(now)
 
     def _send_heartbeat(self, now: float) -> None:
-        """To all whom it does not mislead."""
+        """Send a heartbeat to all members that may receive one (R2, section 5)."""
         heartbeat = self._current_heartbeat()
         if self._target is None and now >= self._silent_until:
             self._broadcast(heartbeat)
@@ -1168,28 +1185,28 @@ class Elector:
     # Changes of state
 
     def _enter(self, epoch: int) -> None:
-        """Be in this epoch from now on; never in a lower one than before."""
+        """Change to this epoch, unless the node's own is higher."""
         self._epoch = max(self._epoch, epoch)
 
     def _next_epoch(self) -> int:
-        """The one to offer: above all that this node, its ballot or a peer has (R1, R5)."""
+        """The epoch to offer: above those of this node, its ballot and its peers (R1, R5)."""
         own = max(self._epoch, self._ballot_epoch)
         return 1 + max(own, min(self.peers.highest_epoch(), self._epoch + EPOCH_LEAP // 2))
 
     def _renews(self) -> bool:
-        """Whether this primary asks for the votes of a higher epoch (R8)."""
+        """Whether this primary offers a higher epoch at present (R8)."""
         run = self._candidacy
         return self._role is Role.PRIMARY and run is not None and run.epoch > self._epoch
 
     def _is_late(self, now: float) -> bool:
-        """Whether the time for votes is over (R6)."""
+        """Whether election_timeout has passed since the first OFFER (R6)."""
         run = self._candidacy
         return run is not None and now - run.offered_at >= self.config.election_timeout
 
     def _become_candidate(
         self, now: float, why: str, cause: Cause, member: str | None = None
     ) -> None:
-        """Offer the next epoch to all, once it is on disk (R5)."""
+        """Save the next epoch and offer it to all (R5)."""
         epoch = self._next_epoch()
         self._eligible_since = None
         if epoch > U64_MAX:
@@ -1228,19 +1245,19 @@ class Elector:
                 self._lead(now, EventKind.ROLE, f"elected primary of epoch {run.epoch} by {voters}")
 
     def _begin_reign(self) -> None:
-        """What this member has is the history of the epoch that it won, from here on (D6)."""
+        """Count this member's data as history of the epoch that it won (D6)."""
         if self._server is not None:
             assert self._candidacy is not None
             self._server.data_epoch = self._candidacy.epoch
             self._offset = join_offset(self._server.data_epoch, split_offset(self._offset)[1])
 
     def _demote(self) -> None:
-        """Not primary any more: the data server must not take the clients' writes."""
+        """Stop being primary: the data server must not take the clients' writes."""
         if self._server is not None and self._server.is_promoted:
             self._server.release()
 
     def _lead(self, now: float, kind: EventKind, text: str) -> None:
-        """Elected (R6), or elected again in a higher epoch (R8)."""
+        """Become primary, elected (R6) or renewed in a higher epoch (R8)."""
         assert self._candidacy is not None
         self._enter(self._candidacy.epoch)
         self._role = Role.PRIMARY
@@ -1267,7 +1284,7 @@ class Elector:
         reason: str = "",
         no_wait: bool = False,
     ) -> None:
-        """Stop leading or running. A candidate goes on following whom it followed."""
+        """Stop leading or running. A candidate still follows its former primary."""
         was, self._role = self._role, Role.REPLICA
         self._demote()
         self._candidacy = None
@@ -1275,8 +1292,8 @@ class Elector:
         text = f"{was} no more: {why}"
         self._note(now, EventKind.ROLE, text, cause, member=member, reason=reason)
         if was is Role.PRIMARY:
-            self._enter(self._ballot_epoch)  # of a renewal, for which it has voted (R8)
-            self._next_heartbeat = NEVER  # the others need not wait to hear of it
+            self._enter(self._ballot_epoch)  # of a renewal, in which it has voted (R8)
+            self._next_heartbeat = NEVER  # tell the others at once
             self._fall_silent(now)
             self._forget_primary(now, why)
             self._no_wait = no_wait
@@ -1302,7 +1319,8 @@ class Elector:
         self._tell_all()
 
     def _forget_primary(self, now: float, why: str, resigned: str | None = None) -> None:
-        """Know no primary from now on; `resigned` is who stepped down of its own accord (R7)."""
+        """Follow no primary from now on. `resigned` is the primary that stepped down itself
+        (R7)."""
         if self._primary != self.node_id:
             text = f"no longer following {self._primary}: {why}"
             self._note(now, EventKind.PRIMARY, text, Cause.LOST, member=self._primary)
@@ -1315,8 +1333,8 @@ class Elector:
         self._resigned = resigned
 
     def _fall_silent(self, now: float) -> None:
-        """Keep from those who cannot hear a resignation what they would take for a sign of
-        life of their primary, until they have noticed that it is gone (R2)."""
+        """Send no heartbeats to peers that would take them for a sign of life of their primary,
+        until they have noticed that it is gone (R2)."""
         self._silent_until = now + self.config.down_after + 2 * self.config.hb_interval
 
     def _give_up(self, now: float) -> None:
@@ -1335,7 +1353,7 @@ class Elector:
         self._backoff_until = now + self.config.election_backoff + jitter
 
     def _save(self, epoch: int, voted_for: str | None, now: float) -> bool:
-        """Put the ballot on disk; whether it is there."""
+        """Save the ballot. Return whether that succeeded."""
         try:
             self._ballot.save(epoch, voted_for)
         except BallotError as error:
@@ -1350,7 +1368,7 @@ class Elector:
     # Helpers
 
     def _changed(self) -> None:
-        """Something is otherwise than at the last tick: the lease, perhaps, and what is due."""
+        """Measure the lease again and run the next tick in full, because something has changed."""
         self._quiet_until = NEVER
         self._lease.is_measured = False
 
@@ -1366,7 +1384,8 @@ class Elector:
         return max(self._hold_until, self._lease.counts_from)
 
     def _deadline(self, since: float, runs_until: float) -> float:
-        """Until when a quorum backs this node, counting what was heard from `since` on."""
+        """The time until which a quorum backs this node, by messages that came at `since` or
+        later."""
         return self.peers.lease_deadline(
             self._epoch,
             since=since,
@@ -1378,9 +1397,9 @@ class Elector:
         return is_better((candidate, offset), (self.node_id, self._offset))
 
     def _current_heartbeat(self) -> Heartbeat:
-        """What to repeat: the same object while nothing changed, so that it is encoded once."""
+        """The heartbeat to send: the same object until something changes, so it is encoded once."""
         last, offset = self._last_heartbeat, self._offset
-        if self._server is not None and self._server.may_have:  # others may rely on it (D5)
+        if self._server is not None and self._server.may_have:  # other members may rely on it (D5)
             offset = max(offset, join_offset(self._server.may_have, 0))
         current = (self._epoch, self._role, offset)
         if last is None or (last.epoch, last.role, last.repl_offset) != current:
@@ -1396,7 +1415,7 @@ class Elector:
         self._send(Outbound.BROADCAST, message)
 
     def _tell_all(self) -> None:
-        """End a handover's silence towards all but its target, with the next heartbeat at once."""
+        """End a handover's silence: send the next heartbeat to all, and at once."""
         if self._target is not None:
             self._target = None
             self._next_heartbeat = NEVER
@@ -1405,8 +1424,8 @@ class Elector:
         self._out.append(Outbound(to, message))
 
     def _is_news(self, about: str, *what: object) -> bool:
-        """Whether `what` differs from the last time: peers repeat themselves, and what they
-        repeat must not push all else out of the events."""
+        """Whether `what` differs from the last time. Repeated events must not displace all
+        others."""
         news = self._noted.get(about) != what
         self._noted[about] = what
         return news
@@ -1437,7 +1456,7 @@ class Elector:
 
 
 def next_on_grid(due: float, interval: float, now: float) -> float:
-    """The next time after `now` on the grid of `interval` on which `due` lies: a late
-    tick does not stretch the interval."""
+    """The next time after `now` on the grid of `interval` through `due`. After a late call, the
+    grid starts anew at `now`."""
     following = due + interval
     return following if following > now else now + interval
