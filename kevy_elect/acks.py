@@ -1,7 +1,7 @@
-"""The record of sent heartbeats by which a dialler knows what an ACK confirms (section 4).
+"""The record of sent heartbeats that tells a dialler what an ACK confirms (section 4).
 
-An ACK has no time and names no heartbeat. It has the number of heartbeats that its sender
-had read on the connection. The dialler counted them as it sent them, and knows the times.
+An ACK contains the number of heartbeats that its sender has read on the connection, and no time.
+The dialler counts its heartbeats as it sends them, and records their times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from kevy_elect.messages import Ack, Heartbeat, Role
 
 REMEMBERED: Final = 256
-"""Heartbeats of a connection that may still be acknowledged."""
+"""The number of heartbeats of a connection that may still be acknowledged."""
 
 
 class Ledger:
@@ -38,8 +38,9 @@ class Ledger:
             self._open.append((self._sent_in_all, heartbeat.epoch, at))
 
     def confirmed_by(self, ack: Ack) -> float | None:
-        """When the heartbeat that this ACK answers was sent; None unless it is recorded
-        and was sent as primary of the ACK's epoch. Earlier heartbeats are then forgotten."""
+        """The time at which the heartbeat that this ACK answers was sent; None unless it is
+        recorded and was sent as primary of the ACK's epoch. Earlier heartbeats are then
+        forgotten."""
         confirmed = None
         while self._open and self._open[0][0] <= ack.count:
             count, epoch, at = self._open.popleft()

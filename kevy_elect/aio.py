@@ -32,28 +32,29 @@ _running: set[Election] = set()
 
 
 class Election:
-    """One member, from the beginning of an `async with` to its end.
+    """One member, which runs during an `async with`.
 
-    `node_id` is this member's id, one of those in `peers`, which are entries such as
-    `id@host:elect_port[:client_port]`, or PeerAddr. All other arguments of `ElectionService`
-    may follow by name; one of `data_dir` and `ballot` is required. `async with` returns that
-    service. Its Deferreds can be awaited, also with `asyncio.wait_for`, and
-    `async for change in election.changes()` works. At the end of the block a primary hands its
-    role over first.
+    `node_id` is this member's id, one of those in `peers`. These are entries such as
+    `id@host:elect_port[:client_port]`, or PeerAddr. All other arguments of `ElectionService` may
+    follow by name; one of `data_dir` and `ballot` is required.
 
-    It may be used again once it has ended, but only on the same loop: a process has one reactor.
+    `async with` returns the ElectionService. Its Deferreds can be awaited, also with
+    `asyncio.wait_for`, and `async for change in election.changes()` works. At the end of the block,
+    a primary first hands over its role.
+
+    The same object may run again later, but only on the same loop: a process has one reactor.
     """
 
     def __init__(self, node_id: str, peers: Iterable[str | PeerAddr], **options: Any) -> None:
-        """Raises ConfigError for members that do not fit."""
+        """Raises ConfigError for invalid members."""
         members = tuple(PeerAddr.parse(peer) if isinstance(peer, str) else peer for peer in peers)
         self._cluster = Cluster(node_id, members)
         self._options = options
         self._service: ElectionService | None = None
 
     async def __aenter__(self) -> ElectionService:
-        """Start. Raises ConfigError for invalid options, or if Twisted's reactor is already
-        another one; BallotError and CannotListenError as `ElectionService` does."""
+        """Start the member. Raises ConfigError for invalid options, or if this process has another
+        reactor of Twisted already; BallotError and CannotListenError as `ElectionService` does."""
         if self._service is not None:
             raise ConfigError("this election is running already: make another")
         _run_reactor(asyncio.get_running_loop())
@@ -71,7 +72,7 @@ class Election:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, after a handover if one is due; also if this task is cancelled meanwhile."""
+        """Stop the member, after a handover if it is primary, also if this task is cancelled."""
         service, self._service = self._service, None
         assert service is not None
         loop = asyncio.get_running_loop()
@@ -103,7 +104,7 @@ def _run_reactor(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_threads() -> None:
-    """End the reactor's threads, which resolve names: they would keep the process alive."""
+    """End the reactor's threads, which resolve names: otherwise the process would not end."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

@@ -16,7 +16,7 @@ from kevy_elect.messages import U64_MAX
 
 _SAVED: Final = re.compile(rb"epoch ([0-9]{1,20})\nvoted ([!-~]{1,32})\n")
 _LONGEST: Final = 4096
-"""Bytes of a file that are read: a ballot has about 70."""
+"""The most bytes that are read of a file; a ballot has about 70."""
 NOBODY: Final = "-"
 """The mark for no vote in the file."""
 
@@ -51,11 +51,11 @@ class MemoryBallot:
 
 
 class FileBallot:
-    """The ballot in `elect.meta` below `directory`, which is created if it is missing at first.
+    """The ballot in the file `elect.meta` of `directory`, which is created if it is missing.
 
-    It is saved completely or not at all: written to another file, flushed to the disk, renamed.
-    With `lock`, which must be of the same directory, all of this happens in the locked
-    directory, and fails once the path leads to another directory.
+    It is saved as a whole or not at all: written to another file, flushed to the disk, renamed.
+    With `lock`, which must be of the same directory, it is loaded from and saved in the locked
+    directory. Both raise BallotError once the path leads to another directory.
     """
 
     FILE: Final = "elect.meta"
@@ -120,18 +120,18 @@ class FileBallot:
 
 
 def _strerror(error: OSError) -> str:
-    """The error as text. For a symbolic link, the system would name too many levels."""
+    """The text of the error. For a symbolic link, the system's would be about too many levels."""
     return "a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
 
 
 class Saved(Protocol):
-    """Takes the result of a save: how many seconds it took, and whether it succeeded."""
+    """Receives the result of each save: its duration in seconds, and whether it succeeded."""
 
     def __call__(self, took: float, *, kept: bool) -> object: ...
 
 
 class TimedBallot:
-    """Another ballot, which calls `tell` after each save."""
+    """A wrapper of a ballot that calls `tell` after each save."""
 
     def __init__(
         self,

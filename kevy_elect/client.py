@@ -1,4 +1,4 @@
-"""Finds the primary for programs that are no member, by the members' status pages.
+"""Finds the primary for programs that are not members, by the members' status pages.
 
     from kevy_elect.client import Client
 
@@ -6,12 +6,12 @@
     primary = client.wait(30)
     connect(primary.host, primary.port)
 
-`AsyncClient` is the same for asyncio. Both ask one page after the other until one names a
-primary, and next time first ask that page. An answer is never trusted: its size and time are
-bounded, and a part of it is never used.
+`AsyncClient` is the same for asyncio. Both ask one page after another until one names a primary,
+and begin with that page the next time. They bound the size and the time of an answer, and never use
+a part of it.
 
-A client learns of a change when it asks the next time. Only the primary itself knows whether it
-may write. The fencing token keeps late writes out: `Primary.epoch` is that token.
+A client learns of a change only when it asks again. Only the primary itself knows whether it may
+write. A fencing token keeps out late writes: `Primary.epoch` is that token.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from kevy_elect.messages import is_node_id, is_printable
 from kevy_elect.status import MAX_BYTES, Status, address_for_clients, read
 
 TIMEOUT: Final = 1.0
-"""Seconds for one page, from the first attempt to connect to its last byte."""
+"""Seconds for the answer of one page, from the first attempt to connect to its last byte."""
 INTERVAL: Final = 0.25
 """Seconds between two rounds while a client waits or follows."""
 MAX_HEAD: Final = 16 * 1024
-"""Bytes of an answer before the document."""
+"""The most bytes of an answer before its document."""
 _CHUNK: Final = 64 * 1024
 
 
@@ -62,13 +62,14 @@ class Primary:
 
     @property
     def port(self) -> int:
+        """The port for clients."""
         return int(self.address.rpartition(":")[2])
 
 
 def named_primary(status: Status) -> Primary:
     """The primary to which the node of this status may send clients.
 
-    Raises NoPrimaryError if it knows none, is not sure of it, or has no valid address.
+    Raises NoPrimaryError if the node knows none, is not sure of it, or has no valid address of it.
     """
     address, primary = address_for_clients(status.node_id, status), status.current_primary
     if address is None or primary is None:
@@ -100,7 +101,7 @@ class _Page:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError:  # an invalid port, or brackets without an address
+        except ValueError:  # an invalid port, or brackets without address
             parts, port = urlsplit(""), None
         tls = parts.scheme == "https"
         if not parts.hostname or port == 0 or not (tls or parts.scheme == "http"):
@@ -113,7 +114,8 @@ class _Page:
         return cls(url, parts.hostname, port or (443 if tls else 80), path, tls)
 
     def request(self, token: str | None = None) -> bytes:
-        """HTTP/1.0, so that the answer ends with its connection and is not chunked."""
+        """The request, in HTTP/1.0, so that the answer ends with its connection and is not
+        chunked."""
         head = f"GET {self.path} HTTP/1.0\r\nHost: {join_host_port(self.host, self.port)}\r\n"
         if token is not None:
             head += f"Authorization: Bearer {token}\r\n"
@@ -127,14 +129,14 @@ class _Answer:
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes; none mark the end. Returns whether there is more to come."""
+        """Add bytes of the answer; none mark its end. Return whether more can follow."""
         self._bytes += data
         if len(self._bytes) > MAX_HEAD + MAX_BYTES:
             raise StatusError(f"it is longer than {MAX_BYTES} bytes")
         return bool(data)
 
     def status(self) -> Status:
-        """The status in it. Raises StatusError."""
+        """The status that the answer contains. Raises StatusError."""
         head, end, document = bytes(self._bytes).partition(b"\r\n\r\n")
         version, _, rest = head.partition(b"\r\n")[0].partition(b" ")
         code = rest[:3]
@@ -227,9 +229,12 @@ def _reason(error: Exception) -> str:
 
 
 class Client(_Search):
-    """For programs that wait. `pages` are the members' --http, each `host:port` or a URL. A page
-    without a whole answer within `timeout` seconds is skipped. Resolving a host name takes
-    additional time, as long as the system needs."""
+    """Finds the primary for programs with blocking calls.
+
+    `pages` are the members' --http, each `host:port` or a URL. A page without a whole answer within
+    `timeout` seconds is skipped. Resolving a host name takes additional time, as long as the system
+    needs.
+    """
 
     def primary(self) -> Primary | None:
         """Ask each page once; None if no page names a primary."""
@@ -253,8 +258,8 @@ class Client(_Search):
         return found
 
     def changes(self, interval: float = INTERVAL) -> Iterator[Primary | None]:
-        """The present primary, then each change, None for no primary. Asks every `interval` seconds
-        while it is iterated."""
+        """Yield the present primary, then each change; None for no primary. Asks every `interval`
+        seconds while it is iterated."""
         found = self.primary()
         yield found
         while True:
@@ -292,7 +297,7 @@ class Client(_Search):
 
 
 class AsyncClient(_Search):
-    """The same for asyncio. Nothing runs between its calls."""
+    """The same as `Client` for asyncio. Nothing runs between its calls."""
 
     async def primary(self) -> Primary | None:
         """Ask each page once; None if no page names a primary."""
@@ -316,8 +321,8 @@ class AsyncClient(_Search):
         return found
 
     async def changes(self, interval: float = INTERVAL) -> AsyncIterator[Primary | None]:
-        """The present primary, then each change, None for no primary. Asks every `interval` seconds
-        while it is iterated."""
+        """Yield the present primary, then each change; None for no primary. Asks every `interval`
+        seconds while it is iterated."""
         found = await self.primary()
         yield found
         while True:

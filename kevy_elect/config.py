@@ -59,7 +59,10 @@ class PeerAddr:
 
 @attrs.frozen
 class Cluster:
-    """The static set of members as this node sees it. Every node needs the same set."""
+    """The fixed set of members, and which of them this node is. Every node needs the same set.
+
+    Raises ConfigError if `node_id` is no member, or if ids or addresses are invalid or repeated.
+    """
 
     node_id: str
     members: tuple[PeerAddr, ...]
@@ -87,23 +90,26 @@ class Cluster:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """The ids of all members."""
         return tuple(member.node_id for member in self.members)
 
     @property
     def me(self) -> PeerAddr:
+        """The entry of this node."""
         return next(member for member in self.members if member.node_id == self.node_id)
 
     @property
     def peers(self) -> tuple[PeerAddr, ...]:
-        """All the other members."""
+        """All other members."""
         return tuple(member for member in self.members if member.node_id != self.node_id)
 
     @property
     def quorum(self) -> int:
+        """The number of members that make a quorum, including this one."""
         return quorum(len(self.members))
 
     def warning(self) -> str | None:
-        """A warning about this number of members, if it needs one."""
+        """A warning about this number of members, or None."""
         n = len(self.members)
         if n == 2:
             return (
@@ -119,7 +125,7 @@ class Cluster:
 
 
 def quorum(members: int) -> int:
-    """The quorum of so many members, this one included."""
+    """The quorum of so many members: N // 2 + 1, including this one."""
     return members // 2 + 1
 
 
@@ -144,13 +150,13 @@ def _default_ack_margin(config: ElectConfig) -> float:
 
 
 def _default_lease_duration(config: ElectConfig) -> float:
-    least = config.down_after / 2  # an ack_margin that is too great is the one to blame
+    least = config.down_after / 2  # the check of ack_margin refuses more
     return max(config.down_after - config.ack_margin, least)
 
 
 @attrs.frozen(kw_only=True)
 class ElectConfig:
-    """The timings, all in seconds. Every node of a cluster should use the same.
+    """The timings, in seconds. All nodes of a cluster should use the same.
 
     Raises ConfigError, naming the setting or the relation that does not hold.
     """
@@ -160,9 +166,9 @@ class ElectConfig:
     down_after: float = 5.0
     """A peer that is silent this long is DOWN; at least 5 × hb_interval."""
     election_timeout: float = 3.0
-    """A candidate without quorum gives up after this time (R6); at least 2 × hb_interval."""
+    """A candidate without a quorum gives up after this time (R6); at least 2 × hb_interval."""
     election_backoff: float = 1.0
-    """The shortest wait after that."""
+    """The shortest wait after a failed candidacy."""
     election_backoff_jitter: float = 4.0
     """Upper bound of a random time, uniform from 0, that is added to this wait; may be 0."""
     pause_after: float = attrs.Factory(_default_pause_after, takes_self=True)

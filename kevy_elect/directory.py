@@ -16,11 +16,11 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class DirectoryLock:
-    """Keeps a data directory for one process: two nodes with one ballot could vote twice.
+    """Locks a data directory for one process, because two nodes with one ballot could vote twice.
 
     The operating system holds the lock as long as this object and the process live, so a crash
-    leaves nothing to clean up. The directory stays open, and all work by its descriptor happens
-    in it, whatever becomes of its path.
+    leaves nothing to clean up. The directory stays open, and all work through `descriptor` happens
+    in it, even if its path leads elsewhere later.
     """
 
     FILE: Final = "elect.lock"
@@ -28,8 +28,8 @@ class DirectoryLock:
     def __init__(self, directory: str | os.PathLike[str], node_id: str) -> None:
         """Take the lock, and create the directory if it is missing.
 
-        Raises BallotError, naming the directory and the holder, if it is in use,
-        and also if the directory cannot be used or others than this user may write it.
+        Raises BallotError, naming the directory and the holder, if another process has the lock.
+        Raises it also if the directory cannot be used, or if other users may write to it.
         """
         self.directory = Path(os.path.abspath(directory))
         self.path = self.directory / self.FILE
@@ -83,13 +83,13 @@ class DirectoryLock:
                 f"the data directory {self.directory} is in use by {self._holder()}; "
                 f"node {node_id} needs a directory of its own"
             ) from None
-        # A full disk hides the holder's name; the lock is held all the same.
+        # On a full disk the lock holds without the holder's name.
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{node_id} (process {os.getpid()})\n".encode("ascii"), 0)
 
     def _holder(self) -> str:
-        """The holder of the lock: by the file, unless the system contradicts it."""
+        """The holder of the lock: the one named in the file, unless the system contradicts it."""
         said = os.pread(self._file, 100, 0).decode("ascii", "replace").strip()
         process = _locker(self._file)
         if process is None or said.endswith(f"(process {process})"):
@@ -97,9 +97,9 @@ class DirectoryLock:
         return f"process {process} ({_program(process)}), which is no node that said so"
 
     def descriptor(self) -> int:
-        """The directory's descriptor, for saving. Raises BallotError unless the directory's path
-        still leads to the lock taken here. Otherwise it was removed, unmounted or replaced, and
-        another process may have locked the new directory."""
+        """The directory's descriptor, for reading and saving. Raises BallotError if the directory's
+        path no longer leads to this lock: the directory was removed, unmounted or replaced, and
+        another process may have locked the new one."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
             if os.path.samestat(there, os.fstat(self._file)):
@@ -114,19 +114,19 @@ class DirectoryLock:
         )
 
     def release(self) -> None:
-        """Let the directory go; harmless the second time."""
+        """Release the lock. A second call does nothing."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
 
 def make_directory(directory: Path) -> None:
-    """Make it, for this user alone, and those that lead to it; no harm if it is there."""
+    """Create the directory for this user alone, and its parents. It may exist already."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def open_in(directory: int, name: str, mode: str) -> IO[bytes]:
-    """The file of this name in the directory; not what a link there leads to, and no wait
-    for a pipe."""
+    """Open the file of this name in the directory. It follows no symbolic link, and does not wait
+    for the other end of a pipe."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=directory)
@@ -135,10 +135,10 @@ def open_in(directory: int, name: str, mode: str) -> IO[bytes]:
 
 
 def write_whole(directory: int, name: str, beside: str, text: bytes) -> None:
-    """Have this file in the directory be `text`, as a whole or not at all: written `beside`,
-    flushed to the disk, renamed. Raises OSError."""
+    """Replace the file `name` in the directory by `text`, as a whole or not at all: written to the
+    file `beside`, flushed to the disk, renamed. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=directory)  # what a crash left
+        os.unlink(beside, dir_fd=directory)  # left by a crash
     with open_in(directory, beside, "xb") as file:
         file.write(text)
         file.flush()
@@ -152,7 +152,7 @@ def _where(error: OSError) -> str:
 
 
 def _locker(file: int) -> int | None:
-    """The process that has locked this open file, None where the system does not tell."""
+    """The process that has locked this open file; None if the system does not say."""
     found = os.fstat(file)
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The decisions of a driver of a data server, for real and simulated nodes.
+"""The decisions of a driver of a data server, for real and simulated nodes (D1 to D6).
 
-Pure. The server describes itself in a `Report`; the elector requires a `Duty` of it.
+Pure. A `Report` describes the server; a `Duty` is what the elector requires of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Report:
     """A data server's description of itself."""
 
     run: str
-    """Identifies this run of the server: another run may have lost data of the last one."""
+    """The id of this run of the server: another run may have lost data of the one before."""
     process: int = 0
     """Its process id on its machine; 0 if that is not known."""
     takes_writes: bool
@@ -46,16 +46,17 @@ class Report:
 
 @attrs.frozen
 class Frozen:
-    """The report of a data server when it was frozen, and the one since then."""
+    """The report of a data server when it was frozen, and the newest report since then."""
 
     before: Report
     after: Report
 
 
 def needed(duty: Duty, state: State, kept: Duty, doing: Task | None) -> Task | None:
-    """The next task for the server to do its duty, if there is one.
+    """The next task for the server to do its duty, or None.
 
-    `kept` is the last duty to follow or to take writes that was done, `doing` the task in progress.
+    `kept` is the last duty of following or taking writes that the server completed. `doing` is the
+    task in progress.
     """
     match duty.task:
         case Task.FREEZE:
@@ -71,8 +72,8 @@ def needed(duty: Duty, state: State, kept: Duty, doing: Task | None) -> Task | N
 
 
 def deviation(report: Report, last: Report | None, frozen: Report | None, state: State) -> str:
-    """How the server differs from what its node left, by its `last` report and by that of
-    the time when it was `frozen`; empty if it does not."""
+    """How the server differs from its state after the last command: compared with its `last`
+    report, and with that of the time when it was `frozen`. Empty if it does not differ."""
     if last is not None and report.run != last.run:
         return "was restarted"
     if report.takes_writes != (state is State.PRIMARY):
@@ -86,15 +87,16 @@ def deviation(report: Report, last: Report | None, frozen: Report | None, state:
 
 
 def is_unseen(state: State, kept: Duty, looked_at: float, now: float, longest: float) -> bool:
-    """Whether the server's source may have been promoted again, in a later epoch, without notice:
-    for more than `longest` seconds the member did not look at the server, or hear the source's."""
+    """Whether the server's source may have been promoted again, in a later epoch, unnoticed: the
+    member did not look at the server, or did not hear the source's member, for more than `longest`
+    seconds."""
     heard_at = math.inf if state is State.FROZEN else kept.heard_at
     return now - min(looked_at, heard_at) > longest
 
 
 def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool) -> bool:
-    """Whether what the server has is of the data epoch of `kept`. That of a follower may be of a
-    later reign of the same member once its `duty` is another one, or if that was `unseen`."""
+    """Whether the server's data is of the data epoch of `kept`. A follower's data may be of a later
+    epoch of the same member if its `duty` has changed, or if its source was `unseen`."""
     if state is State.FOLLOWING:
         is_fed = report.in_sync and report.source == kept.address
         knows = is_fed and duty == kept and not unseen
@@ -106,8 +108,8 @@ def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool)
 def learned(
     histories: Histories, report: Report, state: State, kept: Duty, duty: Duty, *, unseen: bool
 ) -> Histories:
-    """What is known of histories after this report. A follower's history has another name after a
-    promotion of its source, and a primary's also has one when its first replica comes."""
+    """What is known of the server's histories after this report. A follower's history gets another
+    name when its source is promoted, and a primary's also when its first replica connects."""
     if unseen:
         histories = histories.take(UNSEEN, report.run)
     if state is State.FOLLOWING:

@@ -1,30 +1,30 @@
-"""What can go wrong, by whose fault it is."""
+"""The errors of this package, by their origin."""
 
 from collections.abc import Callable
 
 
 class ElectError(Exception):
-    """Any error that this package raises on purpose."""
+    """Any error that this package raises deliberately."""
 
 
 class ConfigError(ElectError, ValueError):
-    """This program was used or configured wrongly; nothing was changed.
+    """This program was used or configured wrongly. Nothing was changed.
 
-    `settings` are the fields of ElectConfig that do not fit together, the wrong one first, and
-    `remedies` others that could be changed instead; none if it is about something else.
+    `settings` are the fields of ElectConfig that do not fit together, the wrong one first.
+    `remedies` are other fields that could be changed instead. Both are empty for other mistakes.
     """
 
     def __init__(
         self, text: str, settings: tuple[str, ...] = (), remedies: tuple[str, ...] = ()
     ) -> None:
-        """`text` has each of the settings in braces, where there are any."""
+        """`text` has each of the settings in braces."""
         self.settings = settings
         self.remedies = remedies
         self._text = text
         super().__init__(self.naming(str))
 
     def naming(self, name: Callable[[str], str]) -> str:
-        """The text, with each setting as `name` calls it."""
+        """The text, with `name` of each setting in place of its braces."""
         settings = (*self.settings, *self.remedies)
         if not settings:
             return self._text
@@ -32,11 +32,11 @@ class ConfigError(ElectError, ValueError):
 
 
 class FrameError(ElectError):
-    """A peer broke the protocol; its connection is to be ended.
+    """A peer broke the protocol, so its connection must end.
 
-    `kind` is one word for logs and counters: `bad` (the envelope), `wrong_shape`
-    (unknown verb, arity, or text out of bounds), `bad_numeric`, `bad_role`,
-    `bad_epoch` (R1) or `bad_sender` (the connection speaks for another member).
+    `kind` is one word for logs and counters: `bad` (the envelope), `wrong_shape` (unknown verb,
+    wrong number of elements, or text out of bounds), `bad_numeric`, `bad_role`, `bad_epoch` (R1) or
+    `bad_sender` (the connection belongs to another member).
     """
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -46,7 +46,7 @@ class FrameError(ElectError):
 
 
 class StatusError(ElectError):
-    """A document is no node's status; nothing of it is used."""
+    """A document is not the status of a node. No part of it is used."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"no valid status: {detail}")
@@ -57,4 +57,4 @@ class BallotError(ElectError):
 
 
 class HandoverError(ElectError):
-    """The role cannot be handed over as asked; nothing was changed."""
+    """The role cannot be handed over as requested. Nothing was changed."""

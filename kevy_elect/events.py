@@ -1,6 +1,6 @@
-"""What an elector notes of its life, for logs, metrics and pages.
+"""The events that an elector notes, for logs, metrics and pages.
 
-Programs go by kind, cause and member. The text is for people and may be reworded.
+Programs read kind, cause and member. The text is for people, and may be reworded.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Final
 import attrs
 
 EVENTS_KEPT: Final = 256
-"""Events that a log remembers: some days of a quiet cluster, minutes of a bad one."""
+"""The number of events in a log: days of a quiet cluster, minutes of an unstable one."""
 
 
 class EventKind(StrEnum):
     """What an event is about."""
 
     ROLE = "role"
-    """This node was elected, or its term or candidacy ended."""
+    """This node was elected, or its time as primary or candidate ended."""
     CANDIDACY = "candidacy"
-    """It runs, or cannot."""
+    """It runs for election, or cannot run."""
     RENEWAL = "renewal"
-    """As primary it asks for the votes of a later epoch, or no longer (R8)."""
+    """As primary, it offers a later epoch, or failed to win it (R8)."""
     VOTE = "vote"
     """It voted for `member`."""
     REFUSED = "refused"
-    """It refused `member` its vote."""
+    """It refused to vote for `member`."""
     PRIMARY = "primary"
-    """It follows `member`, or no longer, or learned its address."""
+    """It follows `member`, stopped following it, or learned its address."""
     QUORUM = "quorum"
-    """A quorum backs it, for a primary the lease, or no longer."""
+    """It gained or lost the backing of a quorum; for a primary, the lease."""
     PAUSE = "pause"
     """Its process did not run for more than pause_after (R9)."""
     BALLOT = "ballot"
@@ -40,22 +40,22 @@ class EventKind(StrEnum):
     CONFLICT = "conflict"
     """`member` is primary of the same epoch: a ballot was lost (R7)."""
     FENCE = "fence"
-    """It writes nothing, whatever its lease, or no longer so."""
+    """It was fenced, so that it writes nothing, or the fence was lifted."""
     ASIDE = "aside"
-    """It does not stand for election for some time, or again."""
+    """It began or ceased to stand aside."""
     MAINTENANCE = "maintenance"
-    """It takes over from nobody by itself for some time, or does so again."""
+    """Its maintenance began or ended (M1 to M3)."""
     SERVER = "server"
-    """The data server that it drives takes the clients' writes, or no longer."""
+    """The data server that it drives began or ceased to take the clients' writes."""
 
 
 class Cause(StrEnum):
-    """Why it happened, or which of the cases that its kind has it is."""
+    """Why an event happened, or which case of its kind it is."""
 
-    # A term or candidacy: how it began or ended.
+    # How time as primary or a candidacy began or ended
     ELECTED = "elected"
     HANDED_OVER = "handover"
-    """To `member`, its target."""
+    """It handed over to `member`, the target."""
     RESIGNED = "resigned"
     """It gave up the role on command."""
     SUPERSEDED = "superseded"
@@ -67,33 +67,33 @@ class Cause(StrEnum):
     LEASELESS = "leaseless"
     """It had no lease for down_after."""
 
-    # A candidacy or a renewal: why it runs.
+    # Why a candidacy or a renewal began
     PRIMARY_DOWN = "primary-down"
     """`member`, its primary, was silent for down_after."""
     PRIMARY_GONE = "primary-gone"
-    """`member`, its primary, said that it no longer is, or its last will did: it stepped down, was
-    restarted or is dead."""
+    """`member`, its primary, gave up the role: it stepped down, was restarted, or is dead and its
+    last will said so."""
     NO_PRIMARY = "no-primary"
     OTHERS_AHEAD = "others-ahead"
     """Others are in a higher epoch."""
     EPOCHS_USED_UP = "epochs-used-up"
     """It does not run: there is no higher epoch."""
 
-    # A primary.
+    # About a primary
     FOLLOWED = "followed"
     FOLLOWED_OLDER = "followed-older"
-    """Of an epoch below this node's."""
+    """The primary is of an epoch below this node's."""
     ADDRESS = "address"
     NO_ADDRESS = "no-address"
-    """It announces no valid address for clients."""
+    """The primary announces no valid address for clients."""
 
-    # What can be had and lost, begun and ended.
+    # What a node gains and loses, begins and ends
     GAINED = "gained"
     LOST = "lost"
     BEGUN = "begun"
     ENDED = "ended"
 
-    # A refused vote: the rule.
+    # The rule by which a vote was refused
     R3_3 = "R3.3"
     R3_5 = "R3.5"
     R3_6 = "R3.6"
@@ -111,26 +111,26 @@ class Event:
     """Something that an operator may ask about later."""
 
     at: float
-    """Seconds of the clock of its node."""
+    """Seconds, by the clock of its node."""
     kind: EventKind
     epoch: int
-    """The node's own when it was noted."""
+    """The epoch of the node at that time."""
     text: str
-    """For people; no program reads it."""
+    """A description for people. No program reads it."""
     cause: Cause | None = None
     member: str | None = None
-    """The other member that it is about, if it is about one."""
+    """The other member that it is about, if any."""
     reason: str = ""
-    """The reason that was given with the command, if any."""
+    """The reason that the command gave, if any."""
     critical: bool = False
 
 
 class EventLog:
-    """The newest events, EVENTS_KEPT of them, the oldest first."""
+    """The newest events, at most EVENTS_KEPT, the oldest first."""
 
     def __init__(self) -> None:
         self.count = 0
-        """How many there ever were."""
+        """The number of events ever noted."""
         self._kept: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
     def note(self, event: Event) -> None:
@@ -138,7 +138,7 @@ class EventLog:
         self._kept.append(event)
 
     def since(self, count: int) -> list[Event]:
-        """The events that came after the first `count` ones, as far as they are kept."""
+        """The events after the first `count` ones, as far as they are kept."""
         new = min(self.count - count, len(self._kept))
         return list(self._kept)[len(self._kept) - new :] if new else []
 

@@ -1,7 +1,7 @@
-"""What nodes say to each other.
+"""The messages between nodes.
 
-Four messages cross the wire. Each names its sender in its first id field, which
-`sender` returns whatever that field is called.
+Four messages cross the wire. `sender` of each is its first id field, whatever the name of that
+field.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ U64_MAX: Final = 2**64 - 1
 
 
 class Role(enum.StrEnum):
-    """What a node is at the moment; the value is the word used on the wire."""
+    """The role of a node. The value is the word used on the wire."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -24,7 +24,7 @@ class Role(enum.StrEnum):
 
 @attrs.frozen
 class Heartbeat:
-    """The sender is alive, in this epoch and role, with this much data (R2)."""
+    """The sender is alive, in this epoch and role, with this offset (R2)."""
 
     epoch: int
     node_id: str
@@ -33,6 +33,7 @@ class Heartbeat:
 
     @property
     def sender(self) -> str:
+        """The id of the sending node."""
         return self.node_id
 
 
@@ -46,10 +47,12 @@ class Offer:
 
     @property
     def sender(self) -> str:
+        """The id of the sending node."""
         return self.candidate_id
 
     @property
     def epoch(self) -> int:
+        """The same as `new_epoch`."""
         return self.new_epoch
 
 
@@ -62,6 +65,7 @@ class Accept:
 
     @property
     def sender(self) -> str:
+        """The id of the sending node."""
         return self.accepter_id
 
 
@@ -75,13 +79,14 @@ class Announce:
 
     @property
     def sender(self) -> str:
+        """The id of the sending node."""
         return self.new_primary_id
 
 
 @attrs.frozen
 class Ack:
-    """The receiver of heartbeats backs their sender as primary of this epoch; `count` is how
-    many it has read on this connection, the one that it answers included (section 4)."""
+    """The receiver of heartbeats backs their sender as primary of this epoch. `count` is the number
+    of heartbeats that it has read on this connection, including this one (section 4)."""
 
     epoch: int
     count: int
@@ -92,7 +97,7 @@ Message = Heartbeat | Offer | Accept | Announce
 
 @attrs.frozen
 class Outbound:
-    """A message to send: `to` one member, or to every peer if `to` is BROADCAST."""
+    """A message to send: `to` the member of this id, or to every peer if `to` is BROADCAST."""
 
     BROADCAST: ClassVar[str] = "*"
 
@@ -101,7 +106,7 @@ class Outbound:
 
 
 def is_node_id(text: str) -> bool:
-    """Whether `text` may name a node on the wire: 1 to 32 printable ASCII characters, no space."""
+    """Whether `text` is a node id for the wire: 1 to 32 printable ASCII characters, no space."""
     return 1 <= len(text) <= 32 and is_printable(text)
 
 

@@ -1,4 +1,4 @@
-"""The views of all peers: which are alive, and which back a lease."""
+"""The views of all peers: which of them are alive, and which back a lease."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class View:
             self.led_epoch, self.led_from = led_epoch, length
 
     def claims(self, role: Role, epoch: int) -> None:
-        """A message other than a heartbeat shows that the peer has this role in this epoch."""
+        """Record the role and epoch of a peer that a message other than a heartbeat shows."""
         if epoch > self.epoch:
             self.led_epoch = 0
         self.role = role
@@ -66,16 +66,16 @@ def is_better(one: tuple[str, int], other: tuple[str, int]) -> bool:
 
 @attrs.define
 class Lease:
-    """The backing of a quorum (R8)."""
+    """The backing of a primary by a quorum (R8)."""
 
     until: float = NEVER
-    """When it ends if no message arrives, and if this process does not run any more."""
+    """The time of its end if no message arrives and this process does not run again."""
     is_measured: bool = True
-    """Whether `until` considers all that is known."""
+    """Whether `until` includes all messages and changes so far."""
     counts_from: float = NEVER
-    """Only messages from here on count."""
+    """Only messages from this time on count."""
     lost_since: float | None = None
-    """Since when a primary has had no backing."""
+    """The time since which a primary has had no backing."""
 
 
 class Peers:
@@ -102,7 +102,7 @@ class Peers:
         self._config = config
 
     def is_down(self, node_id: str, now: float) -> bool:
-        """Whether this peer was not heard for down_after, or never."""
+        """Whether this peer was silent for down_after, or was never heard."""
         return now - self._views[node_id].heard >= self._config.down_after
 
     def alive(self, now: float) -> list[View]:
@@ -117,33 +117,34 @@ class Peers:
         return len(self.alive(now)) + 1 >= self.quorum
 
     def quorum_far_ahead(self, now: float) -> bool:
-        """Whether the latest messages of a quorum of these peers, or of all if they are fewer,
-        came less than down_after ago and were too far ahead (R1)."""
+        """Whether the latest messages of a quorum of these peers, or of all if they are fewer, came
+        less than down_after ago and were too far ahead (R1)."""
         far = sum(now - view.far_ahead_at < self._config.down_after for view in self)
         return far >= min(self.quorum, len(self))
 
     def claims_primary(self, now: float) -> list[View]:
-        """Live views with the role primary."""
+        """The views of live peers whose role is primary."""
         return [view for view in self.alive(now) if view.role is Role.PRIMARY]
 
     def highest_epoch(self) -> int:
         return max((view.epoch for view in self), default=0)
 
     def forget_confirmations(self) -> None:
-        """Forget all acknowledgements: those of an earlier epoch do not count for a new one."""
+        """Forget all acknowledgements, because those of an earlier epoch do not count."""
         for view in self:
             view.confirmed = NEVER
 
     def lease_deadline(self, epoch: int, *, since: float, runs_until: float, leads: bool) -> float:
-        """Until when this node and enough peers make a quorum behind a primary of `epoch`.
+        """The time until which this node and enough peers are a quorum behind a primary of `epoch`.
 
-        Every peer backs it up to a time of its own. A peer that acknowledges this node, if
-        it `leads`, backs it for lease_duration from its confirmation (section 4). Any other peer
-        backs it for down_after less lease_margin, and at most lease_duration, from when it was last
-        heard, if that was at `since` or later and its epoch is not above this node's or is the
-        one that it granted (R8), and while this process runs (R9), which is certain up
-        to `runs_until`. It does not back a primary at all if it does not count
-        (count_unacknowledged).
+        Each peer backs the primary until its own deadline. A peer that acknowledges this node, if
+        it `leads`, backs it for lease_duration from its confirmation (section 4).
+
+        Any other peer backs it for down_after − lease_margin from when it was last heard, and for
+        at most lease_duration. This requires that it was heard at `since` or later, that its epoch
+        is not above this node's or is the one that it granted (R8), and that this process runs
+        (R9), which is certain up to `runs_until`. If count_unacknowledged is false, it does not
+        back a primary.
         """
         needed = self.quorum - 1
         if needed == 0:

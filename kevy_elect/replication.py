@@ -1,4 +1,4 @@
-"""How the data servers of a cluster stand to one another, as statuses tell it. Pure."""
+"""How the data servers of a cluster compare, by the statuses of their nodes. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from kevy_elect.status import DataStatus, Status
 
 
 def lag(status: Status) -> int | None:
-    """How much less this node's server has than the primary's, by what the primary said last.
+    """The length that this node's server has less than the primary's, as the primary last stated.
 
-    None if that is not known: this node drives no server that it knows or is primary itself, it
-    does not hear the primary, or the two are not known to be of one data epoch. The primary spoke
-    up to two hb_intervals ago, so one that writes may be further ahead than that.
+    None if this is not known: this node drives no server of known data, is primary itself or does
+    not hear the primary, or the two servers are not known to be of one data epoch. The primary's
+    statement is up to two hb_intervals old, so a primary that writes may be further ahead.
     """
     heard = (peer for peer in status.peers if peer.alive and peer.node_id == status.current_primary)
     primary, data = next(heard, None), status.data
@@ -25,20 +25,20 @@ def lag(status: Status) -> int | None:
 
 
 def is_in_sync(data: DataStatus) -> bool:
-    """Whether this server is known to follow another, to have all that this one sent, and to hear
-    from it now."""
+    """Whether this server is known to follow another, to have all data that the other sent, and to
+    receive from it now."""
     return data.state == "following" and data.in_sync
 
 
 def waits_for_server(status: Status) -> bool:
-    """Whether this node is primary, a quorum backs it, and yet its server takes no writes: that
-    is about to be promoted, or the role is being given up."""
+    """Whether this node is primary and backed by a quorum, but its server takes no writes: it is
+    about to be promoted, or the node is giving up the role."""
     backed = status.current_primary == status.node_id and status.has_quorum
     return backed and status.data is not None and status.data.state != "primary"
 
 
 def without_server(statuses: Iterable[Status]) -> list[str]:
-    """The members that drive no data server although others do, and they are no witnesses."""
+    """The members, except witnesses, that drive no data server although others do."""
     found = list(statuses)
     if all(each.data is None for each in found):
         return []

@@ -1,10 +1,11 @@
-"""What a node says of itself: the one document that `/status` and the admin socket give.
+"""The status of a node: the one document of `/status` and of the admin socket.
 
-The classes below are its schema. A node makes a `Status` and `dump`s it; whoever asks
-`read`s it. A document is taken whole or not at all: whatever is missing or wrong in it
-makes `read` raise StatusError, which names the place and quotes nothing. What the reader
-does not know is left out, so nodes of a later version can be read; a value that a later
-version adds needs a default here, so nodes of an earlier one can be read too.
+The classes below are its schema. A node makes a `Status` and `dump`s it; a client `read`s it. A
+document is accepted as a whole or not at all: if a value is missing or wrong, `read` raises
+StatusError, which names the place and quotes nothing.
+
+The reader ignores unknown values, so it can read documents of later versions. A value that a later
+version adds needs a default here, so that documents of earlier versions can be read.
 """
 
 from __future__ import annotations
@@ -21,107 +22,109 @@ from kevy_elect.errors import StatusError
 from kevy_elect.messages import U64_MAX, Role
 
 MAX_BYTES: Final = 256 * 1024
-"""Of a whole document; 256 events and nine peers are some 60,000."""
+"""The most bytes of a document. One with 256 events and nine peers has about 60,000."""
 MAX_VALUES: Final = 16 * 1024
-"""Commas and brackets in it, of which that takes a fifth. Reading more of them takes long."""
+"""The most commas and brackets in a document, because many of them take long to read. A document
+with 256 events and nine peers has a fifth of this."""
 MAX_ITEMS: Final = 512
-"""Of any list or mapping in it; a node remembers 256 events."""
+"""The most items of a list or mapping. A node keeps 256 events."""
 MAX_SECONDS: Final = 1e10
-"""Of any time, some 300 years: it can be taken from a date."""
+"""The greatest number of seconds of a time, about 300 years, so that dates can be computed."""
 
 
 @attrs.frozen(kw_only=True)
 class PeerStatus:
-    """One peer as a node sees it: what was heard of it, and the link to it."""
+    """One peer as a node sees it: its last messages, and the connections with it."""
 
     node_id: str
     alive: bool
     heard_ago: float | None
-    """Seconds; None if never."""
+    """Seconds since it was last heard; None if it never was."""
     epoch: int
     role: Role
     offset: int
     acknowledging: bool
     """Whether it answers heartbeats, so that its backing is known exactly (section 4)."""
     link: str
-    """The connection that the node dials: `connecting`, `connected` or `waiting`."""
+    """The state of the connection that the node dials: `connecting`, `connected` or `waiting`."""
     link_age: float
-    """Seconds since that began."""
+    """Seconds since the last change of `link`."""
     incoming_age: float | None
-    """Seconds since the connection on which it is heard was accepted; None without one."""
+    """Seconds since the node accepted the connection on which it hears the peer; None without
+    one."""
     queued: int
-    """Messages that wait for it."""
+    """The number of messages that wait to be sent to it."""
     dropped: int
-    """Messages that newer ones replaced before they could be sent."""
+    """The number of messages that newer ones replaced before they were sent."""
     security: str = "plain"
-    """What the link proves the peer by: `plain` (nothing), `noise` or `tls`."""
+    """How the link authenticates the peer: `plain` (not at all), `noise` or `tls`."""
     key: str = ""
-    """The first eight digits of the key, or of the certificate's SHA-256, that the peer has
-    proven on the connection that the node dials; empty without one."""
+    """The first eight digits of the key, or of the certificate's SHA-256, that the peer has proven
+    on the connection that the node dials; empty without one."""
 
 
 @attrs.frozen
 class ChildStatus:
-    """One child that runs only on the primary, as it is now."""
+    """A child that runs only on the primary, at the time of the status."""
 
     name: str
     state: str
     """One of `stopped`, `starting`, `running` and `stopping`."""
     restarts: int = 0
-    """How often it was started again after it had ended by itself."""
+    """How often it was started again after it ended by itself."""
     pid: int | None = None
-    """Of a command that runs as a process."""
+    """The process id of a command; None for a child without a process."""
 
 
 @attrs.frozen(kw_only=True)
 class DataStatus:
-    """The data server that a node drives, as it is now."""
+    """The data server that a node drives, at the time of the status."""
 
     server: str
-    """What it is and where, for people."""
+    """Its kind and address, for people."""
     state: str
     """One of `unknown`, `frozen`, `following` and `primary`."""
     problem: str
-    """Why it is not what it has to be; empty if it is."""
+    """Why it does not do its duty; empty if it does."""
     data_epoch: int
-    """Of the history that its data is part of; 0 if that is not known (D6)."""
+    """The data epoch of its data; 0 if it is not known (D6)."""
     length: int
-    """How much of that history it has."""
+    """The length of its history."""
     source: str
-    """Where it replicates from; empty if from nobody."""
+    """The server from which it replicates; empty without one."""
     in_sync: bool
-    """Whether it has all that its source sent, and hears from it now."""
+    """Whether it has all data that its source sent, and receives from it now."""
 
 
 @attrs.frozen(kw_only=True)
 class CheckStatus:
-    """What the health check of a node says."""
+    """The result of a node's health check."""
 
     healthy: bool
     problem: str
-    """What was wrong when it ran last; empty if nothing was."""
+    """The problem that its last run found; empty without one."""
 
 
 @attrs.frozen(kw_only=True)
 class EventStatus:
-    """Something that a node noted, and how many seconds ago."""
+    """An event that a node noted, with the seconds since then."""
 
     ago: float
     kind: str
     text: str
-    """For people; no program reads it."""
+    """A description for people. No program reads it."""
     critical: bool
     epoch: int
     cause: str | None = None
     member: str | None = None
-    """The other member that it is about."""
+    """The other member that it is about, if any."""
     reason: str = ""
-    """The reason that was given with the command, if any."""
+    """The reason that the command gave, if any."""
 
 
 @attrs.frozen(kw_only=True)
 class DatedEvent(EventStatus):
-    """An event with its time of day, so that it can be kept."""
+    """An event with its date, so that it can be stored."""
 
     at: float
     """Seconds since 1970, by the clock of the node's machine."""
@@ -129,7 +132,7 @@ class DatedEvent(EventStatus):
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """All that a node says of itself, its peers and its recent past. Times are seconds."""
+    """The state of a node, of its peers as it sees them, and its last events. Times are seconds."""
 
     node_id: str
     version: str
@@ -142,41 +145,42 @@ class Status:
     has_quorum: bool
     can_write: bool
     lease_expires_in: float | None
-    """0 without a lease; None for one without end, that of a cluster of one."""
+    """Seconds until the lease ends; 0 without a lease; None for the lease of a cluster of one,
+    which does not end."""
     down_peers: tuple[str, ...]
     paused_for: float
-    """For so long it does not stand for election; 0 if it does."""
+    """Seconds until it stands for election again; 0 if it does now."""
     last_will: bool | None
-    """Whether the others would be notified at once if this process died now: if it is primary. None
-    if it runs below no parent that lives and could tell them."""
+    """Whether the others would be notified at once if this process died now as primary. None if it
+    does not run under a wrapper that is alive and could notify them."""
     settings: Mapping[str, float | bool]
-    """The timings in force, and what else all members should have alike."""
+    """The timings in force, and the other settings that must be equal on all members."""
     peers: tuple[PeerStatus, ...]
     children: tuple[ChildStatus, ...]
     events: tuple[EventStatus, ...]
-    """What it noted lately, the oldest first."""
+    """The events that it noted last, the oldest first."""
     data: DataStatus | None = None
     """The data server that it drives."""
     maintained_for: float = 0.0
-    """For so long it takes over from nobody by itself; 0 if it does."""
+    """Seconds until its maintenance ends; 0 without maintenance (M3)."""
     check: CheckStatus | None = None
-    """What its health check says; None without one."""
+    """The result of its health check; None without one."""
     uptime: float | None = None
-    """For so long its election has been running; None if it does not say."""
+    """Seconds since its election started; None if the node does not state it."""
     cluster_name: str = ""
-    """What its operator calls the cluster; empty without a name."""
+    """The operator's name of the cluster; empty without a name."""
 
     def as_object(self) -> dict[str, Any]:
-        """For JSON."""
+        """The document as an object for JSON."""
         return attrs.asdict(self)
 
     def dump(self) -> bytes:
-        """The document."""
+        """The document in bytes."""
         return json.dumps(self.as_object(), allow_nan=False).encode() + b"\n"
 
 
 class View(Protocol):
-    """What a node knows of the primary, as a Status or a snapshot of its elector has it."""
+    """A node's knowledge of the primary, from a Status or a snapshot of its elector."""
 
     @property
     def current_primary(self) -> str | None: ...
@@ -191,10 +195,10 @@ class View(Protocol):
 
 
 def address_for_clients(node_id: str, view: View) -> str | None:
-    """Where the node of this id may send clients at this moment, or None.
+    """The address to which the node of this id may send clients at this moment, or None.
 
-    It names the primary only if a quorum is in sight, the primary's address is known, and the
-    primary is this node with its lease or was heard less than down_after ago.
+    It is the primary's if the node sees a quorum and knows the primary's address, and the primary
+    is this node with its lease or was heard less than down_after ago.
     """
     primary = view.current_primary
     if primary is None or not view.has_quorum:
@@ -204,7 +208,7 @@ def address_for_clients(node_id: str, view: View) -> str | None:
 
 
 def read(document: bytes) -> Status:
-    """Read a document of whatever origin. Raises StatusError."""
+    """The status that this document contains. Raises StatusError; the origin may be untrusted."""
     if len(document) > MAX_BYTES:
         raise StatusError(f"it is longer than {MAX_BYTES} bytes")
     if sum(map(document.count, b",[{")) > MAX_VALUES:
@@ -217,22 +221,22 @@ def read(document: bytes) -> Status:
 
 
 def from_object(found: object) -> Status:
-    """The status that is read from JSON already. Raises StatusError."""
+    """The status that this parsed JSON contains. Raises StatusError."""
     status: Status = _record(Status, found, "")
     return status
 
 
 def dated_event(found: object) -> DatedEvent:
-    """The event that is read from JSON already. Raises StatusError."""
+    """The event that this parsed JSON contains. Raises StatusError."""
     event: DatedEvent = _record(DatedEvent, found, "")
     return event
 
 
-# The check of a value against its type in the schema
+# Checks of values against the types of the schema
 
 
 def _checked(kind: Any, value: object, where: str) -> Any:
-    """`value` as one of this type; raises StatusError."""
+    """`value`, if it is of this type. Raises StatusError, naming the place `where`."""
     if attrs.has(kind):
         return _record(kind, value, where)
     if kind in _CHECKS:
@@ -266,7 +270,7 @@ def _record(kind: Any, value: object, where: str) -> Any:
 
 @cache
 def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Type of each field of a class, and whether a document must have it."""
+    """The type of each field of a class, and whether a document must contain it."""
     types = get_type_hints(kind)
     return {
         each.name: (types[each.name], each.default is attrs.NOTHING) for each in attrs.fields(kind)
@@ -293,7 +297,7 @@ def _is_role(value: object) -> bool:
     return isinstance(value, str) and value in list(Role)
 
 
-# JSON's true is no number here, though Python's is an int. NaN fails every comparison.
+# JSON's true is not a number here, unlike Python's True. NaN fails every comparison.
 _CHECKS: Final[dict[Any, tuple[str, Callable[[Any], bool]]]] = {
     str: ("text", lambda value: isinstance(value, str)),
     bool: ("true or false", lambda value: isinstance(value, bool)),
