@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import attrs
 
-from kevy_elect.local_server import OWN, UNSEEN, Duty, Histories, Task, Told
+from kevy_elect.local_server import OWN, UNSEEN, Assignment, Duty, Histories, Task
 
 
 class State(StrEnum):
@@ -120,8 +120,8 @@ def learned(
     return histories
 
 
-def told(report: Report, duty: Duty) -> Told:
+def assignment_of(report: Report, duty: Duty) -> Assignment:
     """What to record of a frozen server before it is commanded to do this duty."""
     had = report.history, report.run, report.length
     taken = OWN if duty.task is Task.PROMOTE else ""
-    return Told(*had, duty.data_epoch, duty.begins_at, taken)
+    return Assignment(*had, duty.data_epoch, duty.begins_at, taken)

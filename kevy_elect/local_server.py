@@ -42,7 +42,7 @@ UNSEEN: Final = "?"
 
 
 @attrs.frozen
-class Told:
+class Assignment:
     """What a data server had when it was commanded to follow, or to become, a primary of
     `data_epoch`. All data that this run receives afterwards is of that epoch."""
 
@@ -71,39 +71,39 @@ class Histories:
     epochs: Mapping[tuple[str, str], int] = attrs.field(factory=dict)
     """The data epoch of each history and run, the latest noted last. It is negative if the data may
     be of a later epoch."""
-    told: Told | None = None
+    assignment: Assignment | None = None
 
     def epoch_of(self, history: str, run: str, length: int) -> int:
         """The data epoch of this length of this history in this run; 0 if it is not known. If there
         are several possible epochs it is the earliest, and `newest` is the latest."""
         known = abs(self.epochs.get((history, run), 0))
-        told = self.told
-        if known or told is None or told.run != run:
+        last = self.assignment
+        if known or last is None or last.run != run:
             return known
-        if length < max(told.length, told.begins_at):
-            return abs(self.epochs.get((told.history, run), 0)) if length >= told.length else 0
-        is_same = (told.history, told.length) == (history, length)
-        return 0 if is_same else told.data_epoch
+        if length < max(last.length, last.begins_at):
+            return abs(self.epochs.get((last.history, run), 0)) if length >= last.length else 0
+        is_same = (last.history, last.length) == (history, length)
+        return 0 if is_same else last.data_epoch
 
     def _is_unexplained(self, history: str, run: str) -> bool:
         """Whether this history differs from the one taken over: the source was promoted again,
         perhaps in a later epoch, and the member did not see it."""
-        told, known = self.told, self.epochs.get((history, run))
-        if told is None or run != told.run or known is not None:
+        last, known = self.assignment, self.epochs.get((history, run))
+        if last is None or run != last.run or known is not None:
             return known is not None and known < 0
-        if told.taken in ("", OWN):
+        if last.taken in ("", OWN):
             return False
-        return history not in (told.history, told.taken)
+        return history not in (last.history, last.taken)
 
     def newest(self, history: str, run: str, length: int) -> int:
         """The newest data epoch of all data that the server ever had, if it has this data now."""
         if self._is_unexplained(history, run):
             return UNKNOWN
         newest = max(map(abs, self.epochs.values()), default=0)
-        told = self.told
-        if told is None or (told.history, told.run, told.length) == (history, run, length):
+        last = self.assignment
+        if last is None or (last.history, last.run, last.length) == (history, run, length):
             return newest  # it has taken over no data since
-        return max(newest, told.data_epoch)
+        return max(newest, last.data_epoch)
 
     def is_of(self, history: str, run: str, length: int, data_epoch: int) -> bool:
         """Whether this data is known to be of that data epoch, or of a later one."""
@@ -112,31 +112,32 @@ class Histories:
 
     def covers(self, run: str, data_epoch: int) -> bool:
         """Whether the data that this run takes over from now on counts as of this data epoch."""
-        return self.told is not None and (self.told.run, self.told.data_epoch) == (run, data_epoch)
+        last = self.assignment
+        return last is not None and (last.run, last.data_epoch) == (run, data_epoch)
 
-    def tell(self, told: Told) -> Histories:
+    def assign(self, assignment: Assignment) -> Histories:
         """Record this assignment of the frozen server, before it is commanded."""
-        noted, last = self, self.told
-        if last is not None and last.run != told.run:  # its data may be lost
+        noted, last = self, self.assignment
+        if last is not None and last.run != assignment.run:  # its data may be lost
             noted = noted.note(last.history, last.run, last.data_epoch)
-        if epoch := self.epoch_of(told.history, told.run, told.length):
-            sure = not self._is_unexplained(told.history, told.run)
-            noted = noted.note(told.history, told.run, epoch if sure else -epoch)
-        return attrs.evolve(noted, told=told)
+        if epoch := self.epoch_of(assignment.history, assignment.run, assignment.length):
+            sure = not self._is_unexplained(assignment.history, assignment.run)
+            noted = noted.note(assignment.history, assignment.run, epoch if sure else -epoch)
+        return attrs.evolve(noted, assignment=assignment)
 
     def take(self, history: str, run: str) -> Histories:
         """Record that a follower has this history, the first one since its assignment."""
-        told = self.told
-        if told is None or told.taken or run != told.run or history == told.history:
+        last = self.assignment
+        if last is None or last.taken or run != last.run or history == last.history:
             return self
-        return attrs.evolve(self, told=attrs.evolve(told, taken=history))
+        return attrs.evolve(self, assignment=attrs.evolve(last, taken=history))
 
-    def repeats(self, told: Told) -> bool:
+    def repeats(self, assignment: Assignment) -> bool:
         """Whether this is the last assignment again, and the history taken over since is known."""
-        last = self.told
+        last = self.assignment
         if last is None or last.taken == UNSEEN:
             return False
-        return attrs.evolve(last, taken=told.taken) == told
+        return attrs.evolve(last, taken=assignment.taken) == assignment
 
     def note(self, history: str, run: str, data_epoch: int) -> Histories:
         """Record that this history of this run is of that data epoch."""

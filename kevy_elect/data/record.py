@@ -11,7 +11,7 @@ import attrs
 
 from kevy_elect.directory import DirectoryLock, open_in, write_whole
 from kevy_elect.errors import BallotError
-from kevy_elect.local_server import Histories, Told
+from kevy_elect.local_server import Assignment, Histories
 from kevy_elect.messages import U64_MAX
 
 KEPT: Final = 64
@@ -50,17 +50,17 @@ class HistoryRecord:
         """See `Histories.note`. Raises BallotError, with nothing changed, if that fails."""
         self.keep(self.histories.note(history, run, data_epoch))
 
-    def tell(self, told: Told) -> None:
-        """See `Histories.tell`. Raises BallotError, with nothing changed, if that fails."""
-        if not self.histories.repeats(told):
-            self._save(self.histories.tell(told))
+    def assign(self, assignment: Assignment) -> None:
+        """See `Histories.assign`. Raises BallotError, with nothing changed, if that fails."""
+        if not self.histories.repeats(assignment):
+            self._save(self.histories.assign(assignment))
 
     def _save(self, histories: Histories) -> None:
         histories = attrs.evolve(histories, epochs=dict([*histories.epochs.items()][-KEPT:]))
         lines = [f"{epoch} {' '.join(each)}\n" for each, epoch in histories.epochs.items()]
-        if told := histories.told:
-            what = told.data_epoch, told.history, told.run, told.length, told.begins_at
-            lines.append(" ".join((*map(str, what), told.taken)).rstrip() + "\n")
+        if last := histories.assignment:
+            what = last.data_epoch, last.history, last.run, last.length, last.begins_at
+            lines.append(" ".join((*map(str, what), last.taken)).rstrip() + "\n")
         text = "".join(lines)
         try:
             write_whole(self._lock.descriptor(), self.FILE, self.BESIDE, text.encode("ascii"))
@@ -79,7 +79,7 @@ class HistoryRecord:
                 f"cannot read {self.path} ({os.strerror(error.errno or 0)}): this user must "
                 "be able to read and write it"
             ) from error
-        epochs, told = {}, None
+        epochs, last = {}, None
         for line in text.splitlines():
             found = _LINE.fullmatch(line)
             if found is None or int(found[1]) > U64_MAX:
@@ -92,5 +92,5 @@ class HistoryRecord:
                 epochs[found[2], found[3]] = int(found[1])
             else:
                 at = int(found[4]), int(found[1]), int(found[5])
-                told = Told(found[2], found[3], *at, found[6] or "")
-        return Histories(epochs, told)
+                last = Assignment(found[2], found[3], *at, found[6] or "")
+        return Histories(epochs, last)

@@ -15,7 +15,16 @@ from twisted.python.failure import Failure
 from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServer, DataServerError
-from kevy_elect.driving import Frozen, Report, State, deviation, is_unseen, learned, needed, told
+from kevy_elect.driving import (
+    Frozen,
+    Report,
+    State,
+    assignment_of,
+    deviation,
+    is_unseen,
+    learned,
+    needed,
+)
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,
@@ -394,7 +403,7 @@ class DataService(Service):
     def _tell(self, report: Report, duty: Duty) -> None:
         """Record the next command before the server can confirm anything."""
         assert self._record is not None
-        self._record.tell(told(report, duty))
+        self._record.assign(assignment_of(report, duty))
 
     @property
     def _histories(self) -> Histories:

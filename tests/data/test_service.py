@@ -21,10 +21,10 @@ from kevy_elect.local_server import (
     FREEZE,
     STAY,
     UNKNOWN,
+    Assignment,
     Duty,
     Histories,
     Task,
-    Told,
     join_offset,
 )
 from kevy_elect.service.fence import Fence
@@ -503,10 +503,10 @@ class HistoryRecordTests(SynchronousTestCase):
         self.assertEqual(record.histories, Histories())
         record.note("h", "r", 4)
         record.note("g", "r", 9)
-        record.tell(Told("g", "r", 70, 11, 80))
+        record.assign(Assignment("g", "r", 70, 11, 80))
         self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
         record.keep(record.histories.take("f", "r"))
-        self.assertEqual(record.histories.told, Told("g", "r", 70, 11, 80, "f"))
+        self.assertEqual(record.histories.assignment, Assignment("g", "r", 70, 11, 80, "f"))
         self.assertEqual(HistoryRecord(self.lock).histories, record.histories)
 
     def test_the_last_ones_are_kept(self) -> None:
@@ -525,7 +525,7 @@ class HistoryRecordTests(SynchronousTestCase):
 class HistoriesTests(SynchronousTestCase):
     """What a server was told last counts, whatever was seen of it since (D6)."""
 
-    known = Histories().note("h", "r", 2).tell(Told("h", "r", 10, 5, 12))
+    known = Histories().note("h", "r", 2).assign(Assignment("h", "r", 10, 5, 12))
 
     def assert_is(self, data_epoch: int, newest: int, *what: object) -> None:
         self.assertEqual(self.known.epoch_of(*what), data_epoch)  # type: ignore[arg-type]
@@ -548,10 +548,10 @@ class HistoriesTests(SynchronousTestCase):
         twice = self.known.take("g", "r")
         self.assertEqual((twice.epoch_of("g", "r", 12), twice.newest("g", "r", 12)), (5, 5))
         self.assertEqual((twice.epoch_of("f", "r", 13), twice.newest("f", "r", 13)), (5, UNKNOWN))
-        told = twice.tell(Told("f", "r", 13, 7))
+        told = twice.assign(Assignment("f", "r", 13, 7))
         self.assertEqual((told.epoch_of("f", "r", 13), told.newest("f", "r", 13)), (5, UNKNOWN))
         self.assertEqual(told.newest("f", "s", 0), 7)
 
     def test_nor_is_it_forgotten_when_that_run_is_told_something(self) -> None:
-        told = self.known.tell(Told("h", "s", 0, 5))
+        told = self.known.assign(Assignment("h", "s", 0, 5))
         self.assertEqual(told.newest("h", "s", 0), 5)

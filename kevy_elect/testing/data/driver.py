@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
-from kevy_elect.driving import Frozen, Report, State, deviation, is_unseen, learned, needed, told
+from kevy_elect.driving import (
+    Frozen,
+    Report,
+    State,
+    assignment_of,
+    deviation,
+    is_unseen,
+    learned,
+    needed,
+)
 from kevy_elect.elector import Elector
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.local_server import (
@@ -290,9 +299,9 @@ class SimulatedDriver:
         self._save(self.record.note(report.history, report.run, data_epoch))
 
     def _tell(self, report: Report, duty: Duty) -> None:
-        note = told(report, duty)
+        note = assignment_of(report, duty)
         if not self.record.repeats(note):
-            self._save(self.record.tell(note))
+            self._save(self.record.assign(note))
 
     def _save(self, record: Histories) -> None:
         if self.node.disk.broken:
