@@ -1,8 +1,7 @@
 """A simulated cluster, for the tests of this package and of programs that use it.
 
-`SimulatedCluster` runs real electors in virtual time on a network that fails on
-request; no reactor is needed. `python -m kevy_elect.testing` looks for schedules of
-faults that break a promise.
+`SimulatedCluster` runs real electors in virtual time on a network that fails on request. It needs
+no reactor. `python -m kevy_elect.testing` searches for schedules of faults that break a promise.
 """
 
 from kevy_elect.testing.checkers import (

@@ -1,4 +1,4 @@
-"""Look for a schedule of faults that breaks a promise: `python -m kevy_elect.testing`."""
+"""Searches for a schedule of faults that breaks a promise: `python -m kevy_elect.testing`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; 1 if a promise was broken, else 0."""
+    """Run the command line. Return 1 if a promise was broken, else 0."""
     options = _parser().parse_args(arguments)
     if options.mutations:
         return _show_mutations()
@@ -27,19 +27,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m kevy_elect.testing",
         description="Run clusters under random faults and check every promise at every step.",
     )
-    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="how many schedules")
-    parser.add_argument("--start", type=int, default=0, metavar="SEED", help="the first of them")
+    parser.add_argument("--seeds", type=int, default=1000, metavar="N", help="number of schedules")
+    parser.add_argument("--start", type=int, default=0, metavar="SEED", help="first seed")
     parser.add_argument(
         "--nodes", type=_numbers, default=[3], metavar="3,4,5", help="sizes of clusters"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes to use")
     modes = parser.add_mutually_exclusive_group()
     for mode, text in (
-        (Mode.INFERRED, "nobody acknowledges: leases are inferred (R8)"),
-        (Mode.PARTLY, "some acknowledge"),
-        (Mode.MIXED, "some run the existing implementation"),
-        (Mode.UNCOUNTED, "some do, and do not count for the lease of ours"),
-        (Mode.DATA_SERVERS, "each drives a data server, to which clients write (D1 to D6)"),
+        (Mode.INFERRED, "no node acknowledges: leases are inferred (R8)"),
+        (Mode.PARTLY, "some nodes acknowledge"),
+        (Mode.MIXED, "some nodes run the existing implementation"),
+        (Mode.UNCOUNTED, "like --mixed, but they do not count for the lease of ours"),
+        (Mode.DATA_SERVERS, "each node drives a data server, to which clients write (D1 to D6)"),
     ):
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=text)
     parser.add_argument(
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mutations",
         action="store_true",
-        help="how many seeds it takes to find each of some deliberate mistakes",
+        help="print how soon deliberate mistakes are found",
     )
     parser.set_defaults(mode=Mode.ACKNOWLEDGED)
     return parser
@@ -101,7 +101,7 @@ def _replay(seed: int, nodes: int, mode: Mode) -> int:
 
 
 def _show_mutations() -> int:
-    """A table of mistakes; finding one is what is wanted."""
+    """Print how soon each mutation is found. Return 1 if one is not found."""
     missed = 0
     for finding in find_all():
         mutation, outcome = finding.mutation, finding.outcome

@@ -1,7 +1,7 @@
-"""What must hold after every event of a simulated cluster, whatever fails.
+"""The conditions that must hold after every event of a simulated cluster, under any faults.
 
-The checkers stand apart: they look at what nodes send, save and answer, never at
-how the cluster or the elector came to it.
+A checker looks only at what nodes send, save and answer, and never at the state of the cluster or
+of an elector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kevy_elect.testing.node import SimulatedNode
 
 
 class Watched(Protocol):
-    """What a checker looks at: a whole cluster at one instant."""
+    """The parts of a cluster that a checker may see, at one instant."""
 
     @property
     def now(self) -> float: ...
@@ -34,7 +34,7 @@ class Watched(Protocol):
 
 
 class Whose(enum.StrEnum):
-    """Whose nodes took part: ours, those of the existing implementation, or both."""
+    """The implementation of the nodes that took part: ours, the existing one (theirs), or both."""
 
     OURS = "ours"
     THEIRS = "theirs"
@@ -49,7 +49,7 @@ def whose(nodes: Iterable[SimulatedNode]) -> Whose:
 
 
 class Violation(AssertionError):  # noqa: N818
-    """A promise that was broken `at` so many virtual seconds, by whose nodes."""
+    """A promise that nodes broke `at` so many virtual seconds; `by` is their implementation."""
 
     def __init__(self, at: float, promise: str, text: str, by: Whose = Whose.OURS) -> None:
         super().__init__(f"{promise} at {at:.4f} s: {text}")
@@ -59,7 +59,7 @@ class Violation(AssertionError):  # noqa: N818
 
 
 class Checker:
-    """Watches one cluster. A subclass overrides what it wants to see."""
+    """Watches one cluster. A subclass overrides the calls that it needs."""
 
     promise = ""
     cluster: Watched
@@ -68,35 +68,35 @@ class Checker:
         self.violations: list[Violation] = []
 
     def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
-        """A node is about to send anything but a heartbeat."""
+        """Called before a node sends anything but a heartbeat."""
 
     def saved(self, node: SimulatedNode, epoch: int, voted_for: str | None) -> None:
-        """A ballot has reached the disk."""
+        """Called when a ballot has reached the disk."""
 
     def ran(self, node: SimulatedNode) -> None:
-        """A node has taken in a message or a tick and what it led to."""
+        """Called when a node has handled a message or a tick."""
 
     def disturbed(self) -> None:
-        """A link or a process has failed or come back."""
+        """Called when a link or a process has failed or come back."""
 
     def resigned(self, node: SimulatedNode) -> None:
-        """`node` gave up its role because it was told to."""
+        """Called when `node` gave up its role on command."""
 
     def violated(self, text: str, *nodes: SimulatedNode) -> None:
-        """`nodes` broke the promise."""
+        """Record that `nodes` broke the promise."""
         self.violations.append(Violation(self.cluster.now, self.promise, text, whose(nodes)))
         self.cluster.note("!", f"{self.promise}: {text}")
 
 
 class OnePrimaryPerEpoch(Checker):
-    """The epoch is the fencing token: nobody shares it."""
+    """Checks that no two nodes become primary in one epoch, which is the fencing token."""
 
     promise = "one primary per epoch"
 
     def __init__(self) -> None:
         super().__init__()
         self.elected: dict[int, str] = {}
-        """Who was elected in each epoch."""
+        """The node that was elected in each epoch."""
 
     def sent(self, node: SimulatedNode, to: str, message: Message) -> None:
         if type(message) is Announce:
@@ -107,7 +107,7 @@ class OnePrimaryPerEpoch(Checker):
 
 
 class EpochsRise(Checker):
-    """A node's epoch never falls while it runs, the one on its disk never at all."""
+    """Checks that a node's epoch never falls while it runs, and that on its disk never at all."""
 
     promise = "epochs never fall"
 
@@ -131,9 +131,9 @@ class EpochsRise(Checker):
 
 
 class OneVotePerEpoch(Checker):
-    """A node backs one candidate an epoch, itself among them, and not before that is on disk.
+    """Checks that a node backs one candidate in an epoch, including itself, and only after saving.
 
-    But a candidate may withdraw in favour of a better one (R3.2).
+    A candidate may withdraw in favour of a better one (R3.2).
     """
 
     promise = "one vote per epoch"
@@ -170,14 +170,14 @@ class OneVotePerEpoch(Checker):
 
 
 class OneWriter(Checker):
-    """Never may two nodes of ours write at the same instant, each asked at its own clock.
+    """Checks that no two nodes of ours can write at the same instant, each by its own clock.
 
-    A node begins to be writable in an event of its own, so it is enough to look
-    around whenever the node that ran can write. A paused process is asked like
-    any other: it could wake up right at a write.
+    A node becomes writable only in an event of its own. So it is enough to check the others
+    whenever the node that ran can write. A paused process counts like any other, because it could
+    wake up during a write.
 
-    Where that is not promised it is measured all the same, and so it is where one
-    or both are of the existing implementation, whose primaries write without a lease.
+    Where this is not promised, the checker only measures it. It does so too if one or both nodes
+    are of the existing implementation, whose primaries write without a lease.
     """
 
     promise = "one writer"
@@ -185,7 +185,8 @@ class OneWriter(Checker):
     def __init__(self) -> None:
         super().__init__()
         self.longest = dict.fromkeys(Whose, 0.0)
-        """The longest time for which two nodes could write, in virtual seconds, by whose."""
+        """The longest time for which two nodes could write, in virtual seconds, by
+        implementation."""
         self._since: dict[Whose, float] = {}
 
     def ran(self, node: SimulatedNode) -> None:
@@ -208,15 +209,14 @@ class OneWriter(Checker):
 
 
 class HealthyPrimaryStays(Checker):
-    """A primary with a quorum of healthy links is not deposed and keeps its lease. That it
-    renews, in a later epoch and without a gap (R8), is no deposition.
+    """Checks that a primary with a quorum of healthy links keeps its role and its lease. It may
+    renew in a later epoch, without a gap (R8).
 
-    The promise begins when a writable primary and enough followers have been
-    running and connected both ways for three heartbeats, in all of which these
-    followers backed it in its epoch: then they hear it, no other can have been
-    elected in a later epoch, and none of them may help to. It ends when so many of
-    them fail, or their links do, that no quorum is left; what the other nodes do is
-    no reason.
+    The promise begins when a writable primary and enough followers have run and been connected in
+    both directions for three heartbeats, and the followers backed it in its epoch all the time.
+    Then they hear it, no other node can have been elected in a later epoch, and none of them may
+    vote for another. The promise ends when failures of nodes or links leave the primary without
+    such a quorum, whatever the other nodes do.
     """
 
     promise = "a healthy primary stays"
@@ -229,7 +229,7 @@ class HealthyPrimaryStays(Checker):
         self._followers: list[SimulatedNode] = []
         self._firm_at = 0.0
         self.watched = 0.0
-        """For how long the promise was in force, in virtual seconds."""
+        """The time for which the promise was in force, in virtual seconds."""
 
     def disturbed(self) -> None:
         leader = self._leader
@@ -283,7 +283,7 @@ class HealthyPrimaryStays(Checker):
 
 
 def _connected(one: SimulatedNode, other: SimulatedNode) -> bool:
-    """Whether both run and have a connection to each other that nothing blocks."""
+    """Whether both run, and have a connection to each other that no fault blocks."""
     there, back = one.links[other.node_id], other.links[one.node_id]
     return (
         one.running

@@ -1,7 +1,7 @@
 """A whole cluster in one process: real electors, virtual time, a network that fails on request.
 
-One seed gives one run, byte for byte. Nothing here uses a reactor, a clock or a
-socket, so a synchronous test can drive it:
+A seed always gives the same run. The simulation uses no reactor, clock or socket, so a synchronous
+test can drive it:
 
     cluster = SimulatedCluster(["a", "b", "c"], seed=1)
     cluster.settle()
@@ -30,29 +30,31 @@ from kevy_elect.transport.outbox import Outbox
 from kevy_elect.transport.takeover import CurrentConnections
 
 TICK_JITTER: Final = 0.1
-"""A tick at hb_interval comes up to this part of it early or late."""
+"""A tick at hb_interval is early or late by at most this part of hb_interval."""
 TIMER_DELAY: Final = 0.05
-"""A tick for what is due comes up to this part of hb_interval late."""
+"""A tick at the time of `next_due` is late by at most this part of hb_interval."""
 
 
 class SimulatedCluster:
-    """Nodes and the network between them, all started at virtual time 0.
+    """Nodes and the network between them, which all start at virtual time 0.
 
-    `nodes` are their names, or how many there are, then named n1, n2, … The clock of
-    each starts anywhere and runs at a rate of its own, off by `clock_drift` at most.
-    A message takes up to `max_delay` seconds, hb_interval / 5 unless given.
-    `witnesses` vote and never run. `silent` nodes neither greet nor acknowledge, so
-    that leases on them are inferred (R8). `legacy` nodes run the existing
-    implementation: a double of it, which is as faithful as its recorded traces.
-    Of a node's connections one at a time is heard, as in the service; without
-    `one_connection` every one is, however late its messages come.
+    `nodes` are their names, or their number; they are then named n1, n2, … The clock of each node
+    starts at a random time, and its rate differs from virtual time by at most `clock_drift`. A
+    message takes up to `max_delay` seconds, by default hb_interval / 5.
 
-    Every event is followed by the `checkers`; `advance` raises the first Violation
-    that they find, unless `raising` is off, and `violations` has them all.
+    `witnesses` vote and never run. `silent` nodes neither greet nor acknowledge, so that leases on
+    them are inferred (R8). `legacy` nodes run a model of the existing implementation, which
+    reproduces its recorded traces.
+
+    A node reads one connection of a peer at a time, as the service does. Without `one_connection`
+    it reads all of them, however late their messages arrive.
+
+    The `checkers` run after every event. `advance` raises the first Violation that they find,
+    unless `raising` is off. `violations` has all of them.
     """
 
     servers: Mapping[str, object] = {}
-    """The data servers that nodes drive, by their nodes."""
+    """The data servers of the nodes, by node id."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class SimulatedCluster:
         outbox: type[Outbox] = Outbox,
         wrapper: type[SimulatedWrapper] = SimulatedWrapper,
     ) -> None:
-        """Raises ValueError for `witnesses`, `silent` or `legacy` nodes that are no nodes."""
+        """Raises ValueError if `witnesses`, `silent` or `legacy` name unknown nodes."""
         names = [f"n{n + 1}" for n in range(nodes)] if isinstance(nodes, int) else list(nodes)
         for special in (witnesses, silent, legacy):
             if unknown := sorted(set(special) - set(names)):
@@ -122,13 +124,13 @@ class SimulatedCluster:
         }
         for checker in self.checkers:
             checker.cluster = self
-        # Most checkers care for one or two of these; the others are not even called.
+        # Most checkers override one or two of these calls; only those are called.
         self._on_sent = [c.sent for c in self.checkers if type(c).sent is not Checker.sent]
         self._on_saved = [c.saved for c in self.checkers if type(c).saved is not Checker.saved]
         self._on_ran = [c.ran for c in self.checkers if type(c).ran is not Checker.ran]
         self._start_all()
 
-    # What a test asks
+    # The state
 
     @property
     def now(self) -> float:
@@ -137,7 +139,7 @@ class SimulatedCluster:
 
     @property
     def violations(self) -> list[Violation]:
-        """What the checkers found, in order of time."""
+        """The violations that the checkers found, in order of time."""
         found = [violation for checker in self.checkers for violation in checker.violations]
         return sorted(found, key=lambda violation: violation.at)
 
@@ -146,19 +148,20 @@ class SimulatedCluster:
         return self._running(node_id).snapshot()
 
     def running(self) -> list[SimulatedNode]:
-        """The nodes that are not crashed; paused ones are among them."""
+        """The nodes that are not crashed, including paused ones."""
         return [node for node in self.nodes.values() if node.running]
 
     def primaries(self) -> list[str]:
-        """The running nodes whose role is primary, with or without lease."""
+        """The running nodes whose role is primary, with or without a lease."""
         return [n.node_id for n in self.running() if n.machine.role is Role.PRIMARY]
 
     def writers(self) -> list[str]:
-        """The nodes that would take a write now, or what they left behind: never two of ours."""
+        """The nodes that would take a write now, or whose orphans would: never two of ours."""
         return [node.node_id for node in self.nodes.values() if node.can_write()]
 
     def leader(self) -> str | None:
-        """The writable primary that all nodes run and follow, or None: whether all is settled."""
+        """The writable primary that all nodes follow while all of them run; None if there is
+        none."""
         first = next(iter(self.nodes.values()))
         leader = self.nodes[first.machine.current_primary or first.node_id]
         if not leader.can_write():
@@ -173,7 +176,7 @@ class SimulatedCluster:
         return leader.node_id
 
     def add_observer(self, node_id: str, observer: Observer) -> None:
-        """Call `observer` when role, epoch, primary or quorum of this node change."""
+        """Call `observer` whenever role, epoch, primary or quorum of this node change."""
         node = self.nodes[node_id]
         node.observed = node.visible()
         node.observers.append(observer)
@@ -181,7 +184,7 @@ class SimulatedCluster:
     # Time
 
     def advance(self, seconds: float) -> None:
-        """Let so much virtual time pass."""
+        """Advance virtual time by so many seconds."""
         end = self._now + seconds
         queue, network, pop = self._queue, self.network, heapq.heappop
         while queue and queue[0][0] <= end:
@@ -205,9 +208,9 @@ class SimulatedCluster:
         return leader
 
     def advance_until(self, condition: Callable[[], object], within: float = 60.0) -> float:
-        """Advance until this holds; the seconds that it took, to hb_interval / 20.
+        """Advance until the condition holds. Return the seconds that it took, to hb_interval / 20.
 
-        Raises Violation if that takes longer than `within` seconds.
+        Raises Violation if it takes longer than `within` seconds.
         """
         began = self._now
         while not condition():
@@ -217,16 +220,16 @@ class SimulatedCluster:
         return self._now - began
 
     def _schedule(self, at: float, action: Callable[[Any], None], argument: Any) -> None:
-        self._scheduled += 1  # which also decides a tie
+        self._scheduled += 1  # also orders actions of the same time
         heapq.heappush(self._queue, (at, self._scheduled, action, argument))
 
     # Faults
 
     def cut_one_way(self, source: str, target: str) -> None:
-        """Let nothing of `source` reach `target`; the other direction is left as it is.
+        """Stop everything from `source` to `target`. The other direction does not change.
 
-        Unless all nodes acknowledge, or only those that do count, two writers of ours are
-        possible from here on (R8).
+        From here on two writers of ours are possible, unless all nodes acknowledge or only nodes
+        that do count (R8).
         """
         self._fault(f"cut {source} -> {target}")
         infers = not all(node.acknowledges for node in self.nodes.values())
@@ -236,7 +239,7 @@ class SimulatedCluster:
         self._disturbed()
 
     def cut(self, one: str, other: str) -> None:
-        """Let nothing pass between the two, in either direction."""
+        """Stop everything between the two, in both directions."""
         self._fault(f"cut {one} -- {other}")
         self._cut_both(one, other)
         self._disturbed()
@@ -250,7 +253,8 @@ class SimulatedCluster:
         self._disturbed()
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """Leave only links within a group; who is named nowhere is alone. Other cuts are mended."""
+        """Leave only the links within each group. A node in no group is alone. Other cuts are
+        mended."""
         members = [list(group) for group in groups]
         self._fault(f"partition {' | '.join(' '.join(group) for group in members)}")
         group_of = {node: number for number, group in enumerate(members) for node in group}
@@ -278,8 +282,8 @@ class SimulatedCluster:
     def reset(self, one: str, other: str, straggle: float | None = None) -> None:
         """Break the connection that `one` dialled to `other`.
 
-        What was on its way is lost; or, with `straggle`, arrives that many seconds
-        later, when a new connection may long have been speaking.
+        Messages on their way are lost. With `straggle` they arrive that many seconds later, when a
+        new connection may have carried messages already.
         """
         how = "" if straggle is None else f", the rest {straggle:.3f} s late"
         self._fault(f"reset {one} -> {other}{how}")
@@ -287,20 +291,20 @@ class SimulatedCluster:
         self._disturbed()
 
     def pause(self, node_id: str) -> None:
-        """Stop the process as SIGSTOP does: its sockets fill, its clock goes on."""
+        """Stop the process as SIGSTOP does: its sockets fill and its clock goes on."""
         self._fault(f"pause {node_id}")
         self._running(node_id).paused = True
         self._disturbed()
 
     def resume(self, node_id: str) -> None:
-        """Let a paused process go on; harmless for any other."""
+        """Let a paused process go on. Does nothing to any other."""
         self._fault(f"resume {node_id}")
         self._wake(self.nodes[node_id])
         self._disturbed()
 
     def crash(self, node_id: str, straggle: float | None = None) -> None:
-        """Kill the process, all that it started, and its wrapper. What it had sent is lost, or
-        arrives `straggle` seconds late."""
+        """Kill the process, everything that it started, and its wrapper. Messages on their way are
+        lost, or arrive `straggle` seconds late."""
         self._fault(f"crash {node_id}")
         self._end_process(self._running(node_id), straggle)
         self._disturbed()
@@ -311,8 +315,8 @@ class SimulatedCluster:
         straggle: float | None = None,
         execution: Execution = Execution(),  # noqa: B008
     ) -> None:
-        """Kill the process alone. Its wrapper kills what it started, and executes its last will.
-        A node of the existing implementation has none."""
+        """Kill only the process. Its wrapper kills everything that it started, and executes its
+        last will. A node of the existing implementation has no wrapper."""
         node = self._running(node_id)
         self._fault(f"{node_id} dies below its wrapper")
         self._end_process(node, straggle)
@@ -326,8 +330,8 @@ class SimulatedCluster:
         self.network.forget(node, straggle)
 
     def restart(self, node_id: str) -> None:
-        """Start a dead node again, with the ballot that it left, as soon as its wrapper has
-        ended; harmless if it runs."""
+        """Start a dead node again with its ballot, as soon as its wrapper has ended. Does nothing
+        to a node that runs."""
         self._fault(f"restart {node_id}")
         self._revive(self.nodes[node_id])
         self._disturbed()
@@ -337,18 +341,19 @@ class SimulatedCluster:
             self.wrappers[node.node_id].when_done(lambda: self._start(node))
 
     def fail_disk(self, node_id: str) -> None:
-        """Let every save of this node's ballot fail."""
+        """Make every save of this node's ballot fail."""
         self._fault(f"fail disk of {node_id}")
         self.nodes[node_id].disk.broken = True
 
     def mend_disk(self, node_id: str) -> None:
+        """End `fail_disk`."""
         self._fault(f"mend disk of {node_id}")
         self.nodes[node_id].disk.broken = False
 
     def replace_disk(self, node_id: str, epoch: int = 0, voted_for: str | None = None) -> None:
-        """Let a crashed node find this ballot when it starts again; (0, None) is an empty disk.
+        """Replace the ballot of a crashed node before it starts again. (0, None) is an empty disk.
 
-        Raises ValueError while it runs.
+        Raises ValueError while the node runs.
         """
         node = self.nodes[node_id]
         if node.running:
@@ -357,11 +362,12 @@ class SimulatedCluster:
         node.disk.replace(epoch, voted_for)
 
     def lose(self, loss: Loss | None) -> None:
-        """Lose every message for which `loss(sender, target, message)` is true, from now on."""
+        """Lose every message for which `loss(sender, target, message)` is true from now on; None
+        ends it."""
         self.network.lost = loss
 
     def use_timings(self, node_id: str, config: ElectConfig) -> None:
-        """Reload one node of ours with other timings; a restart keeps them."""
+        """Give a node of ours other timings. A restart keeps them."""
         self._fault(f"timings of {node_id}: down_after {config.down_after:g} s")
         node = self.nodes[node_id]
         node.config = config
@@ -370,7 +376,7 @@ class SimulatedCluster:
             node.current.pause_after = config.pause_after
 
     def set_repl_offset(self, node_id: str, offset: int) -> None:
-        """Say how much data a node has; a restart keeps it."""
+        """Set how much data a node has. A restart keeps it."""
         self._fault(f"offset of {node_id} is {offset}")
         node = self.nodes[node_id]
         node.repl_offset = offset
@@ -378,10 +384,11 @@ class SimulatedCluster:
             node.machine.set_repl_offset(offset)
 
     def hand_over(self, target: str, within: float | None = None, rest: float = 0.0) -> None:
-        """Let the writable primary hand over to `target`; harmless if there is no other one.
+        """Let the writable primary hand over to `target`. Does nothing if no other node is
+        writable.
 
-        It waits for the target for `within` seconds, down_after / 2 unless given, and
-        rests for `rest` after that.
+        It waits for the target for `within` seconds, by default down_after / 2, and does not run
+        for `rest` seconds after that.
         """
         self._fault(f"hand over to {target}")
         for node in self._resigning():
@@ -392,7 +399,7 @@ class SimulatedCluster:
                 self._after_order(node, now)
 
     def step_down(self, node_id: str, rest: float = 0.0) -> None:
-        """Let this node give up the role if it can write, and not run for `rest` seconds."""
+        """Let this node, if it can write, give up the role and not run for `rest` seconds."""
         self._fault(f"step down {node_id}")
         for node in self._resigning():
             if node.node_id == node_id:
@@ -401,7 +408,7 @@ class SimulatedCluster:
                 self._after_order(node, now)
 
     def _resigning(self) -> list[SimulatedNode]:
-        """Who has a role to give up and can be told so: a primary of ours."""
+        """The nodes that can give up a role on command: a primary of ours."""
         return [
             node for node in self.running() if not (node.legacy or node.paused) and node.can_write()
         ]
@@ -494,12 +501,12 @@ class SimulatedCluster:
         return node
 
     def _schedule_tick(self, node: SimulatedNode, part: float) -> None:
-        """The next tick at the interval comes after this part of it."""
+        """Schedule the next tick after this part of the interval."""
         node.next_tick = self._now + part * node.config.hb_interval
         self._schedule(node.next_tick, self._tick, (node, node.life))
 
     def _set_timer(self, node: SimulatedNode, now: float) -> None:
-        """Tick when something is due that the next tick would come too late for."""
+        """Schedule a tick at the time of `next_due`, if the next regular tick would be too late."""
         due_at = node.elector.next_due(now)
         if due_at == node.due_at:
             return
@@ -527,7 +534,7 @@ class SimulatedCluster:
         if node.paused:
             return
         if node.legacy:
-            # It waits for hb_interval without an event, and then only ticks.
+            # A legacy node ticks only after hb_interval without an event.
             silent_until = node.last_event + node.config.hb_interval
             if self._now < silent_until:
                 self._schedule(silent_until, self._tick, due)
@@ -556,7 +563,7 @@ class SimulatedCluster:
         self._ran(node)
 
     def _take_ack(self, node: SimulatedNode, stream: Stream, ack: Ack, now: float) -> None:
-        """The dialler learns since when the acceptor backs it (section 4)."""
+        """Tell the dialler since when the acceptor backs it (section 4)."""
         connection, elector = stream.connection, node.elector
         sent_at = connection.ledger.confirmed_by(ack)
         if sent_at is not None:
@@ -564,7 +571,7 @@ class SimulatedCluster:
         self._dispatch(node, elector.tick(now), now)
 
     def _take_as_legacy(self, node: SimulatedNode, message: Message, now: float) -> None:
-        """Whatever connection it comes on; an answer, then a tick."""
+        """Handle a message on any connection, then tick."""
         node.last_event = self._now
         machine = node.machine
         self._dispatch(node, machine.on_message(message.sender, message, now), now)
@@ -573,7 +580,8 @@ class SimulatedCluster:
     def _take_message(
         self, node: SimulatedNode, stream: Stream, message: Message, now: float
     ) -> None:
-        """As the service does: take it in, tick, and answer a heartbeat."""
+        """Handle a message as the service does: the elector, a tick, and the answer to a
+        heartbeat."""
         connection, elector = stream.connection, node.elector
         sender = message.sender
         if type(message) is Heartbeat:
@@ -628,7 +636,7 @@ class SimulatedCluster:
             saved(node, epoch, voted_for)
 
     def _ran(self, node: SimulatedNode) -> None:
-        """After every event of a node: look for violations, tell observers, write the trace."""
+        """Check for violations, call observers and write the trace after an event of a node."""
         if not node.legacy:
             self._set_timer(node, node.clock())
             self.wrappers[node.node_id].keep()
@@ -652,7 +660,7 @@ class SimulatedCluster:
                 observer(snapshot, reason)
 
     def note(self, who: str, text: str) -> None:
-        """Add a line to the trace: a node's name, * for a fault or ! for a broken promise."""
+        """Add a line to the trace: `who` is a node, * for a fault, or ! for a broken promise."""
         if self.tracing:
             self.trace.append(f"{self._now:10.4f}  {who:<4} {text}")
 

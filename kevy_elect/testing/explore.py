@@ -1,4 +1,4 @@
-"""Many random schedules, and what they showed in sum."""
+"""Many random schedules, and a summary of their results."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kevy_elect.testing.checkers import Whose
 from kevy_elect.testing.schedules import Mode, draw_schedule, run_schedule
 
 BATCH: Final = 50
-"""Schedules that one process runs in a row."""
+"""The number of schedules that one process runs in a row."""
 
 
 @attrs.frozen
 class Result:
-    """What is kept of one schedule; times in virtual seconds."""
+    """The result of one schedule. Times are virtual seconds."""
 
     seed: int
     theirs: int
-    """How many nodes ran the existing implementation."""
+    """The number of nodes of the existing implementation."""
     violations: tuple[str, ...]
     broken_by_theirs: tuple[str, ...]
     """The promises that nodes of the existing implementation broke among themselves."""
@@ -35,34 +35,36 @@ class Result:
 
 @attrs.frozen
 class Summary:
-    """What a number of schedules showed. `took` is in real seconds, all else in virtual ones."""
+    """The results of many schedules. `took` is in real seconds, other times are virtual."""
 
     schedules: int
     took: float
     failures: tuple[Result, ...]
     settling: tuple[float, ...]
     dual_writable: Mapping[Whose, float]
-    """The longest time for which two nodes could write, by whose they were."""
+    """The longest time for which two nodes could write, by their implementation."""
     broken_by_theirs: Mapping[str, int]
-    """In how many schedules they broke which promise."""
+    """The number of schedules in which they broke each promise."""
 
     @property
     def per_second(self) -> float:
+        """Schedules per real second."""
         return self.schedules / self.took
 
     @property
     def undisturbed(self) -> int:
-        """How many clusters were settled when the last fault ended."""
+        """The number of clusters that were settled when the last fault ended."""
         return self.settling.count(0.0)
 
     def settled_within(self, part: float) -> float:
-        """The time after the last fault within which this part of the others had settled."""
+        """The time after the last fault within which this part of the other clusters had
+        settled."""
         times = self.settling[self.undisturbed :]
         return times[min(len(times) - 1, int(part * len(times)))] if times else math.nan
 
 
 def explore(seeds: range, nodes: int, mode: Mode, jobs: int = 1) -> Summary:
-    """Run the schedules of all these seeds in so many processes."""
+    """Run the schedules of all these seeds in `jobs` processes."""
     began = time.perf_counter()
     results = list(_results(seeds, nodes, mode, jobs))
     return Summary(

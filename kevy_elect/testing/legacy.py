@@ -1,11 +1,11 @@
-"""A double of the existing implementation's node, for clusters that mix it with ours.
+"""A model of the existing implementation's node, for clusters that mix it with ours.
 
-Not a node to run: it elects by rules of its own, which let two primaries be. It is
-as faithful as its recorded traces, all of which the tests replay; the state machine
-alone is here, and what carries its messages behaves as its transport did.
+It is not a node to run: its rules allow two primaries. It reproduces all recorded traces of the
+existing implementation, which the tests replay. It is only the state machine; the network of the
+simulation behaves like that implementation's transport.
 
-Pure, as the Elector is, and called in the same way. Times are in any one unit: the
-clock's, which the configuration shares.
+It is pure, as the Elector is, and called in the same way. Times may be in any unit, which clock and
+configuration share.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Timings(Protocol):
 
 
 def constant_jitter(node_id: str, maximum: int) -> int:
-    """What the node adds to its backoff: a constant of its id, at most `maximum`; nanoseconds."""
+    """The node's addition to its backoff: a constant of its id, at most `maximum` nanoseconds."""
     mixed = _HASH_START
     for byte in node_id.encode():
         mixed = (mixed * _HASH_PRIME & U64_MAX) ^ byte
@@ -54,18 +54,17 @@ def constant_jitter(node_id: str, maximum: int) -> int:
 
 @attrs.frozen
 class _Seen:
-    """The latest heartbeat of an id: when it came, and how much data it spoke of."""
+    """The latest heartbeat of an id: its time and its offset."""
 
     at: float
     repl_offset: int
 
 
 class LegacyNode:
-    """One node of the existing implementation: what it saves and sends, and its role.
+    """One node of the existing implementation.
 
-    `ballot` is its store: None for a node without one. A node made again with the
-    same ballot is its next life. `jitter` is added to the backoff of every failed
-    candidacy.
+    `ballot` is its store, or None for a node without one. A new node with the same ballot is the
+    same node after a restart. `jitter` is added to the backoff after every failed candidacy.
     """
 
     def __init__(
@@ -104,11 +103,11 @@ class LegacyNode:
         return [member for member in self.members if member != self.node_id]
 
     def set_repl_offset(self, offset: int) -> None:
-        """Say how much data this node has; it sends nothing by itself."""
+        """Set how much data this node has. This sends no message."""
         self.repl_offset = offset
 
     def is_down(self, node_id: str, now: float) -> bool:
-        """Whether no heartbeat of this id came within down_after."""
+        """Whether no heartbeat of this id arrived within down_after."""
         seen = self._seen.get(node_id)
         return seen is None or now - seen.at >= self._timings.down_after
 
@@ -117,18 +116,18 @@ class LegacyNode:
         return [peer for peer in self.peers if self.is_down(peer, now)]
 
     def has_quorum(self, now: float) -> bool:
-        """Whether enough ids are alive: it counts whomever it hears, member or not."""
+        """Whether enough ids are alive. Ids that are not members count too."""
         alive = sum(not self.is_down(node_id, now) for node_id in self._seen)
         return (alive + 1) * 2 > max(len(self.members), 1)
 
     def can_write(self, now: float) -> bool:
-        """Whether the store beside it takes writes: it has no lease, its role is enough."""
+        """Whether the store beside it takes writes: the role is enough, because it has no lease."""
         return self.role is Role.PRIMARY
 
-    # T1 to T4: what time does
+    # T1 to T4: the effects of time
 
     def tick(self, now: float) -> list[Outbound]:
-        """Let time act. Returns what to send, heartbeats first."""
+        """Apply the rules of time. Return the messages to send, heartbeats first."""
         if self._first_tick is None:
             self._first_tick = now
         out = self._heartbeats(now)
@@ -184,10 +183,10 @@ class LegacyNode:
             self._backoff_until = now + self._timings.election_backoff + self._jitter
         return []
 
-    # H, O and A: what messages do
+    # H, O and A: the effects of messages
 
     def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]:
-        """Take one message: `sender` means nothing to it, the id inside the message does."""
+        """Handle a message. Only the id inside the message counts, and not `sender`."""
         match message:
             case Heartbeat():
                 self._on_heartbeat(message, now)
@@ -213,7 +212,7 @@ class LegacyNode:
             self._end_candidacy(Role.REPLICA)
 
     def _on_offer(self, offer: Offer) -> list[Outbound]:
-        """Vote, whatever the own role is and whether or not a primary is heard."""
+        """Vote, in any role, and even if a primary is alive."""
         own = (-self.repl_offset, self.node_id)
         if offer.epoch <= self.epoch or own < (-offer.repl_offset, offer.candidate_id):
             return []

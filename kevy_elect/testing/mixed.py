@@ -1,9 +1,9 @@
-"""Clusters of ours and of the existing implementation: what becomes of them after a mishap.
+"""Clusters of our nodes and of the existing implementation's, and their state after a mishap.
 
     python -m kevy_elect.testing.mixed --seeds 500
 
-prints a table: for every mix of 3 and 5 nodes, in how many of so many clusters it
-ended well, with all remedies of the protocol and with each of them taken out.
+prints a table: for every mix of 3 and 5 nodes, the share of clusters with a good end, with all
+remedies of the protocol and without each of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from kevy_elect.testing.schedules import COARSE, SETTLES_WITHIN
 from kevy_elect.transport.outbox import Outbox
 
 STEP: Final = COARSE.hb_interval / 4
-"""Virtual seconds between two looks."""
+"""Virtual seconds between two checks."""
 FOLLOWS_WITHIN: Final = 3 * COARSE.down_after
-"""Virtual seconds in which a node of theirs that starts must follow the primary."""
+"""Virtual seconds within which a restarted node of theirs must follow the primary."""
 
 
 class Mishap(enum.StrEnum):
-    """What happens to a cluster whose primary is one of ours. All links are healthy but the
-    one that is cut for a while."""
+    """An event in a cluster whose primary is one of ours. All links are healthy, except for one
+    that is cut for a while."""
 
     RESTART_OF_THEIRS = "theirs restarts"
     CUT = "theirs was cut from ours"
@@ -43,7 +43,7 @@ class Mishap(enum.StrEnum):
 
 
 class End(enum.StrEnum):
-    """How it ended."""
+    """The state of a cluster at the end."""
 
     WELL = "well"
     DEPOSED = "primary deposed"
@@ -53,12 +53,12 @@ class End(enum.StrEnum):
 
 
 FINE: Final = {End.WELL, End.DISAGREEING}
-"""How it may end with all remedies: what theirs make of each other is not in our hands."""
+"""The ends that are allowed with all remedies. Our nodes cannot make theirs agree."""
 
 
 @attrs.frozen
 class Remedies:
-    """The protocol's remedies for life beside the existing implementation, or all but one."""
+    """The protocol's remedies for clusters with the existing implementation, or all but one."""
 
     name: str
     elector: type[Elector] = Elector
@@ -66,14 +66,14 @@ class Remedies:
 
 
 class _Unordered(Outbox):
-    """A queue in which a heartbeat waits its turn, and an ANNOUNCE for nothing."""
+    """A queue without the rule that a heartbeat goes before an ANNOUNCE (R2)."""
 
     def take(self, *, beaten: bool = True) -> Message | None:
         return self._waiting.pop(next(iter(self._waiting))) if self._waiting else None
 
 
 class _Talkative(Elector):
-    """Heartbeats go to all, whatever they take them for."""
+    """Sends heartbeats also to peers that take them for a sign of life of their primary (R2)."""
 
     def _fall_silent(self, now: float) -> None:
         pass
@@ -88,12 +88,13 @@ VARIANTS: Final = (
 
 
 def run(seed: int, nodes: int, theirs: int, mishap: Mishap, remedies: Remedies) -> End:
-    """Let this happen to one cluster, of which `theirs` run the existing implementation."""
+    """Run this mishap in one cluster, of which `theirs` nodes are of the existing
+    implementation."""
     return _Trial(seed, nodes, theirs, remedies).run(mishap)
 
 
 class _Trial:
-    """One cluster, settled on a primary of ours that has no more data than the others."""
+    """One cluster that has settled on a primary of ours. All nodes have the same data."""
 
     def __init__(self, seed: int, nodes: int, theirs: int, remedies: Remedies) -> None:
         self.rng = random.Random(f"{seed} {nodes} {theirs}")
@@ -159,8 +160,8 @@ class _Trial:
         return any(self._agree() for _ in self._steps(seconds))
 
     def _agree(self) -> bool:
-        """Whether one of those that run leads and all of them follow it; one of ours, in its
-        epoch. A primary of theirs stays below whom it finds in a higher one."""
+        """Whether all running nodes follow one running primary. If it is one of ours, they are also
+        in its epoch. A primary of theirs never adopts a higher epoch of a follower."""
         running = self.cluster.running()
         followed = {node.machine.current_primary for node in running}
         leaders = [node for node in running if node.machine.role is Role.PRIMARY]
@@ -170,7 +171,7 @@ class _Trial:
         return together or leaders[0].legacy
 
     def _theirs_disagree(self) -> bool:
-        """Whether nodes of theirs follow different primaries: of that they are not cured."""
+        """Whether nodes of theirs follow different primaries, which no remedy prevents."""
         nodes = self.cluster.nodes
         return len({nodes[name].machine.current_primary for name in self.theirs}) > 1
 
@@ -178,7 +179,7 @@ class _Trial:
 def measure(
     seeds: range, nodes: int, theirs: int, remedies: Remedies
 ) -> dict[Mishap, Counter[End]]:
-    """In how many clusters of this mix each mishap ended how."""
+    """Count the ends of each mishap in the clusters of this mix."""
     return {
         mishap: Counter(run(seed, nodes, theirs, mishap, remedies) for seed in seeds)
         for mishap in Mishap
@@ -186,10 +187,10 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 1 if, with all remedies, anything ended badly but what theirs did."""
+    """Print the table. Return 1 if a cluster with all remedies has another end than FINE."""
     parser = argparse.ArgumentParser(
         prog="python -m kevy_elect.testing.mixed",
-        description="What becomes of clusters of ours and of the existing implementation.",
+        description="Measure how clusters of our nodes and of the existing implementation end.",
     )
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="clusters of each mix")
     seeds = range(parser.parse_args(arguments).seeds)

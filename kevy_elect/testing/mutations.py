@@ -1,7 +1,7 @@
-"""Deliberate mistakes in the elector and in the wrapper, to show that the checkers find them.
+"""Mutations: deliberate mistakes in the elector and in the wrapper, which the checkers must find.
 
-Each takes one safeguard away. A mistake that random schedules do not find says
-that the schedules or the checkers are too weak, not that the safeguard is idle.
+Each removes one safeguard. A mutation that random schedules do not find shows that the schedules or
+the checkers are too weak. It does not show that the safeguard is useless.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from kevy_elect.testing.wrapper import Call, SimulatedWrapper
 
 @attrs.frozen
 class Mutation:
-    """A mistake and where it shows: on how many nodes, which of them acknowledging,
-    and within how many seeds from 0."""
+    """A mistake, and the clusters that show it: their number of nodes, their mode, and the number
+    of seeds from 0 within which it must be found."""
 
     elector: type[Elector]
     within: int
@@ -50,7 +50,7 @@ class Mutation:
 
 @attrs.frozen
 class Finding:
-    """The first seed at which a mutation was found, None if it never was, and how."""
+    """The first seed at which a mutation was found, and how; no outcome if it was not found."""
 
     mutation: Mutation
     outcome: Outcome | None
@@ -67,12 +67,12 @@ def find(mutation: Mutation, seeds: range | None = None) -> Finding:
 
 
 def find_all() -> Iterator[Finding]:
-    """Look for every mutation of the table."""
+    """Search for every mutation of the table."""
     return map(find, MUTATIONS)
 
 
 class _Unpledged(Elector):
-    """Takes no notice of one item of R4."""
+    """Ignores one item of R4."""
 
     RULE = ""
 
@@ -88,7 +88,7 @@ class PrimaryVotes(_Unpledged):
 
 
 class ForgetsVote(Elector):
-    """A vote binds nobody once it is sent (R4.2)."""
+    """A vote binds its voter to nothing (R4.2)."""
 
     def _binding_vote(self, now: float) -> _Vote | None:
         return None
@@ -136,7 +136,7 @@ class VotesAndLeads(Elector):
 
 @attrs.frozen
 class _LossyBallot:
-    """Saves when it `keeps`, and remembers nothing in either case."""
+    """Saves if it `keeps`, and loads nothing in either case."""
 
     ballot: Ballot
     keeps: bool
@@ -175,7 +175,7 @@ class CountsReplies(Elector):
 
 
 class WinsTooLate(Elector):
-    """Who gave up still counts ACCEPTs (R6)."""
+    """A candidate that gave up still counts ACCEPTs (R6)."""
 
     def _give_up(self, now: float) -> None:
         run = self._candidacy
@@ -206,7 +206,7 @@ class WritesWithoutLease(Elector):
 
 
 class RegainsAtOnce(Elector):
-    """A lease that was lost is back with the first message (R8)."""
+    """A lost lease returns with the first message (R8)."""
 
     def _begin(self, now: float) -> None:
         super()._begin(now)
@@ -229,7 +229,7 @@ class IgnoresPauses(RegainsAtOnce):
 
 
 class IgnoresEpochs(RegainsAtOnce):
-    """A peer in a higher epoch backs the lease, and one that was lost is back at once (R8)."""
+    """A peer in a higher epoch backs the lease, and a lost lease returns at once (R8)."""
 
     def _deadline(self, since: float, runs_until: float) -> float:
         leads = self.role is Role.PRIMARY
@@ -237,14 +237,14 @@ class IgnoresEpochs(RegainsAtOnce):
 
 
 class InfersLeases(Elector):
-    """The lease is inferred from what is heard, although peers acknowledge (section 4)."""
+    """The lease is inferred from messages, although peers acknowledge (section 4)."""
 
     def set_acknowledging(self, peer: str, *, acknowledging: bool) -> None:
         pass
 
 
 class AcknowledgesAnyEpoch(Elector):
-    """A heartbeat of the primary is acknowledged in whatever epoch (section 4)."""
+    """A heartbeat of the primary is acknowledged in any epoch (section 4)."""
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         return self.role is Role.REPLICA and self.current_primary == sender
@@ -258,7 +258,7 @@ class ConfirmsOnArrival(Elector):
 
 
 class NeverRenews(Elector):
-    """A primary with its lease leaves those in a higher epoch where they are (R8)."""
+    """A primary with its lease never renews (R8)."""
 
     def _consider_renewing(self, now: float) -> None:
         pass
@@ -288,7 +288,7 @@ class VotesUnfrozen(Elector):
 
 
 class RunsUnfrozen(Elector):
-    """A candidate runs with what its data server was last known to have (D2)."""
+    """A candidate offers the last known data of its server (D2)."""
 
     def _is_ready_to_run(self, now: float) -> bool:
         return self._vouches_for(self.node_id, self.repl_offset, now)
@@ -305,7 +305,7 @@ class FollowsOlderData(Elector):
 
 
 class FollowsTheSilent(Elector):
-    """The data server follows a primary that is DOWN, and what it gets is trusted (D3, D6)."""
+    """The data server follows a primary that is DOWN, and its data is trusted (D3, D6)."""
 
     def duty(self, now: float) -> Duty:
         if self.role is not Role.REPLICA or self.current_primary is None:
@@ -318,7 +318,7 @@ class FollowsTheSilent(Elector):
 
 
 class VotesWithoutServer(Elector):
-    """A member whose data server does not answer votes with what that last had (D5)."""
+    """A member whose data server does not answer votes by its last data (D5)."""
 
     def _waits_for_server(self, offer: Offer, now: float) -> _Refusal | None:
         return None if self._is_lost else super()._waits_for_server(offer, now)
@@ -339,21 +339,21 @@ class VotesWithoutServer(Elector):
 
 
 class VotesEmptied(Elector):
-    """A member whose data server lost what it had votes all the same (D5)."""
+    """A member whose data server lost its data votes as if it had not (D5)."""
 
     def _vouches_for(self, candidate: str, offset: int, now: float) -> bool:
         return True
 
 
 class VotesForLess(Elector):
-    """Of three members, one whose data may be of any epoch votes for whomever R3 lets it (D5)."""
+    """Of three members, one whose data may be of any epoch votes by R3 alone (D5)."""
 
     def _has_it_all(self, candidate: str, offset: int) -> bool:
         return len(self.peers) == 2
 
 
 class ComparesLengths(Elector):
-    """An offset is a length, of whatever history (D6)."""
+    """Offsets are compared by length, without their histories (D6)."""
 
     def _answer(self, offer: Offer, now: float) -> _Refusal | None:
         if self.role is not Role.REPLICA:
@@ -366,7 +366,7 @@ class ComparesLengths(Elector):
 
 
 class TellsFirst(SimulatedWrapper):
-    """The others are told while what the dead node left behind still writes (a last will)."""
+    """The others are notified while processes of the dead node still write (a last will)."""
 
     def _work(self, killing: float, calls: list[Call], straggle: float | None) -> None:
         notified_by = self._tell(0.0, calls)
@@ -375,7 +375,7 @@ class TellsFirst(SimulatedWrapper):
 
 
 class StartsFirst(SimulatedWrapper):
-    """The next life of a node starts before the others are told of its death (a last will)."""
+    """A node starts again before the others are notified of its death (a last will)."""
 
     def when_done(self, then: Callable[[], object]) -> None:
         then()

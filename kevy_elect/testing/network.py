@@ -1,10 +1,9 @@
-"""A network of connections that stall, break, reorder and lose, all in virtual time.
+"""A network of connections that stall, break, reorder and lose messages, in virtual time.
 
-Every node dials every other, speaks on the connections that it dialled and reads
-on those that it accepted; only acknowledgements flow back. A connection is two
-streams. A stream delivers first in, first out, whatever delay each item drew; two
-connections of one pair know nothing of each other's order. All times are virtual
-seconds.
+Each node dials every other, sends on the connections that it dialled and reads on those that it
+accepted. Only acknowledgements flow back. A connection is two streams. A stream delivers in the
+order of sending, whatever the delay of each item; two connections of one pair have no common order.
+All times are virtual seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Loss = Callable[[str, str, Message], bool]
 
 
 class Backlog:
-    """A queue of the existing implementation: it keeps 256 messages and drops what comes then."""
+    """A queue of the existing implementation: it keeps 256 messages and drops further ones."""
 
     LIMIT: Final = 256
 
@@ -39,16 +38,15 @@ class Backlog:
             self._waiting.append(message)
 
     def take(self, *, beaten: bool = True) -> Message | None:
-        """Remove and return the oldest message, None if there is none."""
+        """Remove and return the oldest message; None if the queue is empty."""
         return self._waiting.popleft() if self._waiting else None
 
 
 class Host:
-    """What the network knows of a node: which life it is in, and whether it reads.
+    """The network's view of a node: the number of its restarts, and whether it reads.
 
-    One of the existing implementation (`legacy`) neither greets nor acknowledges,
-    keeps a backlog for a peer that is away, and learns that a connection is gone
-    from a write that is lost.
+    A node of the existing implementation (`legacy`) neither greets nor acknowledges, and keeps a
+    backlog for an absent peer. It detects a broken connection only by a failed write.
     """
 
     def __init__(self, node_id: str, outbox: type[Outbox], *, legacy: bool) -> None:
@@ -56,15 +54,15 @@ class Host:
         self.legacy = legacy
         self.new_outbox: type[Outbox] | type[Backlog] = Backlog if legacy else outbox
         self.acknowledges = not legacy
-        self.life = 0  # one more with every crash
+        self.life = 0  # increases with every crash
         self.running = False
         self.paused = False
         self.links: dict[str, Link] = {}
-        self.waiting: list[Stream] = []  # what arrived while it was paused
+        self.waiting: list[Stream] = []  # with items that arrived during a pause
 
 
 class Link:
-    """What one node uses to speak to one peer; at most one connection at a time."""
+    """One node's means of sending to one peer, with at most one connection at a time."""
 
     __slots__ = ("acceptor", "connection", "cut", "cut_at", "dialler", "outbox", "retry_at",
                  "reverse", "waiting")  # fmt: skip
@@ -79,14 +77,14 @@ class Link:
         self.retry_at = 0.0
         self.cut = False  # this direction only
         self.cut_at = 0.0
-        self.waiting: list[Stream] = []  # what is stuck in the cut
+        self.waiting: list[Stream] = []  # with items that the cut holds
 
     def is_up(self) -> bool:
-        """Whether a packet and its answer get through."""
+        """Whether packets pass in both directions."""
         return not (self.cut or self.reverse.cut)
 
     def is_connected(self) -> bool:
-        """Whether there is a connection, to the process that the peer is now."""
+        """Whether there is a connection to the present process of the peer."""
         connection = self.connection
         return connection is not None and connection.there.life == self.acceptor.life
 
@@ -97,8 +95,8 @@ class Link:
 class Stream:
     """One direction of a connection.
 
-    Every item sent schedules one arrival; whichever arrival comes first takes the
-    head of the queue. An arrival that finds the way blocked is held.
+    Each sent item schedules one arrival. Each arrival delivers the head of the queue, so the order
+    is kept. An arrival at a blocked link or node is held.
     """
 
     __slots__ = ("connection", "held", "is_back", "life", "not_before", "queue", "target", "way")
@@ -120,7 +118,7 @@ class Stream:
 
 
 class Connection:
-    """A dialled connection, with the books that both ends keep for acknowledged leases."""
+    """A dialled connection, with the counts of both ends for acknowledged leases."""
 
     __slots__ = ("back", "greeted", "introduced", "ledger", "link", "number", "read", "there")
 
@@ -129,17 +127,18 @@ class Connection:
         self.number = number
         self.there = Stream(self, link, is_back=False)
         self.back = Stream(self, link.reverse, is_back=True)
-        # A dialler that greets reads answers; an acceptor that does not know them never does.
+        # A dialler that greets reads answers. An acceptor of the existing implementation sends
+        # none.
         self.greeted = link.dialler.acknowledges and link.acceptor.acknowledges
-        self.introduced = False  # the acceptor knows whether it greeted, once it is heard
+        self.introduced = False  # by a message that told the acceptor whether it greeted
         self.ledger = Ledger()
         self.read = 0
 
 
 class Network:
-    """All links. `deliver` is called for every item that arrives, `dialled` when a link has
-    got or lost its connection, and `closed` when the acceptor of a connection sees its end,
-    with nothing of it left to arrive."""
+    """All links. It calls `deliver` for every item that arrives, `dialled` when a link has got or
+    lost its connection, and `closed` when the acceptor of a connection sees its end, after the last
+    item."""
 
     def __init__(
         self,
@@ -175,12 +174,13 @@ class Network:
     # Sending
 
     def send(self, link: Link, message: Message, sent_at: float) -> None:
-        """Send at `sent_at` of the dialler's own clock, or keep until there is a connection."""
+        """Send at `sent_at` of the dialler's clock, or keep the message until there is a
+        connection."""
         connection = link.connection
         if connection is not None and self._is_gone(link, connection):
             self.reset(link)
             if link.dialler.legacy:
-                return  # the write by which it learns so
+                return  # this write detects it
             connection = None
         if connection is None:
             link.outbox.put(message)
@@ -192,7 +192,7 @@ class Network:
             self._drain(connection, sent_at)
 
     def connect(self, link: Link, sent_at: float) -> None:
-        """Dial unless it is too early to try again, and send what was waiting."""
+        """Dial, unless it is too early for another attempt, and send the waiting messages."""
         if link.connection is not None or self.now < link.retry_at:
             return
         if not (link.acceptor.running and link.is_up()):
@@ -209,8 +209,8 @@ class Network:
             self._write(connection, message, sent_at)
 
     def reply(self, connection: Connection, ack: Ack) -> None:
-        """Answer on an accepted connection, if its other end still is there; a wrapper that
-        speaks for a dead node does not listen."""
+        """Answer on an accepted connection if the other end still exists. A wrapper that sends for
+        a dead node reads no answers."""
         link = connection.link
         if link.connection is connection and link.dialler.running:
             self._carry(connection.back, ack)
@@ -230,7 +230,7 @@ class Network:
         self._schedule(self.now + self._random() * self._max_delay, self._arrive, stream)
 
     def _is_gone(self, link: Link, connection: Connection) -> bool:
-        """Whether the peer's process or the connection is gone, as noticed when about to write."""
+        """Whether the peer's process or the connection is gone, as a writer would detect."""
         if connection.there.life != link.acceptor.life:
             return True
         return not link.is_up() and self.now - link.cut_at >= self._give_up_after
@@ -253,7 +253,7 @@ class Network:
     # Faults
 
     def cut(self, link: Link) -> None:
-        """Let nothing through in this direction; what is sent or on its way gets stuck."""
+        """Stop everything in this direction. Messages that are sent or on their way are held."""
         if not link.cut:
             link.cut = True
             link.cut_at = link.reverse.cut_at = self.now
@@ -263,7 +263,7 @@ class Network:
         self._release(link.waiting)
 
     def reset(self, link: Link, straggle: float | None = None) -> None:
-        """End the connection. What was on its way is lost, or arrives `straggle` seconds late."""
+        """End the connection. Messages on their way are lost, or arrive `straggle` seconds late."""
         connection, link.connection = link.connection, None
         link.retry_at = self.now
         if connection is None:
@@ -277,11 +277,11 @@ class Network:
             connection.there.not_before = self.now + straggle
 
     def wake(self, host: Host) -> None:
-        """Deliver to a node that was paused, one connection's share in no order with another's."""
+        """Deliver the held items to a node after its pause, in random order of the connections."""
         self._release(host.waiting)
 
     def forget(self, host: Host, straggle: float | None) -> None:
-        """End what a crashed process dialled and drop what it had not sent."""
+        """End the connections that a crashed process dialled, and drop its unsent messages."""
         host.waiting.clear()
         for link in host.links.values():
             self.reset(link, straggle)

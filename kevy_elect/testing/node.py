@@ -19,7 +19,7 @@ from kevy_elect.transport.takeover import CurrentConnections
 
 
 class Machine(Protocol):
-    """What a node runs: our Elector, or the double of the existing implementation."""
+    """The program of a node: our Elector, or the model of the existing implementation."""
 
     @property
     def role(self) -> Role: ...
@@ -39,21 +39,22 @@ class Machine(Protocol):
 
 @attrs.frozen
 class NodeSnapshot:
-    """What one node thinks at one instant, by its own clock."""
+    """The state of one node at one instant, by its own clock."""
 
     node_id: str
     role: Role
     epoch: int
     current_primary: str | None
     primary_addr: str | None
-    """None, too, on a node of the existing implementation: it does not keep the address."""
+    """None without a primary, and on a node of the existing implementation, which keeps no
+    address."""
     has_quorum: bool
     can_write: bool
     down_peers: tuple[str, ...]
 
 
 Observer = Callable[[NodeSnapshot, str], object]
-"""Called with a node's new state and, in words, why it changed."""
+"""Receives a node's new state, and a text that says why it changed."""
 Saved = Callable[["SimulatedNode", int, str | None], None]
 
 
@@ -72,18 +73,18 @@ class SimulatedDisk:
     def save(self, epoch: int, voted_for: str | None) -> None:
         if self.broken:
             if self._node.legacy:
-                return  # the existing implementation goes on as if nothing were wrong
+                return  # the existing implementation ignores the failure
             raise BallotError("the simulated disk refuses to save")
         self._saved = (epoch, voted_for)
         self._on_saved(self._node, epoch, voted_for)
 
     def replace(self, epoch: int, voted_for: str | None) -> None:
-        """Let this be what is there, whatever the node saved."""
+        """Replace the ballot on the disk."""
         self._saved = (epoch, voted_for)
 
 
 class SimulatedNode(Host):
-    """One node: its disk and clock, which outlive it, and its machine while it runs."""
+    """One node: its disk and clock, which survive a crash, and its machine while it runs."""
 
     machine: Machine
     current: CurrentConnections
@@ -105,12 +106,12 @@ class SimulatedNode(Host):
         self.disk = SimulatedDisk(self, saved)
         self.observers: list[Observer] = []
         self.repl_offset = 0
-        self.orphans: Machine | None = None  # the dead one under whose lease they write
+        self.orphans: Machine | None = None  # the dead machine whose lease allows orphans to write
         self.missed_tick = False  # while paused
-        self.last_event = 0.0  # virtual time; a legacy node ticks so long after it
+        self.last_event = 0.0  # virtual time; a legacy node ticks hb_interval later
         self.next_tick = 0.0  # virtual time
-        self.due_at = math.inf  # by its own clock; what the timer is set to
-        self.noted: object = 0  # how many of the elector's events; or a legacy node's state
+        self.due_at = math.inf  # by its own clock: the time of its timer
+        self.noted: object = 0  # the number of the elector's events, or a legacy node's state
         self.observed: tuple[object, ...] = ()
         self._time = time
         self._clock_offset = clock_offset
@@ -129,33 +130,34 @@ class SimulatedNode(Host):
         return self._clock_offset + self._clock_rate * self._time()
 
     def when(self, clock: float) -> float:
-        """The virtual time at which its clock shows this."""
+        """The virtual time at which this node's clock shows `clock`."""
         return (clock - self._clock_offset) / self._clock_rate
 
     def can_write(self) -> bool:
-        """Whether a write at this instant would be taken, by the node or by what it started; a
-        paused process may wake up in one."""
+        """Whether this node, or an orphan of it, would take a write at this instant. A paused
+        process counts too, because it may wake up during a write."""
         now = self.clock()
         if self.orphans is not None and self.orphans.can_write(now):
             return True
         return self.running and self.machine.can_write(now)
 
     def backs(self, leader: SimulatedNode) -> bool:
-        """Whether this node follows `leader` in its epoch and would acknowledge that. Nobody
-        knows that of a node of the existing implementation, which votes as it likes."""
+        """Whether this node follows `leader` in its epoch and would acknowledge that. False for a
+        node of the existing implementation, which may vote for any other."""
         if self.legacy:
             return False
         return self.elector.backs(leader.node_id, leader.machine.epoch, self.clock())
 
     def is_with(self, leader: SimulatedNode) -> bool:
-        """Whether this node follows `leader` in its epoch, and would say so if it can."""
+        """Whether this node follows `leader` in its epoch, and acknowledges it if it can
+        acknowledge."""
         if self.legacy:
             state = self.machine.current_primary, self.machine.epoch
             return state == (leader.node_id, leader.machine.epoch)
         return self.backs(leader)
 
     def visible(self) -> tuple[Role, int, str | None, bool]:
-        """What observers are told of: role, epoch, primary and whether it has a quorum."""
+        """The state that observers receive: role, epoch, primary and whether it has a quorum."""
         machine = self.machine
         quorum = machine.has_quorum(self.clock())
         return machine.role, machine.epoch, machine.current_primary, quorum
@@ -179,7 +181,8 @@ class SimulatedNode(Host):
         return peers.down(self.clock())
 
     def take_reasons(self) -> list[str]:
-        """Why its state changed since this was last asked, in the elector's words."""
+        """Return the reasons for the changes of its state since the last call, in the elector's
+        words."""
         if self.legacy:
             return self._describe_change()
         events = self.elector.events
@@ -188,7 +191,8 @@ class SimulatedNode(Host):
         return [event.text for event in fresh]
 
     def _describe_change(self) -> list[str]:
-        """The existing implementation gives no reasons; what can be seen is better than nothing."""
+        """Describe the change by the state, because the existing implementation gives no
+        reasons."""
         machine = self.machine
         state = role, epoch, primary = machine.role, machine.epoch, machine.current_primary
         if state == self.noted:

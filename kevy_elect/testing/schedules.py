@@ -1,7 +1,7 @@
-"""Random fault schedules: what goes wrong, and when, drawn from one seed.
+"""Random schedules of faults, each drawn from one seed.
 
-A schedule begins with a cluster at rest or just started, lets faults happen for a
-while, ends them all, and then wants a primary that everybody follows and keeps.
+A schedule begins with a settled or a starting cluster, causes faults for a while, and ends all of
+them. Then the cluster must settle on a primary that all nodes follow, and keep it.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from kevy_elect.testing.wrapper import Execution, SimulatedWrapper
 COARSE: Final = ElectConfig(
     hb_interval=1.0, down_after=5.0, election_timeout=3.0, pause_after=1.5, lease_margin=2.5
 )
-"""Timings with few events in much time, so that many schedules fit into a second.
-They are the narrowest that ElectConfig admits, where a mistake shows soonest; but a tick
-at hb_interval that is a little late is no pause."""
+"""Timings with few events, so that many schedules run in a second. The margins are the narrowest
+that ElectConfig allows, which show mistakes soonest. A tick that is a little late is not a
+pause."""
 
 SETTLES_WITHIN: Final = 60.0
-"""Virtual seconds after the last fault until everybody must follow one primary."""
+"""Virtual seconds after the last fault within which all nodes must follow one primary."""
 STAYS_FOR: Final = 4.0
-"""Virtual seconds for which that one must then stay."""
+"""Virtual seconds for which that primary must then stay."""
 GATHERS_WITHIN: Final = 2
-"""How many down_after after the last fault, beside what a primary waits before it renews, all
-must be in its epoch, if it is one of ours."""
+"""The number of down_after after the last fault within which all nodes must be in the epoch of a
+primary of ours. The wait of a primary before it renews is added."""
 ALIKE_WITHIN: Final = 3
-"""How many down_after after the last fault, or what a primary waits before it renews, all data
-servers must follow the primary's and have its data."""
+"""The number of down_after within which all data servers must follow the primary's and have its
+data, counted from the time when all nodes are in one epoch."""
 
 
 class Mode(enum.StrEnum):
-    """How primaries know of their leases: nodes acknowledge, all, none or some of them;
-    in mixed clusters those that do not run the existing implementation. In `uncounted`
-    ones, too, but there only those that acknowledge count, and are a quorum. With
-    `data-servers` all acknowledge, and all but a witness drive a data server."""
+    """The nodes that acknowledge leases: all, none (`inferred`) or some (`partly`). In `mixed` and
+    `uncounted` clusters, the nodes that do not run the existing implementation acknowledge. In
+    `uncounted` ones, only these count for the lease, and they are a quorum. With `data-servers`,
+    all acknowledge, and all but a witness drive a data server."""
 
     ACKNOWLEDGED = "acknowledged"
     INFERRED = "inferred"
@@ -61,7 +61,7 @@ class Mode(enum.StrEnum):
 
 @attrs.frozen
 class Fault:
-    """Call `action` of the cluster with `arguments` at so many virtual seconds."""
+    """A call of `action` of the cluster with `arguments`, `at` so many virtual seconds."""
 
     at: float
     action: str
@@ -73,7 +73,7 @@ class Fault:
 
 @attrs.frozen
 class Schedule:
-    """One run to be: the cluster and what befalls it."""
+    """One run to make: the cluster and its faults."""
 
     seed: int
     nodes: int
@@ -87,18 +87,18 @@ class Schedule:
     faults: Sequence[Fault]
     ends_at: float
     pace: Pace | None = None
-    """Of the data servers, if there are some."""
+    """The speed of the data servers, if there are any."""
 
 
 @attrs.frozen
 class Outcome:
-    """What came of a schedule; times in virtual seconds."""
+    """The result of a schedule. Times are virtual seconds."""
 
     schedule: Schedule
     violations: Sequence[Violation]
     settled_after: float | None
     dual_writable: Mapping[Whose, float]
-    """For how long two nodes could write, by whose they were."""
+    """The time for which two nodes could write, by their implementation."""
     trace: Sequence[str]
 
     @property
@@ -108,7 +108,7 @@ class Outcome:
 
 
 def draw_schedule(seed: int, nodes: int, mode: Mode = Mode.ACKNOWLEDGED) -> Schedule:
-    """The schedule of this seed; the same every time."""
+    """The schedule of this seed, always the same."""
     draw = _DrawWithServers if mode is Mode.DATA_SERVERS else _Draw
     return draw(seed, nodes, mode).schedule()
 
@@ -117,7 +117,7 @@ Mishap = Callable[[], Iterator[Fault]]
 
 
 class _Draw:
-    """The making of one schedule. `_<fault>` methods yield the faults of one mishap."""
+    """Draws one schedule. Each method `_<mishap>` yields the faults of one mishap."""
 
     def __init__(self, seed: int, nodes: int, mode: Mode) -> None:
         self.rng = random.Random(f"{seed} {nodes} {mode}")
@@ -125,7 +125,7 @@ class _Draw:
         self.mode = mode
         self.names = [f"n{number}" for number in range(1, nodes + 1)]
         self.at = 0.0
-        # R8 alone wants links that fail in both directions at once and, when up,
+        # R8 alone requires links that fail in both directions at once and stay up for a heartbeat.
         # stay up for a heartbeat.
         self.careful = mode in (Mode.INFERRED, Mode.PARTLY)
 
@@ -161,7 +161,7 @@ class _Draw:
         return []
 
     def _legacy(self) -> Collection[str]:
-        """As many as the seed says, so that consecutive seeds go through all mixes."""
+        """The number follows from the seed, so that consecutive seeds include all mixes."""
         most = len(self.names) - 1
         if self.mode is Mode.UNCOUNTED:
             most = len(self.names) - quorum(len(self.names))
@@ -170,7 +170,8 @@ class _Draw:
         return self.rng.sample(self.names, 1 + self.seed % most) if most else []
 
     def _faults(self, count: int) -> Iterator[Fault]:
-        """A few kinds of mishap for each schedule: all kinds at once undo each other."""
+        """Use a few kinds of mishaps in each schedule, because many kinds cancel each other's
+        effects."""
         rng = self.rng
         kinds = self._kinds()
         for _ in range(count):
@@ -200,7 +201,7 @@ class _Draw:
         return kinds
 
     def _below_wrappers(self, faults: Iterator[Fault]) -> Iterator[Fault]:
-        """Of three processes that die, two have a wrapper that survives them."""
+        """Let a wrapper survive two of three processes that die."""
         rng = random.Random(f"{self.seed} {self.mode} wrappers")
         for fault in faults:
             if fault.action == "crash" and rng.random() < 2 / 3:
@@ -215,7 +216,7 @@ class _Draw:
                 yield fault
 
     def _handovers(self, since: float) -> Iterator[Fault]:
-        """In one of four schedules the operator moves the role, whatever else happens."""
+        """Add handovers to one of four schedules, in addition to its faults."""
         rng = random.Random(f"{self.seed} {self.mode} handovers")
         if rng.random() < 0.25:
             for _ in range(rng.randint(1, 3)):
@@ -228,7 +229,7 @@ class _Draw:
         return self.rng.sample(self.names, 2)
 
     def _node(self) -> str:
-        """Any node, but more often the one that leads unless something happened."""
+        """A random node. The one that leads without faults is the most probable."""
         return self.rng.choice((self.names[0], *self.names))
 
     def _other(self, node: str) -> str:
@@ -258,7 +259,7 @@ class _Draw:
         self._stay_up()
 
     def _mute(self) -> Iterator[Fault]:
-        """Nobody hears a node that hears the others."""
+        """A node hears the others, and they do not hear it."""
         node = self._node()
         if self.careful:
             yield self._fault("isolate", node)
@@ -275,7 +276,7 @@ class _Draw:
         self._stay_up()
 
     def _belate(self) -> Iterator[Fault]:
-        """What a node said for a while arrives when it has long been speaking again."""
+        """Messages of a node arrive late, when it has sent newer ones already."""
         one, other = self._pair()
         said = self.rng.uniform(0.5, 4)
         late = self.rng.uniform(0, 6) * COARSE.down_after
@@ -288,7 +289,7 @@ class _Draw:
         length = self.rng.choice((self.rng.uniform(0.5, 2), self.rng.uniform(2, 8)))
         yield self._fault("pause", node)
         if not self.careful:
-            # Whoever reconnects meanwhile leaves two connections to be read.
+            # A peer that reconnects meanwhile leaves two connections for it to read.
             other = self._other(node)
             yield self._fault("reset", other, node, 0.0, after=self.rng.uniform(0, length))
         yield self._fault("resume", node, after=length)
@@ -308,7 +309,7 @@ class _Draw:
         yield self._fault("set_repl_offset", self._node(), self.rng.randrange(3))
 
     def _straggle(self) -> float | None:
-        """How late what was on its way arrives, if it does."""
+        """The seconds by which messages on their way arrive late; None if they are lost."""
         longest = 0.5 if self.careful else 6 * COARSE.down_after
         return self.rng.choice((None, self.rng.uniform(0, 0.5), self.rng.uniform(0, longest)))
 
@@ -318,7 +319,7 @@ class _Draw:
 
 
 class _DrawWithServers(_Draw):
-    """Data servers fail, too, and are slow; clients write all the while."""
+    """Adds faults and delays of data servers, to which clients write all the time."""
 
     def _pace(self) -> Pace:
         rng = random.Random(f"{self.seed} {self.mode} pace")
@@ -330,7 +331,7 @@ class _DrawWithServers(_Draw):
         )
 
     def _kinds(self) -> list[Mishap]:
-        """Some that befall nodes and links, and some that befall data."""
+        """Use mishaps of nodes and links, and mishaps of data servers."""
         rng = self.rng
         kinds = [kind for kind in self._all_kinds() if kind != self._offset]
         of_data = [
@@ -357,14 +358,15 @@ class _DrawWithServers(_Draw):
         yield self._fault("free_server", node, after=self.rng.uniform(0.1, 8))
 
     def _slow_down(self) -> Iterator[Fault]:
-        """One follower is behind the others, for a while or until the end."""
+        """The data of one follower is late, for a while or until the end."""
         node, rng = self._node(), self.rng
         yield self._fault("slow_down", node, rng.choice((rng.uniform(0.5, 2), rng.uniform(2, 8))))
         if rng.random() < 0.5:
             yield self._fault("slow_down", node, 0.02, after=rng.uniform(2, 12))
 
     def _lose_host(self) -> Iterator[Fault]:
-        """A node dies and its server with it, unless the memory of others is at stake."""
+        """A node dies together with its server. The server keeps its data if another one has lost
+        its."""
         node, rng = self._node(), self.rng
         down = rng.choice((rng.uniform(0, 1), rng.uniform(1, 8)))
         yield self._fault("kill_server", node, rng.choice((0.0, 0.0, rng.random())))
@@ -373,7 +375,7 @@ class _DrawWithServers(_Draw):
         yield self._fault("restart", node, after=down + rng.uniform(0, 1))
 
     def _leave_behind(self) -> Iterator[Fault]:
-        """The primary's node dies and its server lives; or they are cut off from some."""
+        """The primary's node dies and its server lives, or both are cut off from some nodes."""
         node, rng = self._node(), self.rng
         other = self._other(node)
         yield self._fault("slow_down", other, rng.uniform(0.5, 6))
@@ -383,8 +385,8 @@ class _DrawWithServers(_Draw):
         yield self._fault("restart", node, after=rng.uniform(4, 16))
 
     def _hear_late(self) -> Iterator[Fault]:
-        """The primary's node dies and its server lives. One follower hears what it said when it
-        has voted for another, of which it does not hear."""
+        """The primary's node dies and its server lives. One follower hears its last messages only
+        after it has voted for another node, which it does not hear."""
         node, rng = self._node(), self.rng
         late = self._other(node)
         others = [name for name in self.names if name not in (node, late)]
@@ -406,8 +408,9 @@ class _DrawWithServers(_Draw):
             yield from self._elected_again(rng, rng.uniform(since, self.at))
 
     def _elected_again(self, rng: random.Random, at: float) -> Iterator[Fault]:
-        """A follower's server has nothing of the primary's yet when it loses all links. The others
-        elect that primary again; its node dies, its server lives, and that link is back first."""
+        """A follower's server has no data of the primary yet when it loses all links. The others
+        elect the same primary again. Then its node dies, its server lives, and the link of the two
+        servers is mended first."""
         node, late, *others = rng.choice((self.names, rng.sample(self.names, len(self.names))))
         yield Fault(at, "kill_server", (late, 0.0))
         for other in (node, *others):
@@ -508,7 +511,7 @@ def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]
             epochs = {name: node.machine.epoch for name, node in cluster.nodes.items()}
             text = f"without faults, and still in epochs {epochs}"
             by = Whose.THEIRS if _theirs_disagree(cluster) else Whose.OURS
-            return [Violation(cluster.now, "nobody is left behind", text, by)]
+            return [Violation(cluster.now, "no node is left behind", text, by)]
         cluster.advance(COARSE.hb_interval / 4)
     return _unlike(cluster) if isinstance(cluster, DataCluster) else []
 

@@ -1,4 +1,4 @@
-"""The wrapper that a simulated node runs below: it tells the others that the node is dead."""
+"""The wrapper of a simulated node, which notifies the others when the node has died."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kevy_elect.testing.network import Link, Network, Schedule
 from kevy_elect.testing.node import SimulatedNode
 
 TIMES: Final = 5
-"""How often each member gets the message."""
+"""The number of times that each member gets the message."""
 INTERVAL: Final = 0.1
-"""The part of hb_interval between two of these."""
+"""The time between two of these, as a part of hb_interval."""
 Call = tuple[Link, Heartbeat]
 
 
@@ -24,17 +24,17 @@ class Execution:
     """How the last will of a dead node is executed."""
 
     killing: float = 0.0
-    """What the node started lives for so many seconds more."""
+    """The seconds for which the node's orphans live on."""
     reached: Collection[str] | None = None
-    """The members that a call gets through to; None for all."""
+    """The members that a call reaches; None for all."""
     stale: bool = False
-    """Whether the node died before it wrote its last change of role down."""
+    """Whether the node died before it wrote its last change of role to the will."""
 
 
 class SimulatedWrapper:
-    """Kills what its node has left behind, tells the members, and lets the next life begin.
+    """Kills what its node has left behind, notifies the members, and lets the node start again.
 
-    The subclasses that make a mistake override the order of these three.
+    A mutation overrides the order of these three.
     """
 
     def __init__(self, node: SimulatedNode, network: Network, schedule: Schedule) -> None:
@@ -47,14 +47,15 @@ class SimulatedWrapper:
         self._then: Callable[[], object] | None = None
 
     def keep(self) -> None:
-        """Keep the will as things are now: the epoch that the node leads, if it leads."""
+        """Write the will of this moment: the epoch of which the node is primary, if it is."""
         machine = self._node.machine
         epoch = machine.epoch if machine.role is Role.PRIMARY else None
         if epoch != self._epochs[1]:
             self._epochs = self._epochs[1], epoch
 
     def begin(self, execution: Execution, straggle: float | None) -> None:
-        """The node is dead. What is told at last may arrive `straggle` seconds late."""
+        """Execute the will of the dead node. The last messages may arrive `straggle` seconds
+        late."""
         self.busy = True
         self._node.orphans = self._node.machine
         calls = []
@@ -62,7 +63,7 @@ class SimulatedWrapper:
         if epoch is not None:
             node = self._node
             frame = Heartbeat(epoch, node.node_id, Role.REPLICA, node.repl_offset)
-            # To others the message would be a sign of life.
+            # Other peers would take the message for a sign of life.
             receivers = {view.node_id for view in node.elector.peers if view.acknowledging}
             if execution.reached is not None:
                 receivers.intersection_update(execution.reached)
@@ -85,7 +86,7 @@ class SimulatedWrapper:
         self._node.orphans = None
 
     def _tell(self, after: float, calls: list[Call]) -> float:
-        """Make these calls, all at once; how long they take."""
+        """Make these calls, all at once. Return how long they take."""
         if not calls:
             return 0.0
         spacing = INTERVAL * self._node.config.hb_interval

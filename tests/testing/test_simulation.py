@@ -246,7 +246,7 @@ class Mistakes(Unmeasured):
         self.assert_found(mutations.NeverGivesUp, "settling")
 
     def test_a_primary_that_never_renews(self) -> None:
-        self.assert_found(mutations.NeverRenews, "nobody is left behind")
+        self.assert_found(mutations.NeverRenews, "no node is left behind")
 
     def test_a_renewal_with_a_gap(self) -> None:
         self.assert_found(mutations.RenewsAsCandidate, "a healthy primary stays")

@@ -1,1 +1,1 @@
-"""Simulated data servers, their drivers, and what must hold of what clients wrote."""
+"""Simulated data servers, their drivers, and the promises about the data that clients write."""

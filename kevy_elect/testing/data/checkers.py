@@ -1,4 +1,4 @@
-"""What must hold of the data that clients wrote, and of who takes their writes."""
+"""The promises about the data that clients write, and about the servers that take writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kevy_elect.testing.node import SimulatedNode
 
 
 class WatchedData(Watched, Protocol):
-    """A whole cluster with data servers at one instant."""
+    """The parts of a cluster with data servers that a checker may see, at one instant."""
 
     @property
     def servers(self) -> Mapping[str, SimulatedServer]: ...
@@ -23,27 +23,27 @@ class WatchedData(Watched, Protocol):
 
 
 class DataChecker(Checker):
-    """Watches the data servers, too."""
+    """Watches the data servers also."""
 
     cluster: WatchedData
 
     def confirmed(self, server: SimulatedServer, values: Collection[int]) -> None:
-        """Clients were told that enough followers of this server have these writes."""
+        """Called when enough followers of this server have these writes, and clients know it."""
 
     def promoted(self, node: SimulatedNode) -> None:
-        """This node's server was promoted, and the node is a primary that may write."""
+        """Called when this node's server was promoted, and the node is a primary that may write."""
 
     def left(self, node: SimulatedNode, target: str) -> None:
-        """This primary's server is frozen, and all of its data is said to be at the target,
-        which alone is told that it may run."""
+        """Called when this primary's server is frozen and the target reports all of its data. The
+        primary then hands over to the target."""
 
     def looked(self) -> None:
-        """Clients looked for a server that takes writes."""
+        """Called when clients look for a server that takes writes."""
 
 
 class ConfirmedSurvives(DataChecker):
-    """A write confirmed on N - quorum replicas is on the server of every later writable primary,
-    unless a majority lost its memory (G1)."""
+    """Checks that a write confirmed on N − quorum replicas is on the server of every later writable
+    primary, unless a majority lost its memory (G1)."""
 
     promise = "a confirmed write survives"
 
@@ -54,7 +54,7 @@ class ConfirmedSurvives(DataChecker):
 
     def confirmed(self, server: SimulatedServer, values: Collection[int]) -> None:
         self.all.update(values)
-        # A later primary may have been promoted while this one still had its writes confirmed.
+        # A later primary may be promoted before the last writes of this one are confirmed.
         mine = self._epoch_of(server)
         for node in self.cluster.nodes.values():
             if node.node_id != server.name and node.machine.role is Role.PRIMARY:
@@ -80,14 +80,14 @@ class ConfirmedSurvives(DataChecker):
 
 
 class SwitchoverKeepsAll(DataChecker):
-    """A target that takes the role in a planned switchover has every acknowledged write (G2)."""
+    """Checks that the target of a planned switchover has every acknowledged write (G2)."""
 
     promise = "a switchover loses nothing"
 
     def __init__(self) -> None:
         super().__init__()
         self.checked = 0
-        """How many switchovers were."""
+        """The number of switchovers."""
         self._target: str | None = None
         self._data: frozenset[int] = frozenset()
 
@@ -105,12 +105,12 @@ class SwitchoverKeepsAll(DataChecker):
 
 
 class OnlyPrimariesServe(DataChecker):
-    """A server takes writes only if its node is primary, or at work to freeze it."""
+    """Checks that a server takes writes only if its node is primary, or is about to freeze it."""
 
     promise = "a server takes writes for a primary only"
     LOOKS = 4
-    """Of hb_interval: the server is seen within one, answers within another, and may be frozen
-    again after what that overtook."""
+    """The number of hb_intervals that a node needs to freeze a server: one until the next look, one
+    for the answer, and two if another command is in progress."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,26 +18,27 @@ from kevy_elect.testing.data.server import SimulatedServer
 from kevy_elect.testing.node import SimulatedNode
 
 PATIENCE: Final = 1.0
-"""The part of down_after for which a switchover waits for the target's data."""
+"""The time that a switchover waits for the target's data, as a part of down_after."""
 
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How fast the data servers and their clients are; the longest times, in virtual seconds."""
+    """The speed of the data servers and their clients: the longest times, in virtual seconds."""
 
     command_delay: float = 0.002
-    """Of a command or its answer, between a node and its server."""
+    """The delay of a command or its answer between a node and its server."""
     lag: float = 0.02
-    """Of data on its way to a follower."""
+    """The delay of data on its way to a follower."""
     copying: float = 0.5
-    """Of a whole data set on its way."""
+    """The time for the transfer of a whole data set."""
     writing: float = 0.3
-    """Between two writes of clients."""
+    """The time between two writes of clients."""
 
 
 class DataCluster(SimulatedCluster):
-    """Every member but the witnesses drives a server. Clients write to whatever server takes
-    writes, whether its node lives or not, and ask how many followers have it."""
+    """A cluster in which every member except witnesses drives a server. Clients write to each
+    server that takes writes, also if its node is dead, and ask how many followers have the
+    write."""
 
     servers: dict[str, SimulatedServer]
     replicas_to_confirm: int
@@ -92,8 +93,8 @@ class DataCluster(SimulatedCluster):
     # Faults
 
     def kill_server(self, node_id: str, keeps: float = 0.0) -> None:
-        """Kill the data server; it will start with this part of its data. Not before all servers
-        are in sync: then only this one may have lost what it confirmed. Harmless otherwise."""
+        """Kill the data server, which then starts with this part of its data. Does nothing unless
+        all servers are in sync, so that only one server at a time loses data that it confirmed."""
         if node_id in self.servers and self.are_in_sync():
             self._fault(f"kill the server of {node_id}, which keeps {keeps:.0%}")
             server = self.servers[node_id]
@@ -101,13 +102,13 @@ class DataCluster(SimulatedCluster):
             del server.log[int(keeps * len(server.log)) :]
 
     def start_server(self, node_id: str) -> None:
-        """Start a data server that was killed, frozen; harmless otherwise."""
+        """Start a killed data server, frozen. Does nothing to any other."""
         if node_id in self.servers and not self.servers[node_id].running:
             self._fault(f"start the server of {node_id}")
             self.servers[node_id].start(len(self.servers[node_id].log))
 
     def hang_server(self, node_id: str) -> None:
-        """Let a data server do nothing of what arrives until `free_server`."""
+        """Let a data server process nothing until `free_server`."""
         if node_id in self.servers and self.servers[node_id].running:
             self._fault(f"the server of {node_id} hangs")
             self.servers[node_id].hang()
@@ -118,13 +119,13 @@ class DataCluster(SimulatedCluster):
             self.servers[node_id].go_on()
 
     def slow_down(self, node_id: str, lag: float) -> None:
-        """Let data take up to `lag` seconds to this follower, and to a primary from it."""
+        """Delay data to this follower, and from it to a primary, by up to `lag` seconds."""
         self._fault(f"data to {node_id} takes up to {lag:.2f} s")
         self._lags[node_id] = lag
 
     def switch_over(self, target: str) -> None:
-        """Let the writable primary hand over to `target` once that has all data (section 5 of
-        docs/protocol.md); harmless if there is no other one."""
+        """Let the writable primary hand over to `target` once that has all data (section 5). Does
+        nothing if no other node is writable."""
         for node in self._resigning():
             if target in self.servers and node.node_id != target:
                 self._fault(f"switch over from {node.node_id} to {target}")
@@ -138,10 +139,11 @@ class DataCluster(SimulatedCluster):
                 self.start_server(name)
         super().recover()
 
-    # What is seen
+    # The state
 
     def are_in_sync(self) -> bool:
-        """Whether one server takes writes and all others have all that was confirmed there."""
+        """Whether one server takes writes, and all others have all data that was confirmed
+        there."""
         writing = [server for server in self.servers.values() if server.takes_writes]
         if len(writing) != 1 or not all(server.running for server in self.servers.values()):
             return False
@@ -155,7 +157,7 @@ class DataCluster(SimulatedCluster):
         return follows and not server.is_hung and len(server.log) >= primary.confirmed_length
 
     def are_alike(self) -> bool:
-        """Whether every server has what the writable primary's has, and follows it."""
+        """Whether every server follows the writable primary's, and has its data."""
         leader = self.servers.get(self.leader() or "")
         return (
             leader is not None
@@ -165,10 +167,10 @@ class DataCluster(SimulatedCluster):
         )
 
     def stop_clients(self) -> None:
-        """Let nothing be written any more."""
+        """Stop all writes of clients."""
         self._clients_write = False
 
-    # What servers and drivers ask (World, Host)
+    # The interface to servers and drivers (World, Host)
 
     def at(self, when: float, action: Callable[[], object]) -> None:
         self._schedule(when, _call, action)
@@ -201,12 +203,12 @@ class DataCluster(SimulatedCluster):
             checker.left(node, target)
 
     def losing(self, node: SimulatedNode) -> None:
-        """A primary gives up the role for its server's sake."""
+        """Record that a primary gives up the role because of its server."""
         for checker in self.checkers:
             checker.resigned(node)
 
     def order(self, node: SimulatedNode, call: Callable[[Elector, float], object]) -> None:
-        """Tell the elector something, and let it run."""
+        """Call the elector, and let it run."""
         now = node.clock()
         call(node.elector, now)
         self._dispatch(node, node.machine.tick(now), now)
@@ -226,7 +228,7 @@ class DataCluster(SimulatedCluster):
 
 @attrs.frozen
 class _Write:
-    """A write on its way. A server that was frozen meanwhile refuses it."""
+    """A write on its way. It is refused if the server was frozen meanwhile."""
 
     server: SimulatedServer
     value: int
@@ -237,7 +239,7 @@ class _Write:
 
 
 class _Switchover:
-    """Fence, wait until the server is frozen and the target has its data, and hand over."""
+    """Fences, waits until the server is frozen and the target has its data, and hands over."""
 
     def __init__(self, cluster: DataCluster, node: SimulatedNode, target: str) -> None:
         self._cluster = cluster

@@ -1,4 +1,4 @@
-"""What `kevy_elect.data.service` does, in virtual time: has a server do its node's duty."""
+"""The driver of a simulated data server: the same decisions as `kevy_elect.data.service`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from kevy_elect.testing.data.server import SimulatedServer, World
 from kevy_elect.testing.node import SimulatedNode
 
 DEADLINE: Final = 1.0
-"""The part of hb_interval that an answer may take."""
+"""The longest time for an answer, as a part of hb_interval."""
 
 
 class ServerError(ElectError):
-    """The server does not answer, or not as it should."""
+    """The server does not answer, or gives a wrong answer."""
 
 
 class Host(World, Protocol):
-    """What a driver needs of the cluster."""
+    """The driver's view of the cluster."""
 
     command_delay: float
-    """The longest time that a command or its answer takes."""
+    """The longest time for a command or its answer."""
 
     def order(self, node: SimulatedNode, call: Callable[[Elector, float], object]) -> None: ...
     def losing(self, node: SimulatedNode) -> None: ...
@@ -50,7 +50,7 @@ class Host(World, Protocol):
 
 
 class _Work:
-    """What is being done. It is over once that, and all that it overtook, has ended."""
+    """A task in progress. It is over when it and the tasks that it interrupted have ended."""
 
     def __init__(self, before: _Work | None) -> None:
         self.is_over = False
@@ -78,9 +78,9 @@ Steps = Generator[Any, Any, None]
 
 
 class SimulatedDriver:
-    """Drives `server` for one life of `node` after another. Its record outlives them.
+    """Drives `server` for `node`, also after restarts of the node. Its record survives them.
 
-    The names are those of `DataService`, and so is the order of what it does.
+    Names and order of its steps are those of `DataService`.
     """
 
     def __init__(self, node: SimulatedNode, server: SimulatedServer, host: Host) -> None:
@@ -105,22 +105,22 @@ class SimulatedDriver:
         self._held.clear()
 
     def start(self) -> None:
-        """A new life of the node."""
+        """Begin to drive the server for a node that was just started."""
         self._reset()
         self.node.machine.set_repl_offset(join_offset(self.record.newest("", "", 0), 0))
         self._loop(self.node.life)
 
     def wake(self) -> None:
-        """The node goes on after a pause."""
+        """Continue after a pause of the node."""
         held, self._held = self._held, []
         for each in held:
             each()
 
     def watch(self) -> None:
-        """See whether the duty is another one."""
+        """Act if the duty has changed."""
         self._act()
 
-    # What is to be done
+    # The duty
 
     @property
     def _duty(self) -> Duty:
@@ -147,7 +147,7 @@ class SimulatedDriver:
         self._go_on(doing, self._work, self._turn, task)
 
     def _go_on(self, steps: Steps, work: _Work, turn: int, task: Task, value: Any = None) -> None:
-        """Take the next of these steps, each of which waits for an answer, or for a work."""
+        """Run the next of these steps. Each waits for an answer, or for another task."""
 
         def then(value: Any) -> None:
             self._go_on(steps, work, turn, task, value)
@@ -248,7 +248,7 @@ class SimulatedDriver:
             self._kept = duty
             self._took(report)
 
-    # What it is
+    # The state of the server
 
     def _loop(self, life: int) -> None:
         if life != self.node.life:
@@ -326,10 +326,10 @@ class SimulatedDriver:
     def _order(self, call: Callable[[Elector, float], object]) -> None:
         self._host.order(self.node, call)
 
-    # Speaking to it
+    # Commands to the server
 
     def _ask(self, action: Callable[[], Any], then: Callable[[Any], object]) -> None:
-        """Have the server do this, and call `then` with what it answers, or a ServerError."""
+        """Let the server run `action`, and call `then` with its answer or a ServerError."""
         host, server, life = self._host, self.server, self.node.life
         until = host.now + DEADLINE * self.node.config.hb_interval
         open_ = [then]

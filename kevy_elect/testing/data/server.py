@@ -1,7 +1,7 @@
-"""The data servers of a simulated cluster, and how they replicate from one another.
+"""The data servers of a simulated cluster, and their replication.
 
-A server is what a Redis is to its node: a log of what clients wrote, the name of the history
-that this is part of, and one source or none. All times are virtual seconds.
+A server corresponds to a Redis: it has a log of writes, the name of the log's history, and at most
+one source. All times are virtual seconds.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, Final, Protocol
 from kevy_elect.driving import Frozen, Report
 
 RETRY: Final = 0.25
-"""Seconds from one attempt to reach a source, or to get through a cut, to the next."""
+"""Seconds between two attempts to reach a source, or to pass a cut."""
 
 
 class World(Protocol):
-    """What is around the servers."""
+    """The servers' view of the cluster."""
 
     rng: random.Random
     replicas_to_confirm: int
-    """How many must have a write for WAIT to confirm it to its client."""
+    """The number of followers that must have a write before WAIT confirms it to its client."""
     copying: float
-    """The longest time that a whole data set takes from one server to another."""
+    """The longest time for the transfer of a whole data set from one server to another."""
 
     @property
     def now(self) -> float: ...
@@ -36,7 +36,7 @@ class World(Protocol):
 
 
 class Pipe:
-    """One direction of a connection: first in, first out, late, and held up by a cut."""
+    """One direction of a connection: it keeps the order, delays, and holds items during a cut."""
 
     def __init__(self, world: World, ends: tuple[str, str], take: Callable[[Any], object]) -> None:
         self._world = world
@@ -69,9 +69,9 @@ class Feed:
     def __init__(self, source: SimulatedServer, follower: SimulatedServer, world: World) -> None:
         self.source = source
         self.follower = follower
-        self.sent = 0  # so much of the source's log
+        self.sent = 0  # the length of the source's log that was sent
         self.acknowledged = 0
-        self.is_up = False  # the follower has all that was there when it began
+        self.is_up = False  # the follower has all data of the time of the connection
         self._world = world
         self._runs = source.run, follower.run
         ends = source.name, follower.name
@@ -83,12 +83,12 @@ class Feed:
         self._there.put((word, *what), takes + delay)
 
     def catch_up(self) -> None:
-        """Send what the source has and did not send yet."""
+        """Send the part of the source's log that was not sent yet."""
         fresh, self.sent = self.source.log[self.sent :], len(self.source.log)
         self.send("data", fresh)
 
     def answer(self, length: int | None) -> None:
-        """The follower has so much; None if it is gone."""
+        """Record the follower's length; None if the follower is gone."""
         self._back.put(length, self._world.rng.random() * self._world.lag(self.follower.name))
 
     def _arrived(self, item: Any) -> None:
@@ -99,7 +99,7 @@ class Feed:
 
 
 class SimulatedServer:
-    """One data server. It starts frozen, as its configuration says."""
+    """One data server. It starts frozen, as its configuration requires."""
 
     def __init__(self, name: str, address: str, world: World) -> None:
         self.name = name
@@ -114,15 +114,15 @@ class SimulatedServer:
         self.history = ""
         self.feed: Feed | None = None
         self._world = world
-        self._older = "", 0  # the name of the history before, of which so much is part
+        self._older = "", 0  # the history before this one, and its length
         self._feeds: list[Feed] = []
         self._waiting: list[tuple[int, Callable[[], object]]] = []
-        self._confirmed = 0  # so much of the log, or written when nobody asked any more
+        self._confirmed = 0  # the confirmed length of the log, or of writes without WAIT
         self._named = 0
         self._commands = 0  # the number of commands to follow
         self.start(0)
 
-    # What befalls it
+    # Faults
 
     def kill(self) -> None:
         self._leave_all()
@@ -132,7 +132,7 @@ class SimulatedServer:
         self.run += 1
 
     def start(self, length: int) -> None:
-        """Start with so much of what it had, frozen."""
+        """Start frozen, with this length of the former log."""
         self.running = True
         if length == 0:
             self.history = self._new_name()
@@ -150,14 +150,14 @@ class SimulatedServer:
             self.receive(run, action)
 
     def receive(self, run: int, action: Callable[[], object]) -> None:
-        """Do what arrived, now or when it no longer hangs; nothing in another run."""
+        """Process `action` now, or after a hang. Does nothing in another run of the server."""
         if run == self.run and self.running:
             if self.is_hung:
                 self._waiting.append((run, action))
             else:
                 action()
 
-    # What it is told
+    # Commands of the node
 
     def report(self) -> Report:
         return Report(
@@ -195,19 +195,19 @@ class SimulatedServer:
 
     @property
     def confirmed_length(self) -> int:
-        """So much of the log is confirmed, or nobody asks for it any more."""
+        """The length of the log that is confirmed, or for which no client waits any more."""
         return self._confirmed
 
     # Clients
 
     def write(self, value: int) -> None:
-        """A client writes, and asks how many followers have it."""
+        """Write for a client, which asks how many followers have it."""
         self.log.append(value)
         self._pass_on()
         self._confirm()
 
     def hear(self, feed: Feed, length: int | None) -> None:
-        """A follower says how much it has, or that it is gone."""
+        """Record the length that a follower reports; None if the follower is gone."""
         if feed in self._feeds:
             if length is None:
                 self._feeds.remove(feed)
@@ -228,7 +228,7 @@ class SimulatedServer:
     # Replication
 
     def _dial(self, run: int, command: int) -> None:
-        """Connect to the source, again and again until it lets us."""
+        """Connect to the source, and try again until it accepts."""
         if (run, command) != (self.run, self._commands) or not self.source or self.feed is not None:
             return
         world = self._world
@@ -241,7 +241,7 @@ class SimulatedServer:
             world.at(world.now + delay, lambda: self._dial(run, command))
 
     def _serves(self) -> bool:
-        """A follower without its source lets nobody replicate from it."""
+        """Whether others may replicate from this server: not from a follower without its source."""
         return self.takes_writes or (self.feed is not None and self.feed.is_up)
 
     def _feed(self, follower: SimulatedServer) -> Feed:
@@ -263,7 +263,7 @@ class SimulatedServer:
         return feed
 
     def take(self, feed: Feed, word: str, *what: Any) -> None:
-        """What the source sent arrives."""
+        """Handle an item that the source sent."""
         if feed is not self.feed:
             return
         match word:
