@@ -247,6 +247,7 @@ class Node(MultiService):
             *_primary_command(options, self.election),
             *notifiers(self.election, os.environ),
             maintenance,
+            *_failback(options, self.election, access),
         ]
         # Stopped in reverse: the hook outlives the election, and so hears of its end.
         for child in (*self._beside, *(service for _, service in self._listening)):
@@ -354,6 +355,25 @@ def _admin(
         if options["admin-listen"] is not None:
             port = AdminPort(admin, options["admin-listen"])
             yield f"--admin-listen {options['admin-listen']}", port
+
+
+def _failback(
+    options: Options, election: ElectionService, access: PageAccess
+) -> Iterator[IService]:
+    if options["failback"] is not None:
+        from kevy_elect.ops.failback import FailbackService
+        from kevy_elect.ops.page_poll import Others
+
+        pages = Others(
+            election.cluster,
+            election.config,
+            _page_urls(options),
+            reactor=election.reactor,
+            clock=election.now,
+            answered=lambda node_id: None,
+            access=access,
+        )
+        yield FailbackService(election, options["priorities"], pages, options["failback"])
 
 
 def _store(options: Options, election: ElectionService) -> Commands | None:

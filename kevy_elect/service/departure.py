@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.task import deferLater
@@ -17,6 +17,9 @@ from kevy_elect.service.fence import after
 from kevy_elect.service.handover import Handover, Outcome, Primary, Step
 from kevy_elect.service.timers import timers
 from kevy_elect.settings.admin import check_reason
+
+STOPS: Final = "this node stops"
+"""The reason that the event of a handover has if nobody but the end of the process asks for it."""
 
 T = TypeVar("T")
 
@@ -91,7 +94,9 @@ class Departure:
                 timers(election.reactor), unsaid
             )  # the notifications have to leave this process
         if election.state_snapshot().can_write:
-            handover = Handover(election, patience=patience, leaving=True, tell=self._log_step)
+            handover = Handover(
+                election, patience=patience, leaving=True, tell=self._log_step, reason=STOPS
+            )
             with election.fence.closed():
                 await self._hand_over(handover)
                 close()

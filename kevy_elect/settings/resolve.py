@@ -80,6 +80,8 @@ _ABOUT: Final = {
     "check-rise": "check-command",
 }
 """Settings that only refine a command."""
+LONGEST_FAILBACK: Final = 86400.0
+"""Seconds for which a member must be fit before it gets the role back, at most."""
 _HINTED: Final = 20
 """The most mistakes for which a similar name is searched, which takes about 1 ms each."""
 _SOLE_OPTIONS: Final = ("config",)
@@ -215,6 +217,7 @@ class _Reading:
         self.values["priorities"] = self._by_member("priorities", values.rank)
         for name in ("http-peers", "sentinel-peers", "admin-peers"):
             self.values[name] = self._by_member(name, values.page)
+        self._check_failback(timings)
         self._http_hosts()
         self._check_sentinel(cluster)
         self._check_redis(cluster)
@@ -372,6 +375,26 @@ class _Reading:
                     raise ConfigError(f"{member} is there twice: leave one out")
                 found[member] = found[member] + value if member in found else value
         return found
+
+    def _check_failback(self, timings: ElectConfig | None) -> None:
+        if "failback" not in self.given or not self._fine("failback", "priorities", "http-peers"):
+            return
+        after, ranks = self.values["failback"], self.values["priorities"]
+        if timings is not None and not timings.down_after <= after <= LONGEST_FAILBACK:
+            self._add(
+                "failback",
+                f"{self._quoted(NAMED['failback'])}: must be between --down-after "
+                f"({timings.down_after:g}) and {LONGEST_FAILBACK:g}",
+            )
+        if not any(ranks.values()):
+            self._add("failback", "--failback: nobody is preferred; give --priorities too")
+        for member in sorted(each for each, rank in ranks.items() if rank):
+            if member not in self.values["http-peers"]:
+                self._add(
+                    "failback",
+                    f"--failback: {member} never gets the role, since its page is not known; add "
+                    "it to --http-peers",
+                )
 
     def _http_hosts(self) -> None:
         setting = NAMED["http-host"]

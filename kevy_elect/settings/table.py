@@ -166,6 +166,15 @@ SETTINGS: Final = (
         "none",
     ),
     Setting(
+        "failback",
+        Kind.SECONDS,
+        Group.CLUSTER,
+        "Hand the role to a member that --priorities prefer, once that is fit for S seconds, as "
+        "its page in --http-peers says",
+        "S",
+        "off",
+    ),
+    Setting(
         "no-handover",
         Kind.FLAG,
         Group.CLUSTER,

@@ -29,3 +29,20 @@ class PrioritySettingsTests(ConfigurationTests):
             ('priorities = "b=1,b=2"', "b is there twice"),
         ):
             self.mistake(what, file=FILE + written)
+
+
+class FailbackSettingsTests(ConfigurationTests):
+    PREFERRED = FILE + 'priorities = "b=10"\nhttp-peers = "b@h:1"\n'
+
+    def test_it_is_off_unless_it_is_said(self) -> None:
+        self.assertIsNone(self.read(FILE).values["failback"])
+        self.assertEqual(self.read(self.PREFERRED + "failback = 60").values["failback"], 60.0)
+
+    def test_what_it_needs(self) -> None:
+        self.mistake("nobody is preferred", file=FILE + "failback = 60")
+        self.mistake("b never gets the role", file=FILE + 'priorities = "b=10,c=0"\nfailback = 60')
+        for seconds in ("4.9", "86401", "inf", "nan", "0"):
+            self.mistake(
+                "must be between --down-after (5) and 86400",
+                file=self.PREFERRED + f"failback = {seconds}",
+            )
