@@ -38,6 +38,7 @@ MEANINGS: Final = {
     "peers": "what a member knows of the others",
     "grace": "how much of a lease a stop needs",
     "acks": "which heartbeat an ACK confirms",
+    "failback": "when a preferred member gets the role",
     "config": "members and timings",
     "ballot": "the vote, kept on disk",
     "replication": "how the data servers stand to one another",
