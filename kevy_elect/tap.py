@@ -50,11 +50,11 @@ from kevy_elect.transport.security import security_of
 
 
 class Options(usage.Options):
-    """Options of `twistd kevy-elect`, which with environment and file make a configuration.
+    """The options of `twistd kevy-elect`, which make a configuration with environment and file.
 
-    After parsing, each option's item has the value in force, and `configuration` all about
-    it; `cluster`, `timings`, `commands` (in words, by the option's name), `stop_grace`
-    (seconds) and `on_exit` are short for parts of that.
+    After parsing, the item of each option has the value in force, and `configuration` has all of
+    them. `cluster`, `timings`, `commands` (as words, by the option's name), `stop_grace` (seconds)
+    and `on_exit` are parts of it.
     """
 
     synopsis = "[options]"
@@ -64,7 +64,7 @@ class Options(usage.Options):
         "twistd -n --pidfile= kevy-elect --node-id a "
         "--peers a@127.0.0.1:7101,b@127.0.0.1:7102,c@127.0.0.1:7103. "
         "Each option may be given as an environment variable too, such as KEVY_ELECT_NODE_ID, "
-        "or in the file of --config; kevy-elect check-config shows what comes of it."
+        "or in the file of --config; kevy-elect check-config shows the result."
     )
     optParameters: ClassVar[list[list[object]]] = [
         [each.name, None, None, each.help]
@@ -88,9 +88,9 @@ class Options(usage.Options):
         self._given: dict[str, str] = {}
 
     def parseOptions(self, options: list[str] | None = None) -> None:
-        """Raises UsageError for input that is wrong, one mistake a line. Below twistd or
-        twist it ends the process instead, with those lines and status 1: they print all
-        their own usage, and end with 64 or, some, with 0."""
+        """Raises UsageError for invalid input, with one mistake on each line. Below twistd or
+        twist, it prints these lines and ends the process with status 1, because those programs
+        would print their own usage and end with status 64 or 0."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -105,7 +105,7 @@ class Options(usage.Options):
         return f"{meant}; see --help"
 
     def parseArgs(self, *extra: str) -> None:
-        """Raises UsageError: there are options only."""
+        """Raises UsageError for any word that is no option."""
         if extra:
             raise usage.UsageError(
                 f"unexpected {extra[0]!r}: write the peers without spaces, or in quotes"
@@ -123,8 +123,8 @@ class Options(usage.Options):
     def opt_peer_keys(self, keys: str) -> None:
         self._lists.setdefault("peer-keys", []).append(keys)
 
-    def opt_sentinel_peers(self, faces: str) -> None:
-        self._lists.setdefault("sentinel-peers", []).append(faces)
+    def opt_sentinel_peers(self, ports: str) -> None:
+        self._lists.setdefault("sentinel-peers", []).append(ports)
 
     def opt_admin_peers(self, ports: str) -> None:
         self._lists.setdefault("admin-peers", []).append(ports)
@@ -146,8 +146,8 @@ class Options(usage.Options):
         sys.exit(0)
 
     def postOptions(self) -> None:
-        """Raises UsageError, naming option, value and remedy of each mistake, unless all is
-        well."""
+        """Make the configuration. Raises UsageError with option, value and remedy of each
+        mistake."""
         for setting in SETTINGS:
             if setting.name in self._lists:
                 self._given[setting.name] = ",".join(self._lists[setting.name])
@@ -165,14 +165,14 @@ class Options(usage.Options):
         self.stop_grace, self.on_exit = self["stop-grace"], self["on-exit"]
 
     def reread(self) -> Configuration:
-        """The configuration that the same options make now. Raises MistakesError."""
+        """Read the configuration again, with the same options. Raises MistakesError."""
         file = {"config": self["config"]} if self["config"] is not None else {}
         return configuration.read(self._given | file, os.environ)
 
 
 class StartError(SystemExit, Exception):
-    """The node cannot start. Ends the process with status 1 and no traceback; being an
-    Exception too, it lets a daemonizing twistd pass its text on to the terminal."""
+    """The node cannot start. It ends the process with status 1 and without a traceback. It is also
+    an Exception, so that a daemonizing twistd prints its text on the terminal."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -180,7 +180,8 @@ class StartError(SystemExit, Exception):
 
 
 class Node(MultiService):
-    """The election and what was asked for beside it; explains why it cannot start."""
+    """The election, and the services beside it that the options request. It reports why it cannot
+    start."""
 
     log = Logger()
 
@@ -249,7 +250,7 @@ class Node(MultiService):
             maintenance,
             *_failback(options, self.election, access),
         ]
-        # Stopped in reverse: the hook outlives the election, and so hears of its end.
+        # They stop in reverse order: the hook stops after the election, and runs at its end.
         for child in (*self._beside, *(service for _, service in self._listening)):
             child.setServiceParent(self)
 
@@ -274,7 +275,7 @@ class Node(MultiService):
                 child.startService()
 
     def stopService(self) -> Deferred[object]:
-        """Stop the election first: its handover stops the command, and the hook hears of it."""
+        """Stop the election first: its handover stops the command, and the hook runs at its end."""
         self.running = False
         return self.election.stopService().addCallback(lambda _: MultiService.stopService(self))
 
@@ -292,7 +293,7 @@ class Node(MultiService):
                 remedy = "choose an address of this machine"
             raise self._start_error(f"{option}: {problem}; {remedy}") from None
         except (ElectError, OSError, OverflowError, AttributeError) as error:
-            # Endpoints check their descriptions late, and not all kinds can listen here.
+            # Some endpoints check their descriptions late, and some kinds cannot listen here.
             raise self._start_error(f"{option}: {error}; choose another endpoint") from None
 
     def _start_error(self, text: str) -> StartError:
@@ -301,7 +302,7 @@ class Node(MultiService):
 
 
 def _page_urls(options: Options) -> dict[str, str]:
-    """Where the members serve their pages: as this node does, by TLS or without."""
+    """The URLs of the members' pages, with TLS if this node uses it."""
     scheme = "http" if options["http-cert"] is None else "https"
     peers = options["http-peers"].items()
     return {node_id: f"{scheme}://{address}" for node_id, address in peers}
@@ -310,7 +311,7 @@ def _page_urls(options: Options) -> dict[str, str]:
 def _pages(
     options: Options, election: ElectionService, access: PageAccess
 ) -> Iterator[tuple[str, IService]]:
-    """What is served, each with the option that asked for it."""
+    """The services that listen, each with the option that requests it."""
     if options["http"] is not None:
         from kevy_elect.ops.http import site
 
@@ -402,7 +403,7 @@ def _redis(options: Options, election: ElectionService) -> IService:
     user, path = options["redis-user"], options["redis-password-file"]
 
     def credentials() -> list[str | bytes]:
-        """Read anew for each connection: a password may change."""
+        """Read the password for each connection, because it may change."""
         return [] if path is None else [*([user] if user else []), read_password(path)]
 
     deadline = max(0.2, min(1.0, election.config.down_after / 4))
@@ -437,7 +438,8 @@ def _primary_command(options: Options, election: ElectionService) -> Iterator[IS
 
 
 def makeService(options: Options) -> Node:
-    """What twistd runs. With --last-will the same program begins anew below its wrapper."""
+    """The service for twistd. With --last-will, the process becomes a wrapper that starts the same
+    program again below itself."""
     if options["last-will"] and VARIABLE not in os.environ:
         run_below([sys.executable, *sys.orig_argv[1:]])
     return Node(options)

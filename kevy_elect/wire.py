@@ -1,8 +1,8 @@
-"""Messages to bytes and back: one RESP2 array of bulk strings a message.
+"""The bytes of messages: each message is one RESP2 array of bulk strings (section 1).
 
-The decoder is strict about structure, keeps what it has understood between
-reads, so that each byte is looked at a bounded number of times, and refuses a
-frame as soon as a header breaks a bound, before buffering what it promises.
+The decoder accepts only that grammar. It examines each byte a bounded number of times, because it
+keeps the parsed part of a frame between reads. It refuses a frame as soon as a header breaks a
+bound, before it collects the bytes.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from kevy_elect.messages import (
 
 MAX_ELEMENTS: Final = 16
 MAX_ELEMENT: Final = 512
-"""Bytes in one element."""
+"""The most bytes of an element."""
 MAX_DIGITS: Final = 20
-"""Digits of a number field or of a header's count."""
+"""The most digits of a number field or of a count in a header."""
 MAX_UNDECODED: Final = 16 * 1024
-"""Bytes that a connection may hold without having completed a frame."""
+"""The most bytes that a connection may hold without completing a frame."""
 
 GREETING: Final = b"*0\r\n"
-"""An empty array, which says nothing. Sent first on a connection, it says that its sender
-reads replies there (section 4)."""
+"""An empty array, which carries no message. As the first bytes of a connection it says that the
+dialler reads replies on it (section 4)."""
 
 _CR, _LF = 0x0D, 0x0A
 _ARRAY, _BULK = 0x2A, 0x24
 _AHEAD: Final = 256
-"""Bytes within which a frame that is read at once has to end."""
+"""A frame that is read at once has at most this many bytes."""
 _LENGTHS: Final = [b"$%d" % length for length in range(_AHEAD)]
 _PLAIN: Final = {b"*%d\r\n" % elements: elements for elements in range(3, 6)}
 
@@ -48,9 +48,9 @@ Grammar = Mapping[bytes, tuple[int, Callable[[list[bytes]], T]]]
 
 
 def encode(message: Message) -> bytes:
-    """The one way to write `message`.
+    """The bytes of `message`. There is only one form.
 
-    Raises ConfigError for a field that no peer would take back.
+    Raises ConfigError for a field that peers would refuse.
     """
     match message:
         case Heartbeat(epoch, node_id, role, offset):
@@ -64,15 +64,16 @@ def encode(message: Message) -> bytes:
 
 
 def encode_ack(ack: Ack) -> bytes:
-    """The one way to write `ack`. Raises ConfigError for a number out of bounds."""
+    """The bytes of `ack`. Raises ConfigError for a number out of bounds."""
     return _frame("ACK", _digits(ack.epoch), _digits(ack.count))
 
 
 def decode(buffer: bytes | bytearray | memoryview) -> tuple[Message, int] | None:
-    """The first message in `buffer` and the bytes up to its end, or None for *need more*.
+    """The first message in `buffer`, and the number of bytes up to its end; None if more bytes are
+    needed.
 
-    Empty arrays in front of it are skipped and counted as used.
-    Raises FrameError for anything that no continuation could make a message.
+    Empty arrays before the message are skipped, and their bytes counted. Raises FrameError if no
+    further bytes could complete a message.
     """
     decoder = Decoder(MESSAGES)
     decoder.feed(buffer)
@@ -81,37 +82,37 @@ def decode(buffer: bytes | bytearray | memoryview) -> tuple[Message, int] | None
 
 
 class Decoder(Generic[T]):
-    """Bytes in, what `grammar` makes of each frame out, at any split of the stream.
+    """Decodes the frames of a stream by `grammar`, however the stream is split into reads.
 
-    After a FrameError the stream has no meaning any more: throw the decoder away.
+    After a FrameError the decoder cannot be used any more.
     """
 
     def __init__(self, grammar: Grammar[T]) -> None:
         self.used = 0
-        """Bytes of the stream up to the end of the last complete frame."""
+        """The bytes of the stream up to the end of the last complete frame."""
         self.greeted = False
         """Whether the stream began with GREETING."""
         self._grammar = grammar
         self._buffer = bytearray()
-        self._start = 0  # of the frame being read, or just read
+        self._start = 0  # of the present or last frame
         self._at = 0
-        self._elements = -1  # still to come in this frame; -1 between frames
-        self._length = -1  # of the element being read; -1 before its header
+        self._elements = -1  # that this frame still lacks; -1 between frames
+        self._length = -1  # of the present element; -1 before its header
         self._fields: list[bytes] = []
-        self._last: tuple[bytes, T] | None = None  # the last frame and what it said
+        self._last: tuple[bytes, T] | None = None  # the last frame and its message
 
     @property
     def undecoded(self) -> int:
-        """Bytes held that do not make a complete frame yet."""
+        """The number of bytes that do not make a complete frame yet."""
         return len(self._buffer) - (self._at if self._elements < 0 else self._start)
 
     @property
     def frame(self) -> bytes:
-        """The bytes, as far as they came, of the frame that is being read or was just read."""
+        """The received bytes of the present or last frame."""
         return bytes(self._buffer[self._start :])
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes as they came; `next_message` is what looks at them."""
+        """Add received bytes. `next_message` decodes them."""
         if self._elements < 0:
             self._start = self._at
         if self._start:
@@ -121,9 +122,9 @@ class Decoder(Generic[T]):
         self._buffer += data
 
     def next_message(self) -> T | None:
-        """The next complete message, or None when more bytes are needed.
+        """The next complete message, or None if more bytes are needed.
 
-        Raises FrameError when the stream breaks the grammar or a bound.
+        Raises FrameError if the stream breaks the grammar or a bound.
         """
         while True:
             if self._elements < 0:
@@ -150,8 +151,8 @@ class Decoder(Generic[T]):
             self.greeted = self.greeted or self.used == len(GREETING)
 
     def _plain_frame(self) -> bool:
-        """Read a whole frame at once, if it is there and written as `encode` writes it; nearly
-        all are. Element by element, it would be read to the same fields."""
+        """Read a whole frame at once, if it is complete and in the form of `encode`, as most are.
+        Reading it element by element would give the same fields."""
         at, lines = self._at, 2 * _PLAIN.get(bytes(self._buffer[self._at : self._at + 4]), 0)
         if not lines:
             return False
@@ -165,8 +166,8 @@ class Decoder(Generic[T]):
         return True
 
     def _repeated(self, frame: bytes, said: T) -> T:
-        """Heartbeats mostly repeat the one before: no frame is the beginning of another, so
-        the same bytes say the same."""
+        """Use the last message again for the same bytes, because most heartbeats repeat the one
+        before. This is safe because no frame is the beginning of another."""
         self._at += len(frame)
         self.used += len(frame)
         return said
@@ -182,7 +183,7 @@ class Decoder(Generic[T]):
         return build(fields)
 
     def _element(self) -> bool:
-        """Read one more element; whether it was there whole."""
+        """Read one more element. Return whether it was complete."""
         if self._length < 0:
             length = self._header(_BULK, MAX_ELEMENT)
             if length is None:
@@ -201,7 +202,7 @@ class Decoder(Generic[T]):
         return True
 
     def _header(self, marker: int, limit: int) -> int | None:
-        """A count between `marker` and CR LF, at most `limit`; None if it is cut off."""
+        """Read the count between `marker` and CR LF, at most `limit`; None if it is incomplete."""
         buffer, start = self._buffer, self._at
         if len(buffer) == start:
             return None
@@ -248,10 +249,10 @@ MESSAGES: Final[Grammar[Message]] = {
     b"ACCEPT": (3, _accept),
     b"ANNOUNCE": (4, _announce),
 }
-"""What a dialler may say: verb, number of elements, how to read them."""
+"""The messages of a dialler: verb, number of elements, and the function that reads the fields."""
 
 REPLIES: Final[Grammar[Ack]] = {b"ACK": (3, _ack)}
-"""What an acceptor may say to a dialler that greeted."""
+"""The messages of an acceptor to a dialler that greeted."""
 
 _ROLES: Final = {role.value.encode(): role for role in Role}
 

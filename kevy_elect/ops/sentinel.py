@@ -1,6 +1,6 @@
-"""The answers for clients of Redis Sentinel: this cluster is the only monitored primary.
+"""The answers to clients of Redis Sentinel, in which this cluster is the only monitored primary.
 
-docs/clients.md tells which clients follow it. `sentinel_port` is the port on which they ask.
+docs/clients.md says which clients work with it. `sentinel_port` is the port for their requests.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.status import address_for_clients
 
 REDIS_VERSION: Final = "7.0.0"
-"""Clients go by it to know which commands there may be."""
+"""The version that clients use to decide which commands exist."""
 SWITCH: Final = "+switch-master"
 REPLICA: Final = "+slave"
 DOWN: Final = "+sdown"
 UP: Final = "-sdown"
 CHANNELS: Final = (SWITCH, REPLICA, DOWN, UP)
-"""All that is ever published."""
+"""All channels on which this node publishes."""
 
 Fields = dict[str, str]
-"""Of an instance. The order matters: some clients read by position."""
+"""The fields of an instance, in a fixed order, because some clients read them by position."""
 
 
 @attrs.frozen
 class Place:
-    """Where an instance is, as Redis says it: host without brackets, and port as text."""
+    """The address of an instance in the form of Redis: host without brackets, and port as text."""
 
     host: str
     port: str
@@ -46,50 +46,50 @@ class Place:
 
 
 NOWHERE: Final = Place("0.0.0.0", "0")
-"""Stands for the primary before there ever was one."""
+"""The address of the primary before the first one was known."""
 
 
 @attrs.frozen
 class Published:
-    """One message to those who subscribed to its channel."""
+    """A message to the subscribers of its channel."""
 
     channel: str
     text: str
 
 
 class Sentinel:
-    """Answers from the election's snapshot at that moment, and notes what has changed.
+    """Answers by the election's present snapshot, and finds what has changed.
 
-    The primary has an address only while this node is sure of it: a quorum is in sight, and it
-    is this node with its lease, or was heard less than down_after ago.
+    The primary has an address only while this node is sure of it: this node sees a quorum, and the
+    primary is this node with its lease or was heard less than down_after ago.
     """
 
     def __init__(
-        self, election: ElectionService, name: str, faces: Mapping[str, str] | None = None
+        self, election: ElectionService, name: str, peers: Mapping[str, str] | None = None
     ) -> None:
-        """`faces` are the addresses of other members' faces, `host:port` by their ids."""
+        """`peers` are the Sentinel ports of the other members, `host:port` by their ids."""
         self.name = name
         self._election = election
         self._me = election.cluster.node_id
-        self._faces = {
+        self._sentinels = {
             node_id: Place.of(address)
-            for node_id, address in (faces or {}).items()
+            for node_id, address in (peers or {}).items()
             if node_id != self._me
         }
         self._last = NOWHERE
         self._down: frozenset[str] = frozenset()
 
-    # What is so now
+    # The present state
 
     def primary(self) -> Place | None:
-        """Where the primary is, if this node is sure of it."""
+        """The address of the primary, if this node is sure of it."""
         address = address_for_clients(self._me, self._election.state_snapshot())
         return None if address is None else Place.of(address)
 
     def _places(self) -> dict[str, Place]:
-        """Where clients find each member that has something for them, this one included.
+        """The address for clients of each member that serves clients, including this one.
 
-        One whose entry has no client port has nothing: a witness needs none.
+        A member without a client port in its entry serves none; a witness needs no such port.
         """
         return {
             member.node_id: Place.of(self._address(member))
@@ -106,20 +106,20 @@ class Sentinel:
         return member.client_port != member.elect_port
 
     def _replicas(self) -> dict[str, Place]:
-        """The members that are not primary, by their ids."""
+        """The addresses of the members that are not primary, by their ids."""
         places = self._places()
         places.pop(self._election.state_snapshot().current_primary or "", None)
         return places
 
-    # Answers, each the reply to `SENTINEL name …`
+    # The replies to `SENTINEL name …`
 
     def address(self) -> list[str] | None:
-        """Of GET-MASTER-ADDR-BY-NAME."""
+        """The reply to GET-MASTER-ADDR-BY-NAME."""
         place = self.primary()
         return None if place is None else [place.host, place.port]
 
     def master(self) -> Fields:
-        """Of MASTER: without a primary it is down, by its own and by the others' word."""
+        """The reply to MASTER. Without a primary it is down, both subjectively and objectively."""
         election, snapshot, place = self._election, self._election.state_snapshot(), self.primary()
         fields = _instance(
             self.name,
@@ -132,16 +132,16 @@ class Sentinel:
             "config-epoch": str(snapshot.epoch),
             "down-after-milliseconds": str(round(election.config.down_after * 1000)),
             "num-slaves": str(len(self._replicas())),
-            "num-other-sentinels": str(len(self._faces)),
+            "num-other-sentinels": str(len(self._sentinels)),
             "quorum": str(election.cluster.quorum),
         }
 
     def masters(self) -> list[Fields]:
-        """Of MASTERS."""
+        """The reply to MASTERS."""
         return [self.master()]
 
     def replicas(self) -> list[Fields]:
-        """Of REPLICAS and SLAVES."""
+        """The reply to REPLICAS and SLAVES."""
         place = self.primary()
         link = {
             "master-link-status": "err" if place is None else "ok",
@@ -165,7 +165,7 @@ class Sentinel:
         ]
 
     def sentinels(self) -> list[Fields]:
-        """Of SENTINELS: the other members' faces, as far as they are known."""
+        """The reply to SENTINELS: the known Sentinel ports of the other members."""
         down = self._election.state_snapshot().down_peers
         return [
             _instance(
@@ -174,11 +174,11 @@ class Sentinel:
                 node_id,
                 "s_down,sentinel,disconnected" if node_id in down else "sentinel",
             )
-            for node_id, place in self._faces.items()
+            for node_id, place in self._sentinels.items()
         ]
 
     def ask(self, words: list[str]) -> Any:
-        """The reply to `SENTINEL` with these words after it."""
+        """The reply to `SENTINEL` with these arguments."""
         verb = words[0].lower() if words else ""
         if verb == "masters" and len(words) == 1:
             return self.masters()
@@ -199,7 +199,7 @@ class Sentinel:
         return about[verb]()
 
     def info(self) -> str:
-        """Of INFO, whatever section is asked for."""
+        """The reply to INFO, the same for every section."""
         place = self.primary()
         return "".join(
             f"{line}\r\n"
@@ -213,14 +213,14 @@ class Sentinel:
                 "sentinel_masters:1",
                 f"master0:name={self.name},status={'odown' if place is None else 'ok'},"
                 f"address={place or self._last},slaves={len(self._replicas())},"
-                f"sentinels={1 + len(self._faces)}",
+                f"sentinels={1 + len(self._sentinels)}",
             )
         )
 
     # Changes
 
     def news(self) -> list[Published]:
-        """What has changed since this was asked last."""
+        """The changes since the last call."""
         return [*self._members_news(), *self._primary_news()]
 
     def _primary_news(self) -> Iterator[Published]:

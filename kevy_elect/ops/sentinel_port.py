@@ -1,7 +1,8 @@
 """The port on which a node answers clients of Redis Sentinel, read-only.
 
-Whoever can reach it is a stranger: the number of connections, what one may send, how much is
-held for it, how much is done for it in one turn and how long it may say nothing are all bounded.
+Strangers may reach this port. The number of connections and, for each of them, the size of
+requests, the buffered bytes, the work in one turn of the reactor, and the idle time are therefore
+bounded.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from kevy_elect.service.timers import timers
 from kevy_elect.wire import MAX_UNDECODED, Decoder
 
 MAX_CLIENTS: Final = 256
-"""Connections at a time, those of subscribers included."""
+"""The most connections at a time, including those of subscribers."""
 MAX_SUBSCRIPTIONS: Final = 32
-"""Channels and patterns of one connection."""
+"""The most channels and patterns of one connection."""
 MAX_TURN: Final = 64
-"""Requests of one connection that are answered in one turn of the reactor."""
+"""The most requests of one connection that are answered in one turn of the reactor."""
 MAX_LINE: Final = 1024
-"""Bytes of a request that is written as a line."""
+"""The most bytes of a request that is written as a line."""
 PATIENCE: Final = 10.0
-"""Seconds for a begun request to be complete, for an answer to be read, and to authenticate."""
+"""Seconds within which a request must be complete, an answer read, and a client authenticated."""
 IDLE: Final = 300.0
-"""Seconds for which one that is not subscribed may ask nothing."""
+"""Seconds for which a client without subscriptions may send no request."""
 LOOK: Final = 0.1
-"""Seconds from one look for news to the next; a change of the primary is seen at once."""
+"""Seconds between two checks for changes. A change of the primary is noticed at once."""
 
 
 class _Frames(Decoder[tuple[str, ...]]):
-    """Requests as arrays of bulk strings, whatever their first word is."""
+    """Requests as arrays of bulk strings, with any first word."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -95,11 +96,11 @@ class Client(Protocol, TimeoutMixin):
         self._reading = True
         self._turn: Any = None
         self.ended = False
-        """Whether nothing more is read from it."""
+        """Whether it reads nothing more."""
 
     @property
     def subscribed(self) -> int:
-        """To how many channels and patterns."""
+        """The number of its channels and patterns."""
         return len(self._channels) + len(self._patterns)
 
     # The connection
@@ -140,8 +141,8 @@ class Client(Protocol, TimeoutMixin):
         return timers(self._port.reactor).callLater(delay, function)
 
     def is_read(self, *, reading: bool) -> None:
-        """Hear from the transport whether what is sent is read. While it is not, no request
-        is answered and none is taken in."""
+        """Called by the transport when the client stops or resumes reading. While it does not read,
+        its requests are neither received nor answered."""
         if reading and not self._reading:
             self._take_turn()
         elif not reading:
@@ -151,7 +152,7 @@ class Client(Protocol, TimeoutMixin):
     # Requests
 
     def _answer(self) -> None:
-        """Answer what has come, as far as this turn goes."""
+        """Answer the received requests, up to the bound of one turn."""
         self._turn = None
         try:
             for _ in range(MAX_TURN):
@@ -182,7 +183,7 @@ class Client(Protocol, TimeoutMixin):
             return self._hang_up()
         cast(Any, self.transport).resumeProducing()
         if undecoded:
-            # A request that trickles has no more time for each byte.
+            # Each byte of a slow request must not extend its time.
             if self.timeOut != PATIENCE:
                 self.setTimeout(PATIENCE)
         elif self._trusted:
@@ -201,18 +202,18 @@ class Client(Protocol, TimeoutMixin):
         else:
             self._say(Error(f"ERR unknown command '{verb[:40]}'"))
             if isinstance(self._requests, _Lines):
-                self._hang_up()  # it speaks something else, such as HTTP
+                self._hang_up()  # the client uses another protocol, such as HTTP
 
     def _say(self, value: Any) -> None:
         self.transport.write(encode(value, self._version))
 
     def _hang_up(self) -> None:
-        """End the connection when what was said is read."""
+        """End the connection once the client has read the answers."""
         self.ended = True
         self.setTimeout(PATIENCE)
         transport = cast(Any, self.transport)
-        transport.unregisterProducer()  # for which the end would wait
-        transport.resumeProducing()  # since TLS ends by what the other says last
+        transport.unregisterProducer()  # otherwise the end would wait for it
+        transport.resumeProducing()  # TLS ends with a message of the client
         transport.loseConnection()
 
     # Commands
@@ -318,8 +319,8 @@ class Client(Protocol, TimeoutMixin):
             self._say(Push([verb, word, self.subscribed]))
 
     def publish(self, news: Published) -> None:
-        """Tell it, once for each of its subscriptions that it fits. One that does not read
-        what it is told is ended: there is no bound to how long that could last."""
+        """Send a message for each matching subscription. A client that does not read is
+        disconnected, because its buffer would grow without bound."""
         pushes: list[Push] = []
         if news.channel in self._channels:
             pushes.append(Push(["message", news.channel, news.text]))
@@ -356,7 +357,7 @@ Client._COMMANDS = {
 
 
 def _fitting(pattern: str) -> frozenset[str]:
-    """The channels that a pattern means."""
+    """The channels that match a pattern."""
     try:
         found = re.compile(fnmatch.translate(pattern))
     except re.error:
@@ -366,7 +367,7 @@ def _fitting(pattern: str) -> frozenset[str]:
 
 @implementer(IPushProducer)
 class _Reader:
-    """How the transport tells a client's connection whether what is sent is read."""
+    """Passes on to a client's connection whether the client reads."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -378,14 +379,14 @@ class _Reader:
         self._client.is_read(reading=True)
 
     def stopProducing(self) -> None:
-        """The connection is gone, which its protocol hears."""
+        """The connection is closed; its protocol gets `connectionLost`."""
 
 
 class SentinelFactory(Factory):
-    """For a listening port: `strports.service(endpoint, SentinelFactory(election, …))`.
+    """The factory for a listening port: `strports.service(endpoint, SentinelFactory(election, …))`.
 
-    At most MAX_CLIENTS at a time. One more takes the place of the one that connected first
-    among those that are not subscribed; where all are, it is refused.
+    It accepts at most MAX_CLIENTS. One more replaces the oldest connection without subscriptions,
+    and is refused if there is none.
     """
 
     log = Logger()
@@ -435,7 +436,7 @@ class SentinelFactory(Factory):
         self.look()
 
     def look(self) -> None:
-        """Publish what has changed."""
+        """Publish the changes."""
         self._publish(self.sentinel.news())
 
     def _publish(self, news: Iterable[Published]) -> None:
