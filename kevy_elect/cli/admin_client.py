@@ -42,12 +42,12 @@ CONNECT_TIMEOUT: Final = 5.0
 SLACK: Final = 60.0
 """Seconds that an answer may take in addition to the requested time."""
 MAX_EVENT: Final = 500
-"""Characters of an event's text that are shown."""
+"""The most characters of an event's text that are shown."""
 MAX_LINE: Final = 1024 * 1024
-"""Bytes of one line of an answer."""
+"""The most bytes of one line of an answer."""
 
 LONGEST: Final = 1e9
-"""The longest time in seconds that a node accepts; no node has run for so long."""
+"""The longest time in seconds that a node accepts, far above the uptime of any node."""
 
 REFUSED: Final = 1
 UNREACHABLE: Final = 3
@@ -118,7 +118,10 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     _add(commands, "resume", _resume, "let this node run for election again")
 
     maintenance = _add(
-        commands, "maintenance", _maintenance, "have no member take over from a primary by itself"
+        commands,
+        "maintenance",
+        _maintenance,
+        "stop automatic failover for a time, or allow it again",
     )
     maintenance.add_argument(
         "state", metavar="on|off", choices=("on", "off"), help="begin or end it"
@@ -129,7 +132,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="DURATION",
         type=duration,
         default=DEFAULT_MAINTENANCE,
-        help="until off is said, but for so long at most, 7d at the most (default: 1h)",
+        help="the longest time until it ends by itself, at most 7d (default: 1h)",
     )
 
     offset = _add(commands, "offset", _offset, "state how much data this node's copy has")
@@ -177,7 +180,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_token_option(parser: argparse.ArgumentParser) -> None:
-    """Add what says where the token for the pages is."""
+    """Add the option for the file with the token for the pages."""
     parser.add_argument(
         "--token-file",
         metavar="FILE",
@@ -188,7 +191,8 @@ def add_token_option(parser: argparse.ArgumentParser) -> None:
 def find_token(args: argparse.Namespace, urls: Iterable[str]) -> str | None:
     """The token that the command line or the environment names, to be sent to these pages.
 
-    Raises ConfigError if its file cannot be used. Warns if it is to cross a network in the clear.
+    Raises ConfigError if its file cannot be used. Prints a warning if the token would cross a
+    network without encryption.
     """
     path = args.token_file or os.environ.get(TOKEN_FILE)
     if not path:
@@ -221,14 +225,14 @@ def duration(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 0. Raises argparse.ArgumentTypeError for anything else."""
+    """A whole number, 0 or more. Raises argparse.ArgumentTypeError for anything else."""
     if not re.fullmatch("[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number: write 0, 20 or 1000")
     return int(text)
 
 
 def reason(text: str) -> str:
-    """The text. Raises argparse.ArgumentTypeError unless a node accepts it as a reason."""
+    """The text. Raises argparse.ArgumentTypeError if nodes do not accept it as a reason."""
     try:
         check_reason(text)
     except ConfigError as error:
@@ -259,7 +263,8 @@ def seconds_since(text: str) -> float:
 
 
 def _last(text: str) -> datetime:
-    """The last moment of this time of day. Raises ValueError for anything else."""
+    """The last time at which the clock showed this time of day. Raises ValueError for other
+    text."""
     if not re.fullmatch(r"\d\d?:\d\d(:\d\d)?", text):
         raise ValueError(text)
     now = datetime.now()
@@ -318,8 +323,8 @@ def ask(where: str, request: Mapping[str, Any], timeout: float = SLACK) -> Itera
     """Send a request to the admin endpoint `where`, and yield the objects of the reply as they
     arrive. Only the last one has `ok`.
 
-    Raises UnreachableError if there is no reply within `timeout` seconds, or if the reply ends
-    without `ok`.
+    Raises UnreachableError if the reply does not come within `timeout` seconds, or ends without
+    `ok`.
     """
     with _connect(where) as connection:
         connection.settimeout(timeout)
@@ -461,7 +466,7 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _answered_events(where: str, request: Mapping[str, Any]) -> tuple[list[DatedEvent], Reply]:
-    """The events of an answer, and how it ends. Raises UnreachableError like `ask`."""
+    """The events of an answer, and its last object. Raises UnreachableError like `ask`."""
     events: list[DatedEvent] = []
     reply: Reply = {}
     for reply in ask(where, request):
@@ -483,7 +488,7 @@ def _line(event: DatedEvent) -> str:
 
 
 def _ago(seconds: float) -> str:
-    """How long ago, as exactly as matters: two units at most."""
+    """The age of an event in words, with two units at most."""
     if seconds < _SECONDS["m"]:
         return f"{seconds:.1f} s"
     units = "dhms"

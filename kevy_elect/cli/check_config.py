@@ -24,9 +24,9 @@ from kevy_elect.settings.text import shown
 from kevy_elect.settings.timing_change import step_problem
 
 RENEW_WITHIN: Final = 30 * 86400.0
-"""Seconds before its expiry in which a certificate should be renewed."""
+"""A certificate should be renewed this many seconds before its expiry, or earlier."""
 PATIENCE: Final = 2.0
-"""Seconds that the running node may take to answer with its timings."""
+"""Seconds within which the running node must answer with its timings."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,7 +89,7 @@ def check_programs(found: Configuration) -> None:
 
 def _check_step(found: Configuration) -> None:
     """Raise MistakesError if the running node of this data directory must not change to these
-    timings in one step. Without a node that answers there is no such check."""
+    timings in one step. Without an answer of such a node, this checks nothing."""
     if found.values["admin"] is None:
         return
     try:
@@ -145,7 +145,7 @@ def _in_words(found: Configuration, name: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as it is written in JSON."""
+    """The value in a form for JSON."""
     if isinstance(value, Enum):
         return value.value
     return list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""`kevy-elect completion`: the script with which a shell completes `kevy-elect`."""
+"""`kevy-elect completion`: the script by which a shell completes `kevy-elect`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kevy_elect.client import Primary
 
 MAX_PROBLEM: Final = 500
-"""Characters of a problem that are shown."""
+"""The most characters of a problem that are shown."""
 
 
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -68,7 +68,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
     guard.set_defaults(run=_is_primary)
 
 
-# The client is imported at its use, because --help of any command needs no sockets.
+# The client is imported at its use, because --help of a command needs no sockets.
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -84,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _of_pages(args: argparse.Namespace) -> Primary:
-    """What the first page names that names one. Raises NoPrimaryError."""
+    """The primary of the first page that names one. Raises NoPrimaryError."""
     from kevy_elect.client import Client
 
     return Client(args.pages, token=find_token(args, args.pages)).wait(args.wait)

@@ -92,10 +92,9 @@ def about_cells(status: Status) -> tuple[str, ...]:
 
 
 def said(seconds: float) -> str:
-    """A duration as people say it, in two units at most.
+    """A duration in words, with two units at most.
 
-    >>> said(287)
-    '4 min 47 s'
+    >>> said(287) '4 min 47 s'
     """
     for unit, size, smaller, part in _UNITS:
         if seconds >= size:
@@ -104,7 +103,7 @@ def said(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-# In a word
+# As a state in one word
 
 
 def state_of(response: Response) -> State:

@@ -1,6 +1,6 @@
 """The status pages of nodes, read over HTTP.
 
-A page is never trusted: its size is bounded, and a part of it is never used.
+The size of a page is bounded, and a part of a page is never used.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def ask_all(urls: Sequence[str], timeout: float, token: str | None = None) -> li
     def run(url: str) -> None:
         responses[url] = ask(url, timeout, token)
 
-    # A socket's timeout starts anew with every byte, so a page that trickles needs
-    # a thread that can be left behind; a pool would wait for it at exit.
+    # A socket's timeout restarts with every byte. A slow page therefore needs a thread that can be
+    # left behind; a pool would wait for it at exit.
     threads = [threading.Thread(target=run, args=(url,), daemon=True) for url in urls]
     deadline = time.monotonic() + timeout
     for thread in threads:
@@ -48,10 +48,10 @@ def ask(url: str, timeout: float, token: str | None = None) -> Response:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any) -> None:
-        """Refuse all redirects: a node's page is at the operator's address."""
+        """Refuse all redirects: a node's page is at the address that the operator gave."""
 
 
-# No proxy either, whatever the environment has: nodes are asked directly.
+# Nodes are asked directly, without the proxies of the environment.
 _opener: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 

@@ -57,7 +57,7 @@ RECENT: Final = 8
 MAX_WARNING: Final = 500
 """The most characters of a warning that are shown."""
 MAX_ROWS: Final = 64
-"""The most peers of one node that are shown; it may claim more."""
+"""The most peers of one node that are shown, because a node may claim any number."""
 
 
 def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -94,7 +94,7 @@ def add_commands(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "--watch",
         action="store_true",
         help="repeat until Ctrl-C: redrawn in place on a terminal and cut to its size, else "
-        "one table after the other, or with --json an object per line",
+        "one table after another, or with --json an object per line",
     )
     parser.add_argument(
         "--interval",
@@ -188,7 +188,7 @@ class View:
         return [*top, *self.about(), *self.servers(), *self.warning_lines()]
 
     def nodes(self) -> Grid:
-        """A line for each node that was asked."""
+        """A line for each node."""
         return Grid(HEADER, list(map(cells, self.responses)))
 
     def names(self) -> str:
@@ -201,7 +201,7 @@ class View:
         return [f"cluster {self.names()}"] if self.names() else []
 
     def maintenance(self) -> list[str]:
-        """That members take over from nobody by themselves, if so."""
+        """A line that says which members are in maintenance, if any are."""
         left = {each.node_id: each.maintained_for for each in self._statuses()}
         those = [node_id for node_id, seconds in left.items() if seconds > 0]
         if not those:
@@ -210,7 +210,8 @@ class View:
         return [f"MAINTENANCE of {who}: no failover for {said(max(left.values()))}"]
 
     def about(self) -> list[Grid]:
-        """How long the nodes that answered have been running, and what."""
+        """The versions of the nodes that answered, and the times for which they have been
+        running."""
         rows = [about_cells(status) for status in self._statuses()]
         return [Grid(ABOUT_HEADER, rows)] if rows else []
 
@@ -224,7 +225,7 @@ class View:
         return [Grid(SERVER_HEADER, rows)] if rows else []
 
     def links(self, *, broken: bool = False) -> Grid:
-        """The links of the nodes that answered; all, or those that are not as they should be."""
+        """The links of the nodes that answered; with `broken`, only those that are not healthy."""
         rows = [
             (status.node_id, *_peer_cells(peer))
             for status in self._statuses()
@@ -263,7 +264,7 @@ class View:
         return [f"warning: {each}" for each in self.warnings()]
 
     def _statuses(self) -> list[Status]:
-        """The status of each node that answered, once each, however often it was asked."""
+        """The status of each node that answered, once for each node."""
         found = [response.status for response in self.responses if response.status is not None]
         return list({status.node_id: status for status in found}.values())
 
@@ -395,11 +396,11 @@ def _ask_others(own: Status, pages: Mapping[str, str], args: argparse.Namespace)
     ]
 
 
-# Judging and showing
+# The verdict
 
 
 def verdict(responses: Sequence[Response]) -> str | None:
-    """Why there is not one primary with its lease that all nodes follow; None if there is."""
+    """The reason why there is not one primary with its lease that all nodes follow, or None."""
     found = [response.status for response in responses if response.status is not None]
     writers = [status for status in found if status.can_write]
     if not found:
@@ -429,8 +430,7 @@ def _as_object(response: Response) -> dict[str, Any]:
 
 
 def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
-    """Show one view after the other until interrupted. A node that does not answer may come
-    back."""
+    """Show one view after another until interrupted. A node that does not answer is asked again."""
     interval = INTERVAL if args.interval is None else args.interval
     log = ChangeLog()
     board = contextlib.nullcontext() if args.json else open_board()
@@ -451,7 +451,7 @@ def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
 
 @contextlib.contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Leave the terminal in order at SIGTERM, as at Ctrl-C."""
+    """Restore the terminal at SIGTERM, as at Ctrl-C."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
@@ -460,8 +460,8 @@ def _orderly_end() -> Iterator[None]:
 
 
 def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
-    """The parts of a view: the nodes, the changes since the watch began, and the remarks. In a
-    small one of several nodes, only the links that are broken."""
+    """The parts of a view: the nodes, the changes since the start of the watch, and the remarks. A
+    small view of several nodes shows only the broken links."""
     log.note(view)
     top: list[Grid | str] = [_headline(view), *view.maintenance(), view.nodes()]
     top += [*view.servers(), *view.warning_lines()]
@@ -486,7 +486,7 @@ class ChangeLog:
         self._rows: deque[tuple[str, ...]] = deque(maxlen=RECENT)
 
     def note(self, view: View) -> None:
-        """Record the changes since the view before."""
+        """Record the changes since the last view."""
         for response in view.responses:
             news = self._changes.note(response.url, state_of(response))
             if response.status is not None or response.url not in self._names:

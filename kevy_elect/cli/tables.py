@@ -22,17 +22,18 @@ STYLES: Final = {
 
 @attrs.frozen
 class Grid:
-    """A table with cells of printable text. A row of two cells is an error: its place and text."""
+    """A table with cells of printable text. A row of two cells is an error: a place and its
+    text."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     spare: tuple[str, ...] = ()
-    """Columns that may be left out where there is no room, the first one first."""
+    """Columns that may be left out if there is no room, beginning with the first."""
     grows: bool = False
-    """Whether it is a history, of which only the newest rows are shown where there is no room."""
+    """Whether it is a history, of which only the newest rows are shown if there is no room."""
 
     def __str__(self) -> str:
-        """Aligned text, one line each."""
+        """The table as aligned text, with a line for each row."""
         lines = [self.header, *self.rows]
         # An error spans the columns and does not widen them.
         measured = [line for line in lines if len(line) == len(self.header)]

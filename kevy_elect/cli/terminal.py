@@ -15,18 +15,18 @@ from kevy_elect.cli.tables import Grid, Page
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
 _LEAST: Final = 20
-"""Columns that the last cell of a row gets at least, at the cost of spare columns."""
+"""The fewest columns of the last cell of a row, at the cost of spare columns."""
 _COLOURS: Final = {
     "primary": "1;32",
     "candidate": "33",
     **dict.fromkeys(("dead", "silent", "down", "error:"), "31"),
 }
-"""SGR codes of a row with one of these cells, or of a line that begins so."""
+"""SGR codes of a row with one of these cells, or of a line with this beginning."""
 _BEGINNINGS: Final = {"warning:": "33", "MAINTENANCE": "1;31"}
 
 
 def is_colourful(out: IO[str]) -> bool:
-    """Whether this is a terminal that shows colours, and nobody has asked for none."""
+    """Whether this is a terminal that shows colours, and NO_COLOR is not set."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -37,8 +37,8 @@ def painted(page: Page) -> str:
 
 
 def fitted(page: Page, columns: int, lines: int) -> list[str]:
-    """The lines of a page that fit. No word is cut that fits into a line. What grows is cut to
-    its newest rows; of the rest, the end is left out if there is no room."""
+    """The lines of a page that fit. Words are cut only if they are longer than a line. A history is
+    reduced to its newest rows. If that is not enough, the end of the page is left out."""
     parts = [(part, _lines(part, columns)) for part in page]
     fixed = sum(len(text) for part, text in parts if not _grows(part))
     growing = [text for part, text in parts if _grows(part) and len(text) > 1]
@@ -65,7 +65,7 @@ def _grows(part: Grid | str) -> bool:
 
 
 def _newest(lines: Sequence[str], room: int) -> Sequence[str]:
-    """The last lines that fit, from the beginning of a row on."""
+    """The last lines that fit, beginning with a whole row."""
     kept = list(lines[max(0, len(lines) - room) :])
     while kept and kept[0].startswith(" ") and len(kept) < len(lines):
         kept.pop(0)
@@ -122,10 +122,10 @@ class Board(Protocol):
     """A place where pages are shown."""
 
     small: bool
-    """Whether a page should be short, since it has to fit."""
+    """Whether a page should be short, because it has to fit on a screen."""
 
     def show(self, page: Page) -> None:
-        """Show this page instead of the page before, or after it."""
+        """Show this page in place of the last one, or after it."""
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def open_board() -> Iterator[Board]:
 
 
 class PlainBoard:
-    """Prints one page after the other."""
+    """Prints one page after another."""
 
     small = False
 
@@ -155,7 +155,7 @@ class PlainBoard:
 
 
 class LiveBoard:
-    """Draws each page in the place of the one before."""
+    """Draws each page in place of the last one."""
 
     small = True
 

@@ -1,1 +1,1 @@
-"""`kevy-elect demo`: real nodes on this machine, whose primary is killed to see who follows."""
+"""`kevy-elect demo`: real nodes on this machine, whose primary is killed to show a failover."""

@@ -1,4 +1,4 @@
-"""A process that the demo starts, kills and ends with."""
+"""A process that the demo starts and kills, and that ends with the demo."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import attrs
 from kevy_elect.cli.printable import printable
 
 CHILDREN: Final = "/proc/{0}/task/{0}/children"
-"""Where Linux says which processes another has started."""
+"""The file in which Linux lists the child processes of a process."""
 
 
 @attrs.define
 class Child:
-    """How a process is started, and the process while there is one.
+    """The command of a process, and the process while it runs.
 
-    If it is wrapped, `process` is one around it, and what is meant is the child of that.
+    If it is wrapped, `process` is the wrapper, and `pid` is that of the wrapper's child.
     """
 
     name: str
-    """For people."""
+    """The name for people."""
     directory: Path
     command: Sequence[str]
     wrapped: bool = False
@@ -40,7 +40,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the process itself, not of one around it."""
+        """The id of the process itself, not of its wrapper."""
         if self.process is None:
             return None
         outer = self.process.pid
@@ -51,10 +51,10 @@ class Child:
         return outer
 
     def start(self) -> None:
-        """Start the process. Its command has it end at the end of its stdin, of which only this
-        process holds the other end: so it ends with this one, however that comes about.
+        """Start the process, in a group of its own, so that Ctrl-C does not reach it.
 
-        In a group of its own a Ctrl-C does not reach it.
+        The command ends at the end of its stdin. Only this process holds the other end, so the
+        command ends with this process in any case.
         """
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -66,18 +66,18 @@ class Child:
             )
 
     def has_ended(self) -> bool:
-        """Whether the process ended without having been killed from here."""
+        """Whether the process ended without a kill by this object."""
         return self.process is not None and self.process.poll() is not None
 
     def kill(self) -> None:
-        """End all of it at once, as the death of its machine would."""
+        """Kill all of it at once, as the failure of its machine would."""
         if self.process is not None:
             self.strike()
             self.process.communicate()  # reaps it and closes its stdin
             self._forget()
 
     def strike(self) -> None:
-        """Send the signal that ends all of it, and do not wait."""
+        """Send the signal that kills all of it, without waiting."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -87,7 +87,7 @@ class Child:
 
 
 def why_ended(child: Child) -> str:
-    """What to say of a process that ended by itself, by its exit status and log."""
+    """Describe why a process ended by itself, by its exit status and log."""
     code = child.process.returncode if child.process else 0
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     log = child.log.read_text("utf-8", "replace")

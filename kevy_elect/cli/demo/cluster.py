@@ -1,4 +1,4 @@
-"""The nodes of a demo as a whole, watched until they are as they should be."""
+"""The nodes of a demo as a whole, polled until they are in an expected state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kevy_elect.config import ElectConfig
 POLL: Final = 0.1
 """Seconds between two looks at the nodes."""
 POLL_FAST: Final = 0.002
-"""The same while a failover is measured, which may take some ten milliseconds."""
+"""Seconds between two looks while a failover is measured, which may take some ten milliseconds."""
 ASK_TIMEOUT: Final = 1.0
 REVIVE_AFTER: Final = 3.0
 
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """Asks the nodes and shows them, on and on, while something is waited for.
+    """Polls the nodes and shows them while it waits for a state.
 
-    `others` are processes beside them that must run, too. `footer` gives lines that a live screen
-    shows below the nodes.
+    `others` are processes beside the nodes that must run too. `footer` returns lines that a live
+    display shows below the nodes.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Cluster:
         self._children: Sequence[Child] = (*nodes, *others)
         self._footer = footer
         self._abstention = config.down_after
-        # An election that fails starts again after the longest backoff. Several of
-        # those, and starting Python on a busy machine, are within what may happen.
+        # An election that fails starts again after the longest backoff. Several failures, and a
+        # slow start of Python on a busy machine, are possible.
         backoff = config.election_backoff + config.election_backoff_jitter
         self._patience = 60 + 5 * (config.down_after + config.election_timeout + backoff)
 
     def until(self, condition: Callable[[], T | None], what: str, interval: float = POLL) -> T:
-        """Poll until the condition gives something. Raises CourseError if that takes too long or
-        a process ends, Interrupted after a signal."""
+        """Poll until the condition returns a result. Raises CourseError if this takes too long or a
+        process ends, and Interrupted after a signal."""
         deadline = time.monotonic() + self._patience
         while True:
             self._poll()
@@ -65,8 +65,8 @@ class Cluster:
             time.sleep(interval)
 
     def keep_running(self) -> Iterator[None]:
-        """Show what happens until interrupted, with a turn for the caller after each look; what
-        ends is started again later."""
+        """Show the nodes until interrupted. Yields to the caller after each look. A process that
+        ended is started again later."""
         while True:
             for child in self._children:
                 if child.has_ended():
@@ -90,7 +90,7 @@ class Cluster:
         return writers[0] if len(writers) == 1 else None
 
     def followed(self) -> Node | None:
-        """The one that can write, if all that run follow it."""
+        """The node that can write, if all running nodes follow it."""
         writer = self.writer()
         if writer is None:
             return None
@@ -100,7 +100,7 @@ class Cluster:
         return writer if all(followed) else None
 
     def may_vote(self) -> bool:
-        """Whether all that run may: whoever has just started may not (R4.3)."""
+        """Whether all running nodes may vote; a node that has just started may not (R4.3)."""
         starts = [node.ready_at for node in self.running()]
         ripe_at = max(time.monotonic() if at is None else at for at in starts) + self._abstention
         return time.monotonic() > ripe_at

@@ -1,4 +1,4 @@
-"""The command itself: its options, and what is printed before and after the course."""
+"""The command `kevy-elect demo`: its options, and the texts before and after the course."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 
 NAMES: Final = "abcdefghi"
-"""Ids of the nodes, so at most nine of them."""
+"""Ids of the nodes, at most nine."""
 TIMINGS: Final[dict[str, float | None]] = {
     "hb_interval": 0.05,
     "down_after": 0.5,
@@ -21,7 +21,7 @@ TIMINGS: Final[dict[str, float | None]] = {
     "election_backoff_jitter": 0.4,
     "lease_margin": None,
 }
-"""The timings that may be given, with the demo's defaults; None leaves it to ElectConfig."""
+"""The timings with an option, with the demo's defaults; None uses the default of ElectConfig."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,8 +65,8 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit, and
-    if something has to be installed first."""
+    """Play the demo and return the exit status. Raises ConfigError for timings that do not fit
+    together, or for a missing program."""
     given = {name: getattr(args, name) for name in TIMINGS}
     config = ElectConfig(**{name: value for name, value in given.items() if value is not None})
     timings = {name.replace("_", "-"): getattr(config, name) for name in TIMINGS}
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_redis() -> None:
-    """Raises ConfigError, which says what to install, unless all is there that --redis needs."""
+    """Raise ConfigError, which says what to install, if --redis needs something that is missing."""
     if shutil.which("redis-server") is None:
         raise ConfigError(
             "demo --redis starts Redis servers, and there is no redis-server on the PATH: "

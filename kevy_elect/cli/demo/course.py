@@ -1,4 +1,4 @@
-"""The course of the demo: nodes are started, the primary is killed, another follows."""
+"""The course of the demo: nodes start, the primary is killed, and another is elected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_course(
 
 @attrs.frozen
 class Failover:
-    """One killed primary: who followed it, and how many seconds after the kill."""
+    """The replacement of one killed primary, with its times in seconds after the kill."""
 
     killed: str
     successor: str
@@ -54,7 +54,7 @@ class Failover:
 
 
 class Demo:
-    """Plays the rounds. Anything but the expected course raises CourseError."""
+    """Plays the rounds. Raises CourseError if the cluster does anything unexpected."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Demo:
         self._keep_running = keep_running
 
     def play(self) -> None:
-        """Start all, fail over in each round without a last will and with one, and go on until
-        interrupted if wanted."""
+        """Start all nodes, and fail over in each round without a last will and with one. With
+        `keep_running`, continue until interrupted."""
         primary = self._start()
         failovers = []
         for number in range(1, self._rounds + 1):
@@ -124,7 +124,7 @@ class Demo:
         return Failover(primary.node_id, successor.node_id, writable, agreed, with_will=with_will)
 
     def _restart(self, killed: Node, failover: Failover) -> Node:
-        """Start the killed one again: it comes back with its ballot and follows."""
+        """Start the killed node again, with its ballot, and wait until it follows."""
         ballot = FileBallot(killed.directory)
         epoch, voted_for = ballot.load()
         self._screen.step(f"restart {killed.node_id}")
@@ -140,7 +140,7 @@ class Demo:
         return primary
 
     def _replaceable(self, primary: Node) -> bool | None:
-        """Whether its will stands, if it has one, and all others may vote."""
+        """Whether its last will is in force, if it has one, and all others may vote."""
         stands = not self._with_wills or (primary.status and primary.status.last_will)
         return (stands and self._cluster.may_vote()) or None
 
@@ -152,7 +152,8 @@ class Demo:
 
 
 def summary(failovers: Sequence[Failover]) -> str:
-    """A line a kill, and a sentence for those without a last will and for those with one."""
+    """A line for each kill, and a sentence for the kills without a last will and for those with
+    one."""
     lines = ["", "killed  last will  successor  writable after  agreed after"]
     lines += [
         f"{each.killed:6}  {'yes' if each.with_will else 'no':9}  {each.successor:9}  "
@@ -168,7 +169,7 @@ def summary(failovers: Sequence[Failover]) -> str:
 
 
 def _spread(times: Sequence[float]) -> str:
-    """These times after a kill, in words."""
+    """The range of these times after a kill, in words."""
     median = f"{statistics.median(times):.2f} s after the kill"
     if len(times) == 1:
         return median

@@ -1,7 +1,7 @@
-"""The nodes of the demo: each a twistd process of its own.
+"""The nodes of the demo: each is a twistd process of its own.
 
-They are started, killed and asked for their status, as an operator would; nothing else is
-shared with them.
+The demo starts them, kills them and asks for their status, as an operator would. It shares nothing
+else with them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ STOP_TIMEOUT: Final = 3.0
 
 @attrs.define
 class Node(Child):
-    """One node: its process, and what it last said of itself.
+    """One node: its process and its last status.
 
-    With a last will it is wrapped.
+    With a last will, the process is its wrapper.
     """
 
     url: str = ""
     address: str = ""
-    """Where clients find what it elects."""
+    """The `host:port` for clients of the elected primary."""
     response: Response | None = None
     ready_at: float | None = None
-    """When this process first answered."""
+    """The time of the first answer of this process."""
     _ending: subprocess.Popen[bytes] | None = None
-    """The wrapper of a node that was killed, which tells the others and ends then."""
+    """The wrapper of a killed node, which notifies the others and then ends."""
 
     @property
     def node_id(self) -> str:
@@ -52,7 +52,7 @@ class Node(Child):
 
     @property
     def admin(self) -> str:
-        """The endpoint for its operator."""
+        """The endpoint for the operator's commands."""
         return f"unix:{self.directory / SOCKET}"
 
     @property
@@ -65,7 +65,7 @@ class Node(Child):
         super().start()
 
     def ask(self, timeout: float) -> None:
-        """Ask for the status as it is now: the page's may be 0.1 s old."""
+        """Ask for the present status; that of the page may be 0.1 s old."""
         try:
             status, _ = ask_status(self.admin, timeout)
             self.hear(Response(self.url, status))
@@ -78,7 +78,7 @@ class Node(Child):
             self.ready_at = time.monotonic()
 
     def crash(self) -> None:
-        """End the node at once, and not its wrapper, which is not waited for."""
+        """Kill the node, and not its wrapper, without waiting for it."""
         if self.process is not None and self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
             self._ending = self.process
@@ -101,7 +101,7 @@ class Node(Child):
 def plan(
     names: Sequence[str], directory: Path, options: Sequence[str], *, with_wills: bool = False
 ) -> list[Node]:
-    """Nodes of these ids, each with a directory below `directory`, and with these options."""
+    """Nodes of these ids and options, each with a directory below `directory`."""
     ports = iter(free_ports(3 * len(names)))
     members = [PeerAddr(name, HOST, next(ports), next(ports)) for name in names]
     options = [*options, *["--last-will"] * with_wills]
@@ -133,7 +133,7 @@ def _node(
 
 
 def run_node() -> None:
-    """Be a twistd, with this process's arguments, until stdin ends."""
+    """Run twistd with this process's arguments until stdin ends."""
     from twisted.scripts import twistd
 
     threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
@@ -147,7 +147,7 @@ def _exit_at_end_of_stdin() -> None:
 
 
 def stop(nodes: Sequence[Node]) -> None:
-    """End all that still run: asked first, killed if that takes too long."""
+    """End all running nodes with a signal, and kill those that take too long."""
     processes = [node.process for node in nodes if node.process is not None]
     for process in processes:
         process.terminate()

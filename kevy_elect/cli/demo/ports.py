@@ -1,4 +1,4 @@
-"""Ports of loopback for processes that are started soon."""
+"""Free ports of loopback for processes that start soon."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _claims: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens at the moment, all different.
+    """Ports that are not in use at the moment, all different.
 
-    None is given out again while this process runs, on Linux not by another process either. All
-    are below those that the kernel takes for outgoing connections.
+    No port is returned twice while this process runs; on Linux also not by another process. All are
+    below the ports that the kernel uses for outgoing connections.
     """
     return list(itertools.islice(_free, count))
 
@@ -35,8 +35,8 @@ _free: Final = _candidates()
 
 
 def _claim(start: int) -> bool:
-    """Take a block of ports for this process: a name in Linux's abstract namespace, which goes
-    with the process that has it."""
+    """Reserve a block of ports for this process by a name in Linux's abstract namespace, which is
+    freed when the process ends."""
     if sys.platform != "linux":
         return True
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""Where the demo is watched: a live table on a terminal, or a line for each change."""
+"""The display of the demo: a live table on a terminal, or a line for each change."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 class Screen(Protocol):
-    """Where the demo is watched."""
+    """The display of the demo."""
 
     def show(self, nodes: Sequence[Node], footer: Sequence[str] = ()) -> None:
-        """Show the state of all nodes, as far as it is news, and lines that change all the time if
-        they can be redrawn."""
+        """Show the states of all nodes, as far as they are new. `footer` are lines that change all
+        the time, for a display that can redraw them."""
 
     def step(self, text: str) -> None:
-        """Say what the demo does or found, and when."""
+        """Show, with the time, what the demo does or has found."""
 
     def say(self, text: str) -> None:
-        """Print as it is."""
+        """Print the text unchanged."""
 
 
 @contextlib.contextmanager
 def open_screen() -> Iterator[Screen]:
-    """A live table on a terminal if rich is there, else one line per change."""
+    """A live table on a terminal if rich is installed, else a line for each change."""
     if not can_draw():
         yield Lines(sys.stdout)
         return
@@ -52,7 +52,7 @@ def open_screen() -> Iterator[Screen]:
 
 
 def state(node: Node) -> State:
-    """What a node of the demo is."""
+    """The state of a node of the demo."""
     if node.process is None or node.has_ended():
         return "dead", ""
     if node.response is None or (node.response.status is None and node.ready_at is None):
@@ -72,7 +72,7 @@ class Lines:
         for node in nodes:
             now = state(node)
             news = self._changes.note(node.node_id, now)
-            if news is not None and now != STARTING:  # a step has just said so
+            if news is not None and now != STARTING:  # a step has just shown it
                 self._at(f"{node.node_id}: {news}")
 
     def step(self, text: str) -> None:
@@ -103,7 +103,7 @@ class LiveTable:
 
 
 def grids(nodes: Sequence[Node]) -> list[Grid]:
-    """What they are, and how the servers are that they drive, if they do."""
+    """The table of the nodes, and the table of their data servers if they drive any."""
     grids = [Grid((*HEADER, "PROCESS"), [_row(node) for node in nodes])]
     if any(node.status and node.status.data for node in nodes):
         grids.append(Grid(SERVER_HEADER, [_server_row(node) for node in nodes]))

@@ -16,11 +16,11 @@ from kevy_elect.errors import ElectError
 
 
 class CourseError(ElectError):
-    """The cluster did something other than the demo promises."""
+    """The cluster did something unexpected."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The operator wants the demo to end, by Ctrl-C or another signal."""
+    """A signal, such as that of Ctrl-C, ends the demo."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -28,23 +28,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Course(Protocol):
-    """What a demo does with its processes."""
+    """The steps of a demo with its processes."""
 
     def play(self) -> None:
-        """Start them and show what it has to show. Raises Interrupted, or ElectError or OSError
-        if something else happens."""
+        """Start the processes and play all steps. Raises Interrupted, or ElectError or OSError if
+        anything unexpected happens."""
 
     def stop(self) -> None:
         """End all processes."""
 
 
 Prepare = Callable[[Path, Screen, Sequence[int], Sequence[str]], Course]
-"""Makes the course for a directory, a screen, a list to which signals are added, and the options of
-the nodes."""
+"""Makes the course from a directory, a screen, a list that receives signals, and the options of the
+nodes."""
 
 
 def perform(opening: str, timings: Mapping[str, float], prepare: Prepare) -> int:
-    """Play a course and end what it started; returns the exit status. `timings` are shown, and are
+    """Play a course and end its processes. Return the exit status. `timings` are shown, and are
     options of the nodes."""
     options = [f"--{name}={seconds}" for name, seconds in timings.items()]
     with _caught_signals() as caught:
@@ -73,9 +73,9 @@ def perform(opening: str, timings: Mapping[str, float], prepare: Prepare) -> int
 
 @contextlib.contextmanager
 def _caught_signals() -> Iterator[list[int]]:
-    """The signals to end that came in. They are looked at between two polls only.
+    """The list of received signals that end the demo. They are handled only between two polls.
 
-    Raising from a signal handler instead could interrupt the stopping of the nodes.
+    An exception from a signal handler could interrupt the stopping of the nodes.
     """
     caught: list[int] = []
     before = {

@@ -1,1 +1,1 @@
-"""`kevy-elect demo --redis`: real servers and the nodes that drive them, while somebody writes."""
+"""`kevy-elect demo --redis`: real servers, the nodes that drive them, and a client that writes."""

@@ -1,4 +1,4 @@
-"""What became of the writes when another server took over, and how that is said."""
+"""The effect of a takeover on the writes, and its description."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import attrs
 
 @attrs.frozen
 class Takeover:
-    """Another server takes the writes: since when, and what became of those before."""
+    """Another server takes the writes: the time without writes, and the fate of earlier writes."""
 
     old: str
     new: str
     gap: float
-    """Seconds without a write: since the kill of the old one, or since its last write."""
+    """Seconds without a write, since the kill of the old server or since its last write."""
     written: int
-    """How many writes are promised to be there: all that were confirmed by WAIT, and at a
-    switchover all that were acknowledged in its course."""
+    """The number of writes that must survive: all that WAIT confirmed, and at a switchover also all
+    that were acknowledged during it."""
     lost: int
-    """How many of these are not."""
+    """The number of these that are missing."""
     unconfirmed: int
-    """How many more were sent meanwhile and not confirmed."""
+    """The number of other writes that were sent meanwhile and not confirmed."""
 
 
 def sentence(number: int, crash: Takeover, switchover: Takeover) -> str:
-    """What a round has shown."""
+    """The result of a round, in words."""
     return (
         f"Round {number}: after kill -9 of {crash.old} the first write on {crash.new} took "
         f"{crash.gap:.2f} s, {_of(crash.lost, crash.written)} confirmed writes were lost, and "
@@ -34,7 +34,7 @@ def sentence(number: int, crash: Takeover, switchover: Takeover) -> str:
 
 
 def watched(takeover: Takeover) -> str:
-    """The same of a takeover that the demo did not bring about."""
+    """The result of a takeover that the demo did not cause, in words."""
     return (
         f"{takeover.new} took its first write {takeover.gap:.2f} s after the last one of "
         f"{takeover.old}; {_of(takeover.lost, takeover.written)} confirmed writes were lost"

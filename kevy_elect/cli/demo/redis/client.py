@@ -9,14 +9,14 @@ from typing import Any, Final
 import hiredis
 
 TIMEOUT: Final = 2.0
-"""Seconds that connecting or a reply may take."""
+"""Seconds that a connection or a reply may take."""
 
 Word = str | int
 
 
 class Client:
-    """Sends commands and reads their replies in order. Everything raises OSError if the
-    connection ends, or if a reply takes too long: then it is to be closed."""
+    """Sends commands and reads their replies in order. All methods raise OSError if the connection
+    ends or a reply takes too long; then close it."""
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), TIMEOUT)
@@ -44,7 +44,7 @@ class Client:
         return self.read()
 
     def has_ended(self) -> bool:
-        """Whether the server ended it, at a time when it has no reply to send."""
+        """Whether the server ended the connection. Ask it only while no reply is due."""
         return bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:

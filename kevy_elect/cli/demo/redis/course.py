@@ -1,4 +1,4 @@
-"""The course of the demo with Redis: while somebody writes, the primary's host is killed and comes
+"""The course of the demo with Redis: while a client writes, the primary's host is killed and comes
 back empty, and the primary hands over."""
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.replication import is_in_sync
 
 WRITES: Final = 200
-"""So many are confirmed before the next thing happens."""
+"""The number of confirmed writes before the next step."""
 ATTEMPTS: Final = 5
-"""So often a switchover is tried."""
+"""The number of attempts to switch over."""
 SWITCHED_WITHIN: Final = 15.0
-"""Seconds that the nodes may take for a switchover."""
+"""Seconds within which a switchover must end."""
 
 OPENING: Final = "nodes on this machine, each with a Redis that it drives"
 
@@ -60,7 +60,7 @@ def make_course(
 
 
 def state_of_writes(writer: Writer) -> str:
-    """How many there were, and where the last was taken."""
+    """The numbers of writes, and the server that took the last one."""
     tally = writer.ledger.tally()
     where = f" (last on {writer.turns[-1].server})" if writer.turns else ""
     return (
@@ -70,7 +70,7 @@ def state_of_writes(writer: Writer) -> str:
 
 
 class RedisDemo:
-    """Plays the rounds. Anything but the expected course raises CourseError."""
+    """Plays the rounds. Raises CourseError if the cluster does anything unexpected."""
 
     def __init__(
         self,
@@ -90,8 +90,8 @@ class RedisDemo:
         self._keep_running = keep_running
 
     def play(self) -> None:
-        """Start all, fail over and switch over in each round, and go on until interrupted if
-        wanted."""
+        """Start all hosts, and fail over and switch over in each round. With `keep_running`,
+        continue until interrupted."""
         self._start()
         for number in range(1, self._rounds + 1):
             crash = self._crash(number)
@@ -145,7 +145,7 @@ class RedisDemo:
         )
 
     def _refill(self, host: Host) -> None:
-        """Start a killed host again: its Redis is empty and gets all of the data."""
+        """Start a killed host again. Its Redis is empty and receives all of the data."""
         until = self._cluster.until
         host.server.start()
         until(lambda: host.server.answers() or None, f"the start of the {host.server.name}")
@@ -162,8 +162,8 @@ class RedisDemo:
         )
 
     def _switch_over(self) -> Takeover:
-        """Have the primary hand over. On a machine that stands still it may have to keep the role,
-        and is asked again."""
+        """Make the primary hand over. On a machine under load it may have to keep the role; then
+        this tries again."""
         for _ in range(ATTEMPTS):
             host, before = self._await_writes()
             self._screen.step(f"switchover, away from {host.name}")
@@ -175,7 +175,7 @@ class RedisDemo:
         raise CourseError(f"the switchover failed {ATTEMPTS} times")
 
     def _order(self, host: Host) -> dict[str, Any]:
-        """What the node says at the end of the switchover."""
+        """The node's answer at the end of the switchover."""
         order = Order(host.node.admin)
         return self._cluster.until(lambda: order.reply, "the switchover")
 
@@ -195,7 +195,8 @@ class RedisDemo:
     # Watching
 
     def _settled(self) -> Host | None:
-        """The host whose Redis takes the writes, if those of all that run replicate from it."""
+        """The host whose Redis takes writes, once the Redis of each running node replicates from
+        it."""
         node = self._cluster.followed()
         if node is None:
             return None
@@ -206,7 +207,8 @@ class RedisDemo:
         return self._hosts[node.node_id] if settled else None
 
     def _await_writes(self) -> tuple[Host, Tally]:
-        """The host whose Redis takes the writes, once it has taken some and could be replaced."""
+        """The host whose Redis takes writes, once it has taken some and another could replace
+        it."""
         ledger, turns = self._writer.ledger, self._writer.turns
         enough = len(ledger.tally().confirmed) + WRITES
 
@@ -227,7 +229,7 @@ class RedisDemo:
         return turn
 
     def _await_copies(self) -> tuple[Tally, Numbers]:
-        """The tally, and after that what the primary's server has, once others copy it."""
+        """The tally, and then the data of the primary's server, once others replicate from it."""
         host = self._cluster.until(self._settled, "replicating from the new primary")
         tally = self._writer.ledger.tally()
         return tally, host.server.stored()
@@ -236,12 +238,12 @@ class RedisDemo:
         return self._writer.turns[self._writer.turns.index(turn) - 1]
 
     def _watch(self) -> None:
-        """Show what happens, and say what became of the writes at each takeover."""
+        """Show the state of the cluster, and the result for the writes at each takeover."""
         seen = len(self._writer.turns)
         for _ in self._cluster.keep_running():
             host = self._settled()
             if host is not None and len(self._writer.turns) > seen:
-                with contextlib.suppress(OSError):  # it may be killed right now
+                with contextlib.suppress(OSError):  # it may be killed at this moment
                     self._screen.step(watched(self._last_takeover(host)))
                     seen = len(self._writer.turns)
 
@@ -272,11 +274,11 @@ class RedisDemo:
 
 
 class Order:
-    """A switchover that is asked for in a thread of its own, so that the demo goes on watching."""
+    """A switchover in a thread of its own, so that the display goes on meanwhile."""
 
     def __init__(self, admin: str) -> None:
         self.reply: dict[str, Any] | None = None
-        """The last object of the node's answer, once it is there."""
+        """The last object of the node's answer, once it has arrived."""
         self._admin = admin
         threading.Thread(target=self._ask, daemon=True).start()
 

@@ -17,23 +17,23 @@ import hiredis
 from kevy_elect.cli.demo.child import Child
 from kevy_elect.cli.demo.nodes import Node, plan
 from kevy_elect.cli.demo.ports import HOST
-from kevy_elect.cli.demo.redis import keeper
+from kevy_elect.cli.demo.redis import supervisor
 from kevy_elect.cli.demo.redis.client import Client, Word
 from kevy_elect.cli.demo.redis.numbers import Numbers
 from kevy_elect.cli.demo.redis.writer import KEY
 
 FILE: Final = "dump.rdb"
-"""Where a Redis has its data on disk, below its directory."""
+"""The file of a Redis's data, in its directory."""
 
 
 @attrs.define
 class Server(Child):
-    """One Redis below a keeper. It begins empty at each start."""
+    """One Redis below a supervisor. It is empty after each start."""
 
     port: int = 0
 
     def start(self) -> None:
-        # A replica keeps the file by which it was filled, and would begin with that.
+        # A replica keeps the file that its source sent, and would load it.
         (self.directory / FILE).unlink(missing_ok=True)
         super().start()
 
@@ -48,28 +48,28 @@ class Server(Child):
         return False
 
     def stored(self) -> Numbers:
-        """The numbers that it has. Raises OSError, also if it cannot be asked now."""
+        """The numbers in its data. Raises OSError if it cannot be asked now."""
         found = self.ask("GET", KEY)
         if isinstance(found, hiredis.ReplyError):
             raise ConnectionError(f"the {self.name} answers {str(found)!r}")
         return Numbers(found or b"")
 
     def has(self, numbers: Numbers) -> bool:
-        """Whether it is known to have all of these."""
+        """Whether it answers and has all of these."""
         with contextlib.suppress(OSError):
             return not len(numbers - self.stored())
         return False
 
     def strike(self) -> None:
         if self.process is not None:
-            # A keeper that has ended may have left the server behind.
+            # A supervisor that has ended may have left the server behind.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @attrs.frozen
 class Host:
-    """What dies together when a machine dies."""
+    """The processes that end when a machine fails."""
 
     node: Node
     server: Server
@@ -86,7 +86,8 @@ class Host:
 
 
 def plan_hosts(names: Sequence[str], directory: Path, options: Sequence[str]) -> list[Host]:
-    """Hosts of these names, each with directories below `directory`; `options` are the nodes'."""
+    """Hosts of these names, each with directories below `directory` and these `options` of
+    nodes."""
     return [_host(node, directory) for node in plan(names, directory, options)]
 
 
@@ -96,7 +97,7 @@ def _host(node: Node, top: Path) -> Host:
     directory = top / f"redis-{node.node_id}"
     directory.mkdir()
     command = [
-        *(sys.executable, "-I", "-S", keeper.__file__),
+        *(sys.executable, "-I", "-S", supervisor.__file__),
         *("redis-server", "--port", str(port), "--bind", HOST),
         *("--dir", str(directory), "--dbfilename", FILE),
         *("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"),

@@ -1,4 +1,4 @@
-"""Sets of the numbers that were written, a bit each, so that hours of writing fit into memory."""
+"""Sets of the written numbers, one bit for each, so that hours of writing fit into memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 
 
 class Numbers:
-    """A set of numbers from 0, made of the bits that a Redis keeps them in by SETBIT."""
+    """A set of numbers from 0, from the bits that a Redis stores by SETBIT."""
 
     def __init__(self, bits: bytes | bytearray = b"") -> None:
         self._bits = bytearray(bits)
@@ -25,13 +25,13 @@ class Numbers:
         return int.from_bytes(self._bits, "big").bit_count()
 
     def __sub__(self, other: Numbers) -> Numbers:
-        """Those that are not in the other."""
+        """The numbers that are not in the other set."""
         size = max(len(self._bits), len(other._bits))
         bits = self._wide(size) & ~other._wide(size)
         return Numbers(bits.to_bytes(size, "big"))
 
     def __or__(self, other: Numbers) -> Numbers:
-        """Those that are in one of both."""
+        """The numbers that are in one of the sets."""
         size = max(len(self._bits), len(other._bits))
         return Numbers((self._wide(size) | other._wide(size)).to_bytes(size, "big"))
 
@@ -41,18 +41,18 @@ class Numbers:
 
 @attrs.frozen
 class Tally:
-    """What came of the numbers that were sent until now."""
+    """The state of all numbers that were sent so far."""
 
     acknowledged: Numbers
-    """A server said that it has them."""
+    """The numbers that a server acknowledged."""
     confirmed: Numbers
-    """WAIT said besides that enough others have them."""
+    """The numbers that WAIT confirmed on enough replicas."""
     unconfirmed: int
-    """How many were sent, perhaps acknowledged, and not confirmed."""
+    """The number of writes that were sent, and perhaps acknowledged, but not confirmed."""
 
 
 class Ledger:
-    """The tally of one writer. Another thread may ask for it."""
+    """The tally of one writer. Other threads may ask for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class Ledger:
             self._acknowledged.add(number)
 
     def settle(self, number: int, *, confirmed: bool) -> None:
-        """Note how a number ended that was sent."""
+        """Record the end of a number that was sent."""
         with self._lock:
             if confirmed:
                 self._confirmed.add(number)

@@ -1,9 +1,9 @@
-"""The program around a Redis of the demo, which ends it when the demo is gone.
+"""The supervisor of a Redis of the demo, which kills it when the demo ends.
 
-    keeper.py COMMAND [ARGUMENT...]
+    supervisor.py COMMAND [ARGUMENT...]
 
-runs the command, kills it when stdin ends, and ends as it does. It is run by its path, and imports
-little.
+runs the command, kills it when stdin ends, and exits as the command did. It is run by its path, and
+imports little.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 
 
 def main() -> None:
-    """Run the command to its end."""
+    """Run the command to its end, and exit as it did."""
     no_input = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=[no_input])
     threading.Thread(target=_kill_at_end_of_stdin, args=[pid], daemon=True).start()

@@ -16,19 +16,19 @@ from kevy_elect.cli.demo.redis.client import Client
 from kevy_elect.cli.demo.redis.numbers import Ledger
 
 KEY: Final = "written"
-"""Its bits are the numbers that were written."""
+"""The key whose bits are the written numbers."""
 PACE: Final = 0.005
 """Seconds between two writes."""
 RETRY: Final = 0.001
-"""The same after one that was not taken."""
+"""Seconds to the next attempt after a write that was not taken."""
 WAIT_MS: Final = 1000
-"""Milliseconds in which WAIT has to confirm a write."""
+"""Milliseconds within which WAIT must confirm a write."""
 STOP_TIMEOUT: Final = 3.0
 
 
 @attrs.define
 class Turn:
-    """One server's time of taking writes: when the first and the last was acknowledged."""
+    """The time during which one server took the writes: its first and last acknowledgement."""
 
     server: str
     first_at: float
@@ -38,12 +38,12 @@ class Turn:
 class Writer:
     """Writes in a thread of its own until stopped.
 
-    It asks one server after the other, stays with the one that takes its writes, and asks that for
-    WAIT. A number that was refused is sent again; one that a server may have is not.
+    It tries one server after another, stays with the one that takes its writes, and sends WAIT to
+    it. It sends a refused number again, but not one that a server may have.
     """
 
     def __init__(self, ports: Mapping[str, int], replicas: int) -> None:
-        """`ports` has where each server listens; `replicas` have to confirm a write."""
+        """`ports` are those of the servers; `replicas` of them must confirm a write."""
         self.ledger = Ledger()
         self.turns: list[Turn] = []
         """The earliest first."""
@@ -64,7 +64,7 @@ class Writer:
             self._thread.join(STOP_TIMEOUT)
 
     def turn_after(self, moment: float, other: str) -> Turn | None:
-        """The first turn that began after this moment, of another server."""
+        """The first turn of another server that began after this moment."""
         return next(
             (turn for turn in self.turns if turn.first_at > moment and turn.server != other), None
         )
@@ -83,7 +83,7 @@ class Writer:
             self._stopped.wait(RETRY)
 
     def _write(self, server: str, client: Client) -> bool:
-        """Send the number that is next; whether the server took it, and may be asked again."""
+        """Send the next number. Return whether the server took it and can be asked again."""
         if client.has_ended():
             return False
         number, confirmed = self._number, False
@@ -102,7 +102,7 @@ class Writer:
         return taken
 
     def _note(self, server: str, number: int) -> None:
-        """The server has acknowledged the number."""
+        """Record that the server has acknowledged the number."""
         now = time.monotonic()
         self.ledger.acknowledge(number)
         if self.turns and self.turns[-1].server == server:
