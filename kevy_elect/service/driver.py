@@ -23,10 +23,10 @@ SLACK: Final = 0.001
 """Seconds that a due action may wait for a tick that comes anyway."""
 
 LINES: Final = 10
-"""Lines of one kind and cause that are logged in WINDOW seconds: a peer can make the elector
-note an event with each message."""
+"""The most lines of one kind and cause in WINDOW seconds, because a peer can make the elector note
+an event with each message."""
 IMPORTANT_LINES: Final = 50
-"""The same for critical events, and for those that begin or end a term or a candidacy."""
+"""The same for critical events, and for those that begin or end time as primary or a candidacy."""
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Driver:
     ) -> None:
         self.elector = elector
         self.beat_at = NEVER
-        """When the elector last did the work of each interval."""
+        """The time at which the elector last did the work of each interval."""
         self._beat_due = NEVER
         self._owner = owner
         self._timers = timers(reactor)
@@ -94,11 +94,12 @@ class Driver:
             self._timer = None
 
     def take(self, sender: str, message: Message, now: float) -> None:
-        """Take a message of `sender`. Raises FrameError if its connection must end (R1)."""
+        """Pass a message of `sender` to the elector. Raises FrameError if its connection must end
+        (R1)."""
         self._run(lambda elector: elector.on_message(sender, message, now) + elector.tick(now), now)
 
     def order(self, order: Callable[[Elector, float], object]) -> None:
-        """Give the elector an order, and send the resulting messages at once."""
+        """Call `order` with the elector, and send the resulting messages at once."""
         now = self._clock()
 
         def run(elector: Elector) -> list[Outbound]:
@@ -108,7 +109,8 @@ class Driver:
         self._run(run, now)
 
     def ask(self, ask: Callable[[Elector], T]) -> T | None:
-        """The elector's answer; None if the call shows a bug in it. Raises FrameError."""
+        """The result of a call of the elector; None if the call shows a bug in it. Raises
+        FrameError."""
         try:
             return ask(self.elector)
         except FrameError:
@@ -140,7 +142,7 @@ class Driver:
         sent = self.ask(run)
         is_quiet = now < quiet_until == elector.quiet_until
         if is_quiet and not sent and elector.events.count == self._events_taken:
-            return  # most messages have no news
+            return  # most messages change nothing
         for outbound in sent or ():
             self._owner.send(outbound)
         if self._running:

@@ -84,21 +84,22 @@ __all__ = [
 class ElectionService(Service):
     """One member of the cluster. It runs beside other services in any MultiService or Application.
 
-    With `data_dir` the service keeps the ballot there and locks the directory while it
-    runs. A `ballot` of your own is yours to protect. `listen` is an endpoint description, by
-    default the address of this node's entry. `advertise` is the `host:port` for clients, by
-    default the client address of this node's entry. With `handover` a primary that stops
-    hands its role over first, if another member is alive. This may take about 2 × down_after
-    if that member lacks data. `security` makes the links authenticate members; by default
-    there is no authentication. `reactor`, `clock` (seconds, monotonic) and `rng` are for tests.
+    With `data_dir` the service keeps the ballot there and locks the directory while it runs. You
+    must protect a `ballot` of your own from use by two nodes. `listen` is an endpoint description,
+    by default the address of this node's entry. `advertise` is the `host:port` for clients, by
+    default the client address of this node's entry.
+
+    With `handover` a primary that stops hands its role over first, if another member is alive. This
+    may take about 2 × down_after if that member lacks data. `security` makes the links authenticate
+    members; by default there is no authentication. `reactor`, `clock` (seconds, monotonic) and
+    `rng` are for tests.
 
     Below the wrapper (`kevy-elect supervise`) the other members are notified at once of this
-    process's death, if `data_dir` is given; see `last_will`. Only the first service that
-    starts in a process takes part.
+    process's death, if `data_dir` is given; see `last_will`. Only the first service that starts in
+    a process takes part.
 
-    A bug in the elector must not leave a node that looks alive: the service then
-    stops and calls `on_crash(failure)`, which by default ends the process with
-    status 1.
+    After a bug in the elector, the service stops and calls `on_crash(failure)`, which by default
+    ends the process with status 1: a node must not look alive without taking part in elections.
     """
 
     log = Logger()
@@ -122,12 +123,13 @@ class ElectionService(Service):
         on_crash: Callable[[Failure], object] | None = None,
         security: Security = PLAIN_SECURITY,
     ) -> None:
-        """Among members with equal data, those with a higher one of `priorities` run first for
-        primary (R5); give all members the same. `cluster_name` is shown to people and
-        monitoring, and is not on the wire.
+        """Among members with equal data, those with higher `priorities` run first for primary (R5).
+        Give all members the same. People and monitoring see `cluster_name`, which is not on the
+        wire.
 
-        Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if
-        clients cannot connect to the address `advertise`."""
+        Raises ConfigError unless exactly one of `data_dir` and `ballot` is given, or if clients
+        cannot connect to the address `advertise`.
+        """
         if (data_dir is None) == (ballot is None):
             raise ConfigError("give either data_dir or ballot: the vote must be kept in one place")
         if reactor is None:
@@ -153,12 +155,12 @@ class ElectionService(Service):
         self.fence = Fence(self._close_fence)
         """Waits for asynchronous writers: `fence.add(writer)`, as `PrimaryOnly` does."""
         self.offset_source: Callable[[], Deferred[None]] | None = None
-        """Called before another takes the role; it sets the newest offset."""
+        """Called before another member takes the role. It sets the newest offset."""
         self.data: DataDriver | None = None
         """Drives the data server beside this node, if there is one; set before the start."""
         self.heir = 0
-        """The process id of a process that may outlive this one for a moment, because it has
-        to finish something: the wrapper waits for it. 0 for none."""
+        """The id of a process that may outlive this one for a moment to finish its work: the
+        wrapper waits for it. 0 if there is none."""
         self.health_check: Check | None = None
         """Reports to `own_status` whether this node is healthy, if that is checked."""
         self.probes = Probes()
@@ -296,7 +298,7 @@ class ElectionService(Service):
         self._order(lambda elector, now: elector.server_frozen(offset, now, newest))
 
     def say_now(self) -> None:
-        """Have a heartbeat leave at once: a handover may wait for the offset that it says."""
+        """Send a heartbeat at once, because a handover may wait for the offset in it."""
         self._order(lambda elector, now: elector.hasten_heartbeat())
 
     def server_released(self, data_epoch: int = 0) -> None:
@@ -325,7 +327,8 @@ class ElectionService(Service):
         return self._observers.add(observer)
 
     def when_primary(self) -> Deferred[ElectorSnapshot]:
-        """Fires when this node is primary with its lease, at once if it is. May be cancelled."""
+        """Fires when this node is primary with its lease, at once if it is now. May be
+        cancelled."""
         return self._observers.when(lambda snapshot: snapshot.can_write)
 
     def when_not_primary(self) -> Deferred[ElectorSnapshot]:
@@ -444,17 +447,18 @@ class ElectionService(Service):
             self._stand_aside(0.0)
 
     def maintain(self, seconds: float) -> None:
-        """Take over from nobody by itself for so many seconds; 0 to do so again at once.
+        """Begin maintenance for so many seconds, in which the node takes over from no primary by
+        itself; 0 ends it (M1 to M3).
 
-        See section M of docs/protocol.md. It votes and acknowledges as ever. Raises ConfigError
-        for a number of seconds below 0 or above a thousand days.
+        The node still votes and acknowledges. Raises ConfigError for a number of seconds below 0 or
+        above a thousand days.
         """
         if not 0 <= seconds <= LONGEST_PAUSE:
             raise ConfigError("maintenance takes from 0 seconds to a thousand days")
         self._order(lambda elector, now: elector.maintain(now, seconds))
 
     def maintained_for(self) -> float:
-        """Seconds for which this node still takes over from nobody by itself."""
+        """Seconds until maintenance ends; 0 without maintenance."""
         now = self._clock()
         return 0.0 if self._elector is None else self._elector.maintained_for(now)
 
@@ -550,8 +554,8 @@ class ElectionService(Service):
             raise ConfigError("this service is still stopping: wait for what stopService returned")
 
     def stopService(self) -> Deferred[None]:
-        """End everything, after a handover if one is due (see the constructor). Fires when
-        the last connection is closed and the directory is unlocked."""
+        """Stop everything, after a handover if this node is primary (see the constructor). Fires
+        when the last connection is closed and the directory is unlocked."""
         stopping = self._stopped is not None and not self._stopped.called
         if self._is_open() and not stopping:
             super().stopService()
@@ -642,21 +646,21 @@ class ElectionService(Service):
     # For the connections
 
     def message_received(self, sender: str, message: Message, now: float | None = None) -> None:
-        """Take a message of `sender` that came at `now` (by this service's clock; None for this
-        moment). Raises FrameError if its connection must end (R1)."""
+        """Handle a message of `sender` that arrived at `now`, by this service's clock; None means
+        this moment. Raises FrameError if its connection must end (R1)."""
         if self._driver is not None:
             self._driver.take(sender, message, self._clock() if now is None else now)
 
     def check(self, message: Message) -> None:
-        """Raises FrameError for a message that members must not send (R1)."""
+        """Raise FrameError for a message that members must not send (R1)."""
         self._ask(lambda elector: elector.check(message))
 
     def member_connected(self, member: str, *, greeted: bool) -> None:
-        """Note whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
+        """Record whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
         self._ask(lambda elector: elector.set_acknowledging(member, acknowledging=greeted))
 
     def peer_connected(self, peer: str, *, connected: bool) -> None:
-        """Note whether this node has a connection on which it sends to `peer` (R8)."""
+        """Record whether this node has a connection on which it sends to `peer` (R8)."""
         link = self._links.get(peer)
         if connected and link is not None and link.address is not None:
             self._acceptor.expect(peer, link.address[0])
@@ -667,7 +671,8 @@ class ElectionService(Service):
         return bool(self._ask(lambda elector: elector.backs(sender, epoch, now)))
 
     def confirm(self, peer: str, epoch: int, sent_at: float) -> None:
-        """Note that `peer` backed this node when it read what was sent at `sent_at` (section 4)."""
+        """Record that `peer` backed this node when it read the heartbeat of `sent_at` (section
+        4)."""
         if self.can_write():
             self._ask(lambda elector: elector.confirm(peer, epoch, sent_at))
         else:
@@ -690,7 +695,7 @@ class ElectionService(Service):
             self._links[outbound.to].send(outbound.message)
 
     def sweep(self, now: float) -> None:
-        """Look after the data server, and after connections every hb_interval / 2 at most."""
+        """Check the data server, and at most every hb_interval / 2 the connections."""
         if self.data is not None:
             self.data.watch()
         if now >= self._next_sweep:
@@ -705,7 +710,7 @@ class ElectionService(Service):
         self._observers.tell(reason)
 
     def failed(self, failure: Failure) -> None:
-        """Stop: a node with a bug must not look alive."""
+        """Stop the service, because a node with a bug must not look alive."""
         self.log.failure("the elector failed; this node stops", failure)
         self._crashed = True
         stopping = self.stopService()

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Writer(Protocol):
-    """Something that writes while this node is primary, and needs a moment to stop."""
+    """Writes while this node is primary, and needs a moment to stop."""
 
     def when_stopped(self) -> Deferred[None]:
         """Fires when it writes nothing more. The election's change to `can_write` false has
@@ -32,10 +32,10 @@ class Close(Protocol):
 
 
 class Fence:
-    """Closed while this node leaves the role, so that it writes nothing meanwhile."""
+    """Is closed while this node leaves the role, so that it writes nothing meanwhile."""
 
     def __init__(self, close: Close) -> None:
-        """`close(closed=True)` has to make `can_write` false and to notify all observers."""
+        """`close(closed=True)` must make `can_write` false and notify all observers."""
         self._close = close
         self._closed = 0
         self._writers: list[Writer] = []
@@ -54,7 +54,7 @@ class Fence:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Write nothing until the end of the block. May be nested."""
+        """Forbid all writes until the end of the block. Blocks may be nested."""
         self._closed += 1
         try:
             if self._closed == 1:

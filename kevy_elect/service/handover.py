@@ -1,7 +1,7 @@
 """The handover of a primary's role: fence it, stop its children, then step down.
 
-No node may write between the fence and the next primary's election, so each step begins as
-soon as the one before is done, and each has a bound.
+No node may write between the fence and the next primary's election. Each step therefore begins as
+soon as the one before is done, and has a bound.
 """
 
 from __future__ import annotations
@@ -199,8 +199,9 @@ class Handover:
         )
         within = HEARTBEATS_TO_RUN * config.hb_interval + ahead * config.candidate_step
         within = min(within, config.down_after / 2)
-        if freezing := election.server_freezes_within:  # the target has to before it runs (D2)
-            # Later the others, which are told nothing, find this node DOWN and run themselves.
+        if freezing := election.server_freezes_within:  # the target freezes its own first (D2)
+            # After that, the others, which were not notified, find this node DOWN and run
+            # themselves.
             longest = config.down_after - 2 * config.hb_interval
             within = min(within + freezing, longest)
         rest = 0.0 if self._named else steps
@@ -234,10 +235,10 @@ class Handover:
         election = self._election
         election.resign(election.config.down_after, obstacle)
         self._deadline = election.now() + 2 * election.config.hb_interval
-        await self._until(lambda: False)  # the messages have to leave this process
+        await self._until(lambda: False)  # the messages must leave this process
         return self._over(f"{obstacle}; {self._me} stepped down")
 
-    # What the steps ask
+    # The state that the steps check
 
     def _best(self) -> str:
         there = [peer for peer in self._election.peer_status() if _is_there(peer)]
@@ -266,7 +267,7 @@ class Handover:
         )
 
     def _is_hopeless(self) -> bool:
-        """Whether this node leaves, and so few others are there that nobody can be elected."""
+        """Whether this node leaves while too few others are connected to elect a primary."""
         there = sum(map(_is_there, self._election.peer_status()))
         return self._leaving and there < self._election.cluster.quorum
 
@@ -292,8 +293,8 @@ class Handover:
         raise HandoverError(f"{self._me} stopped in the middle of the handover")
 
     def _change(self) -> Deferred[None]:
-        """Fires at the next change that observers get, or at the next poll: changes of offsets
-        are not reported to observers."""
+        """Fires when observers are called, or at the next poll, because observers are not called
+        for changes of offsets."""
         election = self._election
         waiting: Deferred[None] = Deferred()
 
@@ -318,6 +319,6 @@ def _ending(work: Coroutine[Any, Any, None]) -> list[Failure | None]:
 
 
 def _is_there(peer: PeerStatus) -> bool:
-    """Whether it was heard recently and has a connection. DOWN comes later, but a member without
-    a connection is no good target before that."""
+    """Whether the peer was heard recently and has a connection. It becomes DOWN later, but without
+    a connection it is already a bad target."""
     return peer.alive and peer.link == "connected"

@@ -1,4 +1,4 @@
-"""Measurements of a node from inside, as things happen."""
+"""Measurements of a node that a snapshot does not have, at the time of the measured event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kevy_elect.service.observers import enlist
 
 
 class Probe(Protocol):
-    """Gets measurements that a snapshot does not have."""
+    """Receives measurements."""
 
     def noted(self, event: Event) -> None:
         """The elector noted an event."""
@@ -25,7 +25,7 @@ class Probe(Protocol):
 
 
 class Probes:
-    """All probes of a node, as one. Exceptions of a probe are logged."""
+    """All probes of a node. Exceptions of a probe are logged."""
 
     log = Logger()
 

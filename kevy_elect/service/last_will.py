@@ -32,7 +32,7 @@ class Addressee:
 
     node_id: str
     host: str
-    """As numbers: after the death of the node, no name is resolved."""
+    """The address in numbers: after the death of the node, no name is resolved."""
     port: int
     channel: Channel = PLAIN
 
@@ -47,8 +47,8 @@ def run_below(command: Sequence[str]) -> NoReturn:
 
 
 def _environment() -> dict[bytes, bytes]:
-    """This process's environment, with the sockets that systemd holds for it: Twisted removes
-    their variables once it has read them, and the node needs them."""
+    """This process's environment, with the variables for systemd's sockets. Twisted has removed
+    them, and the node needs them."""
     environment = dict(os.environb)
     with suppress(OSError):
         for entry in Path("/proc/self/environ").read_bytes().split(b"\0"):
@@ -82,7 +82,7 @@ class LastWill:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> LastWill | None:
-        """The will that `environment` names, None without a wrapper. Its variable is removed,
+        """The will that `environment` names; None without a wrapper. This removes its variable,
         because processes that this one starts must not use it."""
         record, _, parent = environment.pop(VARIABLE, "").partition(" ")
         if not (record.isdigit() and parent.isdigit()):
@@ -119,9 +119,9 @@ class LastWill:
         heir: int = 0,
         security: Security = PLAIN_SECURITY,
     ) -> None:
-        """Notify `members` that the primary of `epoch` has resigned, over connections
-        of `security`. The node holds `lock`, and then the wrapper. It notifies them
-        after the process `heir`, if there is one, has ended by itself."""
+        """Make a will: notify `members` that the primary of `epoch` has resigned, over connections
+        of `security`. The node holds `lock`, and the wrapper takes it then. The wrapper first waits
+        until the process `heir`, if there is one, has ended by itself."""
         members = tuple(members)
         left = (epoch, offset, members, lock, heir, security)
         if left != self._left:
@@ -141,16 +141,16 @@ class LastWill:
         return credentials.write(security, channels), os.pathsep.join([_ROOT, *path])
 
     def _have_read(self, secret: bytes) -> None:
-        """Let the wrapper prepare these credentials, which would take too long after the death of
-        this process."""
+        """Let the wrapper prepare these credentials now, because it would take too long after the
+        death of this process."""
         if secret and secret != self._prepared:
             self._prepared = secret
             with suppress(OSError, AttributeError):
-                # It waits for this signal anyway, and then checks its will.
+                # It wakes up at this signal, and then checks its will.
                 signal.pidfd_send_signal(self._wrapper, signal.SIGCHLD)
 
     def withdraw(self) -> None:
-        """Notify no member."""
+        """Remove the will: notify no member."""
         if self._left is not None:
             Will(os.getpid()).write(self._record)
             self._left = None

@@ -1,4 +1,4 @@
-"""What a node knows at one moment, and the observers of its changes."""
+"""A node's knowledge at one moment, and the observers of its changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKLOG: Final = 256
 
 @attrs.frozen
 class ElectorSnapshot:
-    """What a node knows at one moment. Leases end: ask `can_write` again before each write."""
+    """A node's knowledge at one moment. Leases end: ask `can_write` again before each write."""
 
     role: Role
     epoch: int
@@ -31,12 +31,12 @@ class ElectorSnapshot:
     down_peers: tuple[str, ...]
     can_write: bool
     lease_expires_in: float
-    """Seconds; 0 without a lease, infinite in a cluster of one."""
+    """Seconds until the lease ends; 0 without a lease, infinite in a cluster of one."""
 
 
 @attrs.frozen
 class Change:
-    """A node's new state, and the reason of the change as text."""
+    """A node's new state, and the reason for the change in words."""
 
     snapshot: ElectorSnapshot
     reason: str
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def enlist(members: list[T], member: T) -> Callable[[], None]:
-    """Add `member`. Returns a function that removes it; a second call does no harm."""
+    """Add `member` to the list. Returns a function that removes it, and may be called twice."""
     members.append(member)
 
     def remove() -> None:

@@ -38,7 +38,7 @@ def end_process(failure: Failure) -> None:
 def end_with(status: int) -> None:
     """Stop the reactor, which stops all services, and end the process with `status`.
 
-    Exit handlers that the program registered before do not run.
+    Exit handlers that the program registered earlier do not run.
     """
     from twisted.internet import reactor
 
@@ -50,7 +50,7 @@ def end_with(status: int) -> None:
 
 
 def exit_now(status: int) -> None:
-    """End the process with `status`, and wait only for the log."""
+    """End the process with `status` after writing the log, without waiting for anything else."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

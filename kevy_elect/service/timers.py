@@ -55,8 +55,8 @@ def timers(reactor: Any) -> Any:
 
 
 class _Call(DelayedCall):
-    """A call that also reports when it is delayed. Twisted's own reports only when it is
-    advanced, and a timer that was not reset would wake the process up in vain."""
+    """A call that also reports when it is delayed, so that its timer can be reset. Otherwise the
+    timer would wake the process up in vain. Twisted's own reports only when it is advanced."""
 
     def reset(self, secondsFromNow: float) -> None:
         super().reset(secondsFromNow)

@@ -1,21 +1,21 @@
-"""The program above a node: it notifies the other members at once that the node is dead.
+"""The program above a node, which notifies the other members at once when the node has died.
 
     wrapper.py COMMAND [ARGUMENT...]
 
-runs the command, forwards signals to it and exits as it does: with its status, or by the same
+runs the command, forwards signals to it and exits as it did: with its status, or by the same
 signal, which a shell reports as 128 and the signal's number. Once the command has ended, the
-wrapper kills all that it ever started, except one process that the will may name, which has to
-finish something and ends by itself. If the node was a primary and left a will, the wrapper then
-notifies the other members that it is primary no more (R7). Nothing that could write under its
-lease is left then, and the node has not started again, because a service manager that restarts
-it waits for this program, which also holds the data directory's lock.
+wrapper kills all processes that it ever started, except one process that the will may name, which
+finishes its work and ends by itself. If the node was a primary and left a will, the wrapper then
+notifies the other members that it is primary no more (R7). At that time no process is left that
+could write under its lease. The node has not started again either, because a service manager that
+restarts it waits for this program, which also holds the data directory's lock.
 
-A will is a file without a name, which lives only as long as this program. The environment
-variable VARIABLE has that file's descriptor, and one that shows whether this program lives.
+A will is a file without a name, which exists only as long as this program. The environment variable
+VARIABLE has that file's descriptor, and one that shows whether this program lives.
 
-It is run by its path, imports little, and needs Linux: only there can it find all
-descendants, wherever they moved (PR_SET_CHILD_SUBREAPER). Of the package it imports only what
-authenticates the node, once a will needs that.
+It is run by its path, imports little, and needs Linux, because only there it can find all
+descendants, wherever they moved (PR_SET_CHILD_SUBREAPER). Of the package it imports only the
+modules that authenticate the node, once a will needs them.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ VARIABLE = "KEVY_LAST_WILL"
 GREETING = b"*0\r\n"
 """The first bytes of every connection (section 4)."""
 TIMES = 5
-"""The message is repeated, because members ignore messages that arrive before they know that
-the node's own connection has ended."""
+"""The number of times that the message is sent, because members ignore messages that arrive before
+they know that the node's own connection has ended."""
 INTERVAL = 0.02
 """Seconds between two of these."""
 PATIENCE = 0.5
-"""Seconds that the notification may take."""
+"""The longest time for the notification, in seconds."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _AT_ONCE = 64 * 1024
-"""Bytes that are read at once; a handshake has less."""
+"""The most bytes that are read at once; a handshake has fewer."""
 _BETWEEN_LOOKS = 0.005
-"""Seconds between two looks at what is still alive although it should die."""
+"""Seconds between two checks for processes that should be dead."""
 _FROM_KEYBOARD = {signal.SIGINT, signal.SIGQUIT}
 _FORWARDED = _FROM_KEYBOARD | {
     signal.SIGTERM,
@@ -63,7 +63,7 @@ _FORWARDED = _FROM_KEYBOARD | {
 }
 _WATCHED = _FORWARDED | {signal.SIGCHLD}
 _OURS = ("WATCHDOG_PID", "LISTEN_PID")
-"""Variables of systemd with the id of the process that they are for."""
+"""Variables of systemd that contain the id of the process that they are for."""
 
 
 class Will:
@@ -80,10 +80,10 @@ class Will:
         path: str = "",
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
-        message and `members` its receivers, as `host port id` with numbers for host and
-        port. `heir` is the id of a process that has to finish something first, 0 for none.
-        With secure links, `credentials` authenticate the node, and `path`, as in PYTHONPATH, is
-        the import path for them."""
+        message, and `members` its receivers, as `host port id` with numbers for host and port.
+        `heir` is the id of a process that finishes its work first, 0 for none. With secure links,
+        `credentials` authenticate the node, and `path`, in the form of PYTHONPATH, is the import
+        path for them."""
         self.node = node
         self.heir = heir
         self.lock = lock
@@ -93,7 +93,7 @@ class Will:
         self.path = path
 
     def write(self, record: int) -> None:
-        """Replace the will before."""
+        """Replace the will."""
         pids = [b"%d" % self.node, b"%d" % self.heir]
         members = [member.encode() for member in self.members]
         paths = [os.fsencode(self.lock), os.fsencode(self.path)]
@@ -118,7 +118,7 @@ class Will:
 
 
 class Wrapper:
-    """Runs one command to the end of all that it starts."""
+    """Runs one command until all processes that it started are dead."""
 
     def __init__(self) -> None:
         self._record = os.memfd_create("last will")
@@ -126,7 +126,7 @@ class Wrapper:
         self._proof = Proof()
 
     def run(self, command: list[str]) -> int:
-        """How it ended: its status, or a negative number for a signal."""
+        """Run the command. Return its status, or a negative number for a signal."""
         _become_subreaper()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         alive = os.pidfd_open(os.getpid())
@@ -150,7 +150,7 @@ class Wrapper:
                     os.environ[name] = str(os.getpid())
             for descriptor in (self._record, alive):
                 os.set_inheritable(descriptor, True)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execvp(command[0], command)
@@ -161,7 +161,8 @@ class Wrapper:
             os._exit(126)
 
     def _wait(self) -> int:
-        """Forward signals until the node has ended; returns how it ended."""
+        """Forward signals until the node has ended. Return its status, or a negative number for a
+        signal."""
         while True:
             caught = signal.sigwaitinfo(_WATCHED)
             number = caught.si_signo
@@ -177,7 +178,7 @@ class Wrapper:
                 os.kill(self._pid, number)
 
     def _collect(self) -> int | None:
-        """Collect dead children; returns how the node ended, once it is among them."""
+        """Collect dead children. Return the node's status if it is one of them."""
         while True:
             pid, ended = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -186,8 +187,8 @@ class Wrapper:
                 return os.waitstatus_to_exitcode(ended)
 
     def _goes_on(self) -> bool:
-        """Whether the node lives as another process than the one started here, such as a daemon.
-        It is a child of this process then, because its parents are dead."""
+        """Whether the node continues as another process than the one started here, as a daemon
+        does. That process is a child of this one, because its parents are dead."""
         will = Will.read(self._record)
         if will is None or will.node == self._pid:
             return False
@@ -211,8 +212,8 @@ class Proof:
         self._useless = b""
 
     def read(self, will: Will) -> bool:
-        """Take the credentials from the will, and import their modules, unless that is done;
-        returns whether they can be used. Call it while the node lives: it takes longer than all
+        """Read the credentials from the will, and import their modules, unless that is done. Return
+        whether they can be used. Call it while the node lives, because it takes longer than all
         later steps, and the imported files may be replaced."""
         if will.credentials == self._read:
             return True
@@ -258,7 +259,7 @@ class Call:
 
     def __init__(self, member: str, frame: bytes, security: Security | None) -> None:
         self.due = float("inf")
-        """When to send next: once it is connected, and the member is authenticated."""
+        """The time of the next sending, once the member is connected and authenticated."""
         self._frames = [GREETING + frame] + (TIMES - 1) * [frame]
         host, port, node_id = member.split()
         self._channel: Channel | None = None if security is None else security.dials(node_id)
@@ -270,8 +271,8 @@ class Call:
         self.socket.connect_ex(_numeric(host, int(port)))
 
     def proceed(self) -> bool:
-        """Continue the handshake, now that the member can be written to or has written; returns
-        whether it is the member's turn. Otherwise it is time to send, or to close."""
+        """Continue the handshake when the member can be written to or has written. Return whether
+        the member has to answer. Otherwise the call may send, or must close."""
         try:
             awaits = self._channel is not None and self._shake(self._channel)
         except Exception:  # the member is gone, or not authenticated
@@ -280,7 +281,7 @@ class Call:
         return awaits
 
     def _shake(self, channel: Channel) -> bool:
-        """Send the next part of the handshake; returns whether the member has to answer."""
+        """Send the next part of the handshake. Return whether the member has to answer."""
         if self._dialled:
             said = self.socket.recv(_AT_ONCE)
             if not said:
@@ -292,7 +293,7 @@ class Call:
         return not channel.established
 
     def speak(self, now: float) -> bool:
-        """Send the message once; returns whether there is more to send."""
+        """Send the message once. Return whether it must be sent again."""
         with suppress(OSError):
             if self._frames:
                 frame = self._frames.pop(0)
@@ -304,7 +305,7 @@ class Call:
 
 
 def _numeric(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    """A socket's address, of numbers only: this program asks no name server."""
+    """A socket's address from numbers only, because this program asks no name server."""
     address, _, zone = host.partition("%")
     if ":" not in host:
         return address, port
@@ -312,7 +313,8 @@ def _numeric(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int
 
 
 def _take(lock: str) -> int | None:
-    """The data directory's lock, held to the end; None if the node was already started again."""
+    """Take the data directory's lock until this process ends; None if the node has started
+    again."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -322,9 +324,9 @@ def _take(lock: str) -> int | None:
 
 
 def _end_descendants(heir: int) -> bool:
-    """Kill and collect until the kernel reports that none is left; returns whether it does. Orphans
-    become children of this process. The heir, if it is one of them, ends by itself within
-    PATIENCE seconds; after that it is left alone."""
+    """Kill and collect until the kernel reports that no descendant is left. Return whether it does.
+    Orphans become children of this process. The process `heir`, if it is a child, ends by itself;
+    after PATIENCE seconds this stops waiting for it."""
     over_at = time.monotonic() + PATIENCE
     while True:
         children = _children()
@@ -358,7 +360,7 @@ def _complain(problem: str) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Run `command` and exit as it does, if that is by a signal; otherwise return the status."""
+    """Run `command`. Exit as it does if that was by a signal, else return its status."""
     try:
         status = Wrapper().run(command)
     except (OSError, AttributeError) as error:
@@ -368,8 +370,8 @@ def main(command: list[str]) -> int:
 
 
 def _end_by(number: int) -> int:
-    """End by this signal. Returns the exit status if that does not kill this process, as in a
-    container's first process."""
+    """End by this signal. Return the exit status if the signal does not kill this process, as in
+    the first process of a container."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the node has left a core file already
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
