@@ -31,10 +31,12 @@ from kevy_elect.transport.log_limit import Sparing, and_more
 from kevy_elect.transport.takeover import CurrentConnections
 
 PER_MEMBER: Final = 2
-"""A reconnect may overlap the half-open connection that it replaces."""
+"""The connections of a member at a time: a new one may overlap the half-open one that it
+replaces."""
 READ_AT_ONCE: Final = 4096
-"""Bytes read from one connection in one turn of the reactor. Twisted's own 64 KiB can be about
-25 ms of work, and a few such floods would delay heartbeats by more than pause_after."""
+"""The most bytes that are read from one connection in one turn of the reactor. Twisted's default of
+64 KiB can take about 25 ms, and a few such floods would delay heartbeats by more than
+pause_after."""
 RIVALRY_LOGGED_EVERY: Final = 60.0
 REPLACED: Final = "it was replaced by a newer connection of its member"
 MADE_ROOM: Final = "it made room for a newer connection"
@@ -44,32 +46,33 @@ UNLISTED: Final = "its key is no longer listed"
 WAS_SILENT: Final = "it was silent for 2 × down_after"
 FLOOD: Final = "handshakes that proved nothing have taken too much of the processor"
 _RIVALRY: Final = 3
-"""Two connections that send in turns this often are two senders, not a reconnect."""
+"""The number of alternations after which two connections count as two senders, and not as a
+reconnect."""
 
 
 class Receiver(Protocol):
-    """Takes the messages of members."""
+    """Handles the messages of members."""
 
     def message_received(self, sender: str, message: Message, now: float) -> None:
-        """Take a message that came at `now`. May raise FrameError to end its connection."""
+        """Handle a message that arrived at `now`. May raise FrameError to end its connection."""
 
     def check(self, message: Message) -> None:
-        """Check a message that is ignored. May raise FrameError, too."""
+        """Check a message that is ignored. May raise FrameError too."""
 
     def member_connected(self, member: str, *, greeted: bool) -> None:
         """A connection of `member` began, with a greeting or without (section 4)."""
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
-        """Whether a heartbeat of `sender`, primary of `epoch`, must be acknowledged."""
+        """Whether a heartbeat of `sender` as primary of `epoch` must be acknowledged."""
 
 
 @implementer(IPushProducer)
 class Incoming(ElectionProtocol):
     """One accepted connection. It belongs to the member that its first message names.
 
-    If the dialler greeted, a heartbeat is answered by an ACK if this node backs
-    its sender. While the dialler does not read, no ACK is written: the next one
-    confirms all that were left out.
+    If the dialler greeted, each of its heartbeats gets an ACK if this node backs it. While the
+    dialler does not read, no ACK is written; the next one also confirms the heartbeats without an
+    ACK.
     """
 
     def __init__(self, acceptor: Acceptor, channel: Channel, number: int, now: float) -> None:
@@ -77,7 +80,7 @@ class Incoming(ElectionProtocol):
         self.number = number  # in the order of acceptance
         self._acceptor = acceptor
         self.since = self.last_spoke = now
-        self.introduced = False  # whether the receiver knows of it
+        self.introduced = False  # whether `member_connected` was called
         self.turns = 0  # how often a rival sent between two messages of this one
         self.handshake = 0.0  # seconds of processor time that it took so far
         self._heartbeats = 0
@@ -133,7 +136,7 @@ class Incoming(ElectionProtocol):
         self._unread = False
 
     def stopProducing(self) -> None:
-        """The connection is closing; the acceptor gets this from `connectionLost`."""
+        """Do nothing: the acceptor gets the end from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -143,11 +146,10 @@ class Incoming(ElectionProtocol):
 class Acceptor(ServerFactory):
     """Listens, accepts connections and passes on the messages of members.
 
-    It takes messages from one connection of a member at a time (`CurrentConnections`). There are at
-    most 4 × members + 16 connections: a member needs two from each other, and the rest is for
-    strangers, who therefore cannot keep members out. A new connection replaces the oldest one of
-    the host with most strangers. Their handshakes have a bounded part of the processor
-    (`Handshakes`).
+    It reads one connection of a member at a time (`CurrentConnections`). There are at most 4 ×
+    members + 16 connections: each member needs two, and the rest is for strangers, so that they
+    cannot keep members out. A new connection replaces the oldest one of the host with most
+    strangers. The handshakes of strangers have a bounded part of the processor (`Handshakes`).
     """
 
     noisy = False
@@ -180,7 +182,7 @@ class Acceptor(ServerFactory):
         self.cpu: Callable[[], float] = time.thread_time
 
     def __len__(self) -> int:
-        """How many connections are open and not being ended."""
+        """The number of connections that are open and not being ended."""
         return sum(not connection.ended for connection in self._listener)
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming | None:
@@ -226,8 +228,8 @@ class Acceptor(ServerFactory):
         self._listener.opened(connection)
 
     def shake(self, connection: Incoming, data: bytes) -> tuple[bytes, bytes]:
-        """Continue the handshake of a connection, unless its host has had too many.
-        Raises ChannelError as `Channel.receive` does."""
+        """Continue the handshake of a connection, unless its host has used up its share of the
+        processor. Raises ChannelError as `Channel.receive` does."""
         host, now = connection.host, self.clock()
         if not self.handshakes.admits(host, now):
             raise ChannelError("flood", FLOOD)
@@ -251,7 +253,7 @@ class Acceptor(ServerFactory):
             )
 
     def expect(self, member: str, host: str) -> None:
-        """Note that this is the host of a member, which was authenticated there."""
+        """Record that a member was authenticated at this host."""
         self.handshakes.expect(member, host)
 
     def lost(self, connection: Incoming) -> None:
@@ -259,7 +261,7 @@ class Acceptor(ServerFactory):
         self._listener.lost(connection)
 
     def spoke(self, connection: Incoming, message: Message, now: float) -> bool:
-        """Take a message; returns whether it was used. Raises FrameError if it is not allowed."""
+        """Handle a message. Return whether it was used. Raises FrameError if it is not allowed."""
         sender = message.sender
         if connection.member is None:
             self._admit(connection, sender)
@@ -322,13 +324,13 @@ class Acceptor(ServerFactory):
 
     def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
         """Whether `other` is the current connection of its member, and `newcomer` comes from
-        another machine: a second dialler must not silence a member between two
-        heartbeats."""
+        another machine. A second dialler must not silence a member between two heartbeats."""
         assert other.member is not None
         return other.host != newcomer.host and self._current.is_current(other.member, other.number)
 
     def line(self, cause: str) -> int | None:
-        """None if no further line of this cause is to be logged, else how many were left out."""
+        """The number of lines of this cause that were left out before this one; None to leave this
+        one out."""
         return self._sparing.line(cause, self.clock())
 
     def _watch_rivals(self, connection: Incoming, now: float) -> None:

@@ -1,7 +1,7 @@
-"""The layer between framing and transport, which seals and opens the bytes of a link.
+"""The layer between framing and transport, which encrypts and decrypts the bytes of a link.
 
-A channel does no I/O and has no clock. It takes received bytes and returns plain text and bytes to
-send. Its owner owns the connection and its time limits.
+A channel does no I/O and has no clock. It receives bytes and returns plain text and bytes to send.
+Its owner owns the connection and its time limits.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Channel(Protocol):
 
     @property
     def names(self) -> Collection[str] | None:
-        """The members that the other end is authenticated as, once the channel is established.
+        """The members as which the other end is authenticated, once the channel is established.
 
         None on a plain link, which has no authentication.
         """
@@ -58,7 +58,7 @@ class Channel(Protocol):
         """The first bytes of a dialler; none for an acceptor. Call it once."""
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Take received bytes. Returns the plain text in them, and bytes to send at once.
+        """Process received bytes. Return the plain text in them, and bytes to send at once.
 
         Raises ChannelError, after which this channel cannot be used.
         """
@@ -93,7 +93,7 @@ class Security(Protocol):
 
 
 class Plain:
-    """No channel at all: there is no authentication."""
+    """The channel of a plain link: it changes no bytes and authenticates nothing."""
 
     kind: Kind = "plain"
     names = None

@@ -19,7 +19,7 @@ _QUOTED: Final = 64
 
 
 class ChannelProtocol(Protocol):
-    """What a connection within a channel does. Override `channelEstablished`, `channelFailed`,
+    """A connection through a channel. Override `channelEstablished`, `channelFailed`,
     `plainReceived` and `end`."""
 
     transport: Any
@@ -27,7 +27,7 @@ class ChannelProtocol(Protocol):
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.ended = False
-        """Whether no further bytes are taken from it."""
+        """Whether it processes no further bytes."""
         self._established = False
 
     def channelEstablished(self) -> None:
@@ -39,7 +39,7 @@ class ChannelProtocol(Protocol):
         raise NotImplementedError
 
     def plainReceived(self, plain: bytes) -> None:
-        """Take bytes of the other end, which is authenticated."""
+        """Process bytes of the other end, which is authenticated."""
         raise NotImplementedError
 
     def end(self) -> None:
@@ -78,15 +78,15 @@ class ChannelProtocol(Protocol):
 class FrameProtocol(ChannelProtocol, Generic[wire.T]):
     """Decodes the messages of the other end, in the manner of IntNStringReceiver.
 
-    Override `messageReceived` and `channelEstablished`, and `badFrameReceived` and
-    `channelFailed` to do more than log. After an error it delivers nothing more,
-    whatever the transport still delivers.
+    Override `messageReceived` and `channelEstablished`; also `badFrameReceived` and
+    `channelFailed`, to do more than log. After an error it delivers nothing more, even if more
+    bytes arrive.
     """
 
     grammar: wire.Grammar[wire.T]
     """The messages that the other end may send."""
     MAX_LENGTH: ClassVar[int] = wire.MAX_UNDECODED
-    """Bytes that may be held without completing a frame."""
+    """The most bytes that may be held without completing a frame."""
 
     transport: ITCPTransport
     member: str | None = None
@@ -106,7 +106,7 @@ class FrameProtocol(ChannelProtocol, Generic[wire.T]):
         self.log_end(LogLevel.warn, str(error))
 
     def messageReceived(self, message: wire.T) -> None:
-        """Take one message. A FrameError raised here ends the connection as a bad frame does."""
+        """Handle one message. A FrameError raised here ends the connection as a bad frame does."""
         raise NotImplementedError
 
     def badFrameReceived(self, error: FrameError, frame: bytes) -> None:
@@ -150,7 +150,7 @@ class FrameProtocol(ChannelProtocol, Generic[wire.T]):
             self.messageReceived(message)
 
     def end(self) -> None:
-        """Abort the connection, and drop all that it has sent or still sends."""
+        """Abort the connection, and discard all further bytes of it."""
         if not self.ended:
             self.ended = True
             self._decoder = wire.Decoder(self.grammar)

@@ -1,4 +1,4 @@
-"""The part of the processor that peers may use before they are authenticated."""
+"""The processor time that peers may use before they are authenticated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHARE: Final = 0.1
 HOST_SHARE: Final = 0.05
 """The same for one host."""
 MAX_HOSTS: Final = 256
-"""Hosts with an account of their own. Others are bounded by SHARE alone."""
+"""Hosts with an account of their own. All others are bounded by SHARE alone."""
 
 
 @attrs.define
@@ -35,10 +35,10 @@ class _Allowance:
 class Handshakes:
     """Accounts for the cost of handshakes by the dialling host.
 
-    Each handshake is charged at first, because anybody can begin one, and an attacker can replay
-    a recorded one. The charge is refunded once the other end has sent as a member.
-    A host that has used up its share is refused for a moment, and so are all strangers together.
-    The host of a member is bounded only by its own share: strangers elsewhere cannot keep it out.
+    Each handshake is charged at first, because anybody can begin one, and an attacker can replay a
+    recorded one. The charge is refunded once the other end has sent a message as a member. A host
+    without a share left is refused for a moment, and so are all strangers together. The host of a
+    member is bounded only by its own share, so that strangers elsewhere cannot keep it out.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Handshakes:
         return source in self._members.values() or self._all.left_at(now) > 0
 
     def charge(self, host: str, seconds: float, now: float) -> None:
-        """A step of a handshake with this host took so many seconds of processor time."""
+        """Charge so many seconds of processor time for a step of a handshake with this host."""
         source = _source(host)
         if source not in self._hosts:
             self._make_room(now)
@@ -65,16 +65,16 @@ class Handshakes:
             self._all.charge(seconds, now)
 
     def proven(self, member: str, host: str, seconds: float, now: float) -> None:
-        """The other end of a handshake that was charged so much has sent as this member."""
+        """Refund a handshake, because its other end has sent a message as this member."""
         self.charge(host, -seconds, now)
         self.expect(member, host)
 
     def expect(self, member: str, host: str) -> None:
-        """This member is at this host."""
+        """Record that this member is at this host."""
         self._members[member] = _source(host)
 
     def _make_room(self, now: float) -> None:
-        """Forget a host with its whole share, or else the one that was charged first."""
+        """Remove a host that has its whole share, or else the one that was charged first."""
         if len(self._hosts) < MAX_HOSTS:
             return
         whole = [host for host, each in self._hosts.items() if each.left_at(now) >= each.share]
@@ -83,7 +83,8 @@ class Handshakes:
 
 
 def _source(host: str) -> object:
-    """The addresses that one machine can take at will count as one host: for IPv6, a /64."""
+    """The unit that is charged for an address: for IPv6 a /64, since one machine can use all of
+    it."""
     if ":" not in host:
         return host
     address = ipaddress.IPv6Address(host.partition("%")[0])

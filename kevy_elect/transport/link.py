@@ -49,19 +49,19 @@ RESOLVE_TIMEOUT: Final = 0.5
 
 
 class Connected(Protocol):
-    """Takes whether there is a connection to a peer."""
+    """Called when the connection to a peer begins or ends."""
 
     def __call__(self, peer: str, *, connected: bool) -> None: ...
 
 
 @implementer(IPushProducer)
 class Outgoing(FrameProtocol[Ack]):
-    """One dialled connection. It feeds its transport as a streaming producer does:
-    when the peer stops reading, the transport pauses it, and messages wait in the
-    outbox, where newer ones replace older ones, instead of in the transport.
+    """One dialled connection. It feeds its transport as a streaming producer does. When the peer
+    stops reading, the transport pauses it. Messages then wait in the outbox, where newer ones
+    replace older ones, instead of in the transport.
 
-    It greets, and reads the ACKs that come back: each confirms that the peer had
-    read that many of its heartbeats and backs their sender (section 4).
+    It greets, and reads the ACKs. Each confirms that the peer had read that many of its heartbeats
+    and backs their sender (section 4).
     """
 
     grammar = wire.REPLIES
@@ -76,12 +76,12 @@ class Outgoing(FrameProtocol[Ack]):
 
     @property
     def takes(self) -> bool:
-        """Whether a message that is sent now leaves at once."""
+        """Whether a message would be sent at once."""
         return self.channel.established and self.paused_since is None
 
     def connectionMade(self) -> None:
         self._link.tune(self.transport)
-        # A TCP transport is a consumer, too, which its interface does not say.
+        # A TCP transport is also a consumer, which its interface does not say.
         cast(Any, self.transport).registerProducer(self, streaming=True)
         self._link.opened(self)
         self.open_channel()
@@ -96,7 +96,7 @@ class Outgoing(FrameProtocol[Ack]):
     def send(self, message: Message) -> None:
         if isinstance(message, Heartbeat):
             self.ledger.sent(message, self._link.now())
-        # A heartbeat is the same object until there is news.
+        # A heartbeat is the same object until it changes.
         if self._last is None or self._last[0] is not message:
             self._last = message, wire.encode(message)
         self.write(self._last[1])
@@ -116,7 +116,7 @@ class Outgoing(FrameProtocol[Ack]):
         self._link.drain()
 
     def stopProducing(self) -> None:
-        """The connection is closing; the link gets this from `connectionLost`."""
+        """Do nothing: the link gets the end from `connectionLost`."""
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -165,22 +165,22 @@ class PeerLink(ReconnectingClientFactory):
         self._rng = rng
         self._life = 0  # incremented at each stop: a resolver's answer may come after it
         self._resolving = False  # at most one question to the resolver is open
-        self._answer_due: float | None = None  # while the attempt waits for it
+        self._answer_due: float | None = None  # the time limit of the resolver's answer
         self._redial_at = 0.0
         self._known: Sequence[str] = ()  # the resolver's last answer
         self._addresses: list[str] = []
         self._stream: Outgoing | None = None
         self._connected_at = 0.0
-        self._problem = ""  # why this link ended the connection, if it did
-        self._renewing = False  # it ended the connection to make another with other keys
-        # A peer that hangs up at once is neither dialled nor logged ten times a second.
-        # ever, nor to be logged as often.
+        self._problem = ""  # the reason why this link ended the connection, if it did
+        self._renewing = False  # it ended the connection to dial again with other keys
+        # Whether the connection lasts: one that the peer ends at once is dialled and logged less
+        # often.
         self._lasting = False
         self._unreachable = False
         self._gone: Deferred[None] | None = None
 
     def use_timings(self, config: ElectConfig) -> None:
-        """Use other timings from now on; a connection keeps its time-out."""
+        """Use other timings from now on. A connection keeps its time-out."""
         self._config = config
         self.maxDelay = min(1.0, config.down_after / 4)
         self.initialDelay = self.delay = min(REDIAL_AFTER, self.maxDelay)
@@ -217,7 +217,7 @@ class PeerLink(ReconnectingClientFactory):
 
     @property
     def channel(self) -> Channel:
-        """The channel of the present connection; a plain one without connection."""
+        """The channel of the present connection; a plain one without a connection."""
         return PLAIN if self._stream is None else self._stream.channel
 
     def start(self) -> None:
@@ -227,7 +227,7 @@ class PeerLink(ReconnectingClientFactory):
         self._dial()
 
     def stop(self) -> Deferred[None]:
-        """End attempts, timers and the connection; fires when all have ended."""
+        """End attempts, timers and the connection. Fires when all have ended."""
         self.continueTrying = 0
         self._life += 1
         self._resolving = False
@@ -245,8 +245,8 @@ class PeerLink(ReconnectingClientFactory):
         return gone
 
     def send(self, message: Message) -> None:
-        """Send `message` now, or once the peer is connected and reads; an ANNOUNCE not before
-        a heartbeat."""
+        """Send `message` now, or once the peer is connected and reads. An ANNOUNCE waits for a
+        heartbeat."""
         stream = self._stream
         if stream is not None and stream.takes and stream.ledger.beaten and not self.outbox:
             stream.send(message)
@@ -342,8 +342,8 @@ class PeerLink(ReconnectingClientFactory):
         self._connection(self.peer.node_id, connected=False)
 
     def tune(self, transport: ITCPTransport) -> None:
-        """Send at once, and notice within down_after that TCP gets no acknowledgements. Otherwise a
-        link that was cut for minutes would then wait for TCP's own retransmission."""
+        """Send without delay, and detect within down_after that TCP gets no acknowledgements.
+        Otherwise a link that was cut for minutes would wait for TCP's own retransmission."""
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         if hasattr(socket, "TCP_USER_TIMEOUT") and hasattr(transport, "getHandle"):
@@ -393,7 +393,8 @@ class PeerLink(ReconnectingClientFactory):
             self.retry()
 
     def retry(self, connector: IConnector | None = None) -> None:
-        """Dial again after the delay, whose random part prevents synchronous attempts."""
+        """Dial again after a delay, which is partly random so that attempts of several peers do not
+        coincide."""
         self.state = "waiting"
         delay = self.delay * self._rng.uniform(0.8, 1.0)
         self._redial_at = self.now() + delay

@@ -1,4 +1,4 @@
-"""A port that listens at once or raises the reason, with the connections that it accepted."""
+"""A port that listens at once or raises the reason, and its accepted connections."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Listener(Generic[C]):
-    """A listening port and the connections that it accepted. May listen again once closed."""
+    """A listening port and its accepted connections. It may listen again once it is closed."""
 
     def __init__(self) -> None:
         self._open: dict[C, None] = {}
@@ -66,19 +66,19 @@ class Listener(Generic[C]):
             self._port = reactor.listenUNIX(path, factory, mode=mode, wantPID=False)
 
     def opened(self, connection: C) -> None:
-        """Count `connection`, or end it if it came while closing."""
+        """Add `connection`, or end it if the listener is closing."""
         self._open[connection] = None
         if self._closing:
             connection.end()
 
     def lost(self, connection: C) -> None:
-        """Forget `connection`, which is closed."""
+        """Remove `connection`, which is closed."""
         self._open.pop(connection, None)
         self._tell_if_closed()
 
     def close(self) -> Deferred[None]:
-        """Stop listening and end all connections; fires when the last one is closed. A second
-        call waits for the same."""
+        """Stop listening and end all connections. Fires when the last one is closed. A second call
+        waits for the same."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         if not self._closing:
@@ -102,7 +102,7 @@ class Listener(Generic[C]):
 
 
 def _listen_at_once(description: str, factory: IProtocolFactory, reactor: Any) -> IListeningPort:
-    # Not every kind of endpoint answers at once, and nothing handles an error that comes later.
+    # Some kinds of endpoints listen later, and nothing would handle an error that comes then.
     answers: list[Any] = []
     listening = serverFromString(reactor, description).listen(factory)
     listening.addBoth(answers.append)

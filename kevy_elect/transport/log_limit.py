@@ -1,4 +1,4 @@
-"""Limits log lines that others can cause at will: a few of a kind, then their number."""
+"""Limits the log lines that others can cause at will: a few of each cause, then their number."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class _Window:
 
 
 class Sparing:
-    """Decides which of the lines of a cause are written. The number of causes must be small.
+    """Decides which lines of a cause are written. The number of causes must be small.
 
-    The next written line of the cause has the number of lines that were left out. `left_out` has
-    it, too, for periodic reports.
+    `line` returns the number of lines that were left out before the next written one. `left_out`
+    returns the same for periodic reports.
     """
 
     def __init__(self) -> None:
         self._windows: dict[str, _Window] = {}
 
     def line(self, cause: str, now: float, burst: int = BURST) -> int | None:
-        """None if a line of this cause is to be left out, else how many were before it.
-        At most `burst` lines are written in WINDOW seconds."""
+        """The number of lines of this cause that were left out before this one; None if this one is
+        to be left out. At most `burst` lines are written in WINDOW seconds."""
         window = self._windows.get(cause)
         left_out = 0
         if window is None or now - window.began >= WINDOW:
@@ -43,12 +43,13 @@ class Sparing:
         return left_out
 
     def left_out(self, now: float) -> list[tuple[str, int]]:
-        """The causes whose WINDOW is over, each with how many lines it left out, if any."""
+        """The causes whose WINDOW is over and that left out lines, each with the number of
+        these."""
         over = [cause for cause, each in self._windows.items() if now - each.began >= WINDOW]
         counts = [(cause, self._windows.pop(cause).left_out) for cause in over]
         return [(cause, count) for cause, count in counts if count]
 
 
 def and_more(left_out: int) -> str:
-    """The end of a line after which so many were left out; empty for none."""
+    """The end of a line before which so many lines were left out; empty for none."""
     return f" (and {left_out} more for this reason before)" if left_out else ""

@@ -36,20 +36,21 @@ NewKey = Callable[[], X25519PrivateKey]
 
 
 class Cipher:
-    """The key of one direction, and how often it was used."""
+    """The key of one direction, with the number of its uses."""
 
     def __init__(self, key: bytes) -> None:
         self._aead = ChaCha20Poly1305(key)
         self._used = 0
 
     def seal(self, plain: bytes, bound_to: bytes = b"") -> bytes:
-        """Raises ChannelError once the counter is used up."""
+        """Encrypt and authenticate. Raises ChannelError once the counter is used up."""
         sealed = self._aead.encrypt(self._nonce(), plain, bound_to)
         self._used += 1
         return sealed
 
     def open(self, sealed: bytes, bound_to: bytes = b"") -> bytes:
-        """Raises ChannelError for anything but the next sealed message of the other end."""
+        """Decrypt the next sealed message of the other end. Raises ChannelError for any other
+        bytes."""
         nonce = self._nonce()
         try:
             plain = self._aead.decrypt(nonce, sealed, bound_to)
@@ -228,7 +229,7 @@ class _NoiseChannel:
 
 
 class DialledChannel(_NoiseChannel):
-    """The dialler's end: it speaks only to the owner of one key."""
+    """The dialler's end, which accepts only the owner of one key."""
 
     def __init__(self, initiator: Initiator, acceptor: bytes, names: frozenset[str]) -> None:
         super().__init__()
@@ -248,10 +249,10 @@ class DialledChannel(_NoiseChannel):
 
 
 class AcceptedChannel(_NoiseChannel):
-    """The acceptor's end: it answers only to the key of a member.
+    """The acceptor's end, which accepts only the keys of members.
 
-    An attacker can replay a first message, so it proves nothing by itself: a connection
-    is authenticated from the first plain text on.
+    An attacker can replay a first message. A connection is therefore authenticated only when its
+    first plain text arrives.
     """
 
     def __init__(self, responder: Responder, owners: Callable[[bytes], frozenset[str]]) -> None:
@@ -274,7 +275,8 @@ class AcceptedChannel(_NoiseChannel):
 
 
 class NoiseSecurity:
-    """The node's own key and those of its peers, several for a peer while one is replaced."""
+    """The node's own key and the keys of its peers; a peer has several during a change of its
+    key."""
 
     kind: Kind = "noise"
     ends = None
@@ -294,7 +296,8 @@ class NoiseSecurity:
         }
 
     def dials(self, peer: str) -> Channel:
-        """Raises KeyError if `peer` has no key; the settings make sure that it has one."""
+        """The channel to `peer`. Raises KeyError if `peer` has no key, which the settings
+        prevent."""
         acceptor = next(self._next[peer])
         initiator = Initiator(self._own, acceptor, self._new_key)
         return DialledChannel(initiator, acceptor, frozenset({peer}))
@@ -303,7 +306,7 @@ class NoiseSecurity:
         return AcceptedChannel(Responder(self._own, self._new_key), self.owners)
 
     def owners(self, key: bytes) -> frozenset[str]:
-        """The peers that have this key. The time that it takes does not depend on the key."""
+        """The peers that have this key. Its run time does not depend on the key."""
         return frozenset(
             [
                 peer

@@ -1,4 +1,4 @@
-"""The messages that wait for one peer while it is away or not reading."""
+"""The messages that wait for a peer that is not connected or does not read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from kevy_elect.messages import Announce, Heartbeat, Message
 class Outbox:
     """A queue that keeps only the newest message of each kind.
 
-    A peer that was away needs the present state, not its history: a
-    newer message replaces an older one of its kind and takes the last place. A
-    heartbeat overtakes all others (R2): a node of the existing implementation that
-    receives an ANNOUNCE before any heartbeat of its sender takes the sender for down.
-    Beyond `limit` messages the oldest is dropped, whatever kinds there may be one day.
-    `dropped` counts all that will never be sent.
+    A peer that was away needs the present state and no history. A newer message therefore replaces
+    an older one of its kind, and takes the last place. A heartbeat goes before all others (R2): a
+    node of the existing implementation that receives an ANNOUNCE before any heartbeat of its sender
+    considers the sender DOWN.
+
+    Beyond `limit` messages, the oldest is dropped. `dropped` counts all messages that were never
+    sent.
     """
 
     LIMIT: Final = 256
@@ -38,10 +39,10 @@ class Outbox:
             self.dropped += 1
 
     def take(self, *, beaten: bool = True) -> Message | None:
-        """Remove and return the message to send next, None if there is none.
+        """Remove and return the message to send next; None if there is none.
 
-        It is a heartbeat, or else the oldest. On a connection on which no heartbeat
-        was sent yet (`beaten` is false), an ANNOUNCE waits for one.
+        It is a heartbeat, or else the oldest message. If no heartbeat was sent on this connection
+        (`beaten` is false), an ANNOUNCE waits for one.
         """
         if Heartbeat in self._waiting:
             return self._waiting.pop(Heartbeat)

@@ -15,13 +15,13 @@ class _Current:
 class CurrentConnections:
     """The current connection of each member, by its number in the order of acceptance.
 
-    A newer connection becomes the current one once the one before is closed or was
-    silent for `pause_after` seconds. Messages that then arrive on older connections
-    are outdated, and must not undo newer ones: a heartbeat from before
-    an election could unseat the primary that its sender has become. Such a
-    connection must be ended; if this cuts off a living node, it dials
-    again and has the newest. Another sender with the id of a member that goes on
-    sending is ignored.
+    A newer connection becomes the current one once the one before is closed or was silent for
+    `pause_after` seconds. Messages that then arrive on older connections are outdated: a heartbeat
+    from before an election, for example, could unseat the primary that its sender has become. The
+    acceptor ends such a connection. If this cuts off a living node, the node dials again, and that
+    connection is the newest.
+
+    Another sender with the id of a member that goes on sending is ignored.
     """
 
     def __init__(self, pause_after: float) -> None:
@@ -42,7 +42,8 @@ class CurrentConnections:
         return True
 
     def is_replaced(self, member: str, number: int) -> bool:
-        """Whether a newer connection was current since: this one is never used again."""
+        """Whether a newer connection has become current since, so that this one is never used
+        again."""
         current = self._current.get(member)
         return current is not None and number < current.number
 
@@ -52,7 +53,7 @@ class CurrentConnections:
         return current is not None and current.number == number
 
     def closed(self, member: str, number: int) -> None:
-        """The connection is closed."""
+        """Record that the connection is closed."""
         current = self._current.get(member)
         if current is not None and current.number == number:
             current.open = False

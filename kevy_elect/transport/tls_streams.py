@@ -1,6 +1,6 @@
 """TLS between a protocol and its TCP connection, by the standard library.
 
-Twisted's own needs another library, and cannot take a new certificate while it listens.
+Twisted's TLS needs another library, and cannot replace a certificate while it listens.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _AT_ONCE: Final = 16 * 1024
 
 
 class TlsFailed(ConnectionLost):
-    """Why a connection ended: its ends do not trust or understand each other."""
+    """The end of a connection whose ends do not trust or understand each other."""
 
     def __str__(self) -> str:
         return f"TLS failed: {self.args[0]}"
 
 
 class TlsConnection(ProtocolWrapper):
-    """What is within TLS. It is connected at once, so that its time limits hold for the handshake
-    too; what it writes before the end of that waits."""
+    """The protocol within TLS. It counts as connected at once, so that its time limits include the
+    handshake. Its bytes wait until the end of the handshake."""
 
     transport: Any
 
@@ -69,10 +69,10 @@ class TlsConnection(ProtocolWrapper):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._over = True  # nothing more comes; what was asked may still be answered
+            self._over = True  # no more requests arrive; the last may still be answered
         except ssl.SSLError as error:
             self._over = True
-            self._flush()  # it says why to the other end
+            self._flush()  # sends the reason to the other end
             why = _reason(error)
             self._why = Failure(TlsFailed(why))
             self._failed(why)
@@ -98,7 +98,7 @@ class TlsConnection(ProtocolWrapper):
     def loseConnection(self) -> None:
         if self._established and not self.disconnecting:
             with suppress(ssl.SSLError):
-                self._tls.unwrap()  # says that this is the end, and not a cut
+                self._tls.unwrap()  # tells the other end that this is no cut
             self._flush()
         super().loseConnection()
 
@@ -109,9 +109,9 @@ class TlsConnection(ProtocolWrapper):
 
 
 class TlsFactory(WrappingFactory):
-    """Has what `wrapped` makes speak within TLS by the context of that moment, as long as there
-    is one. `host` is who is asked; without one, connections are served. `failed(why)` hears
-    of one that broke."""
+    """Makes connections of `wrapped` that use TLS with the context of that moment, if there is one.
+    `host` is the server's name on a client; without it, this is a server. `failed(why)` is called
+    for a connection that failed."""
 
     noisy = False
 
