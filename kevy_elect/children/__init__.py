@@ -1,1 +1,1 @@
-"""What runs while a node is primary, at a change, or to tell its offset."""
+"""The commands and services that a node runs: on the primary, at changes, or all the time."""

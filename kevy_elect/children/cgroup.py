@@ -10,16 +10,16 @@ PREFIX: Final = "kevy-elect-"
 
 
 class Cgroup:
-    """A group of cgroup v2 below that of this process. A process that moves itself out of it, as
-    root may, is no longer in it."""
+    """A group of cgroup v2 below that of this process. A process that moves itself out of it, which
+    root may do, is no longer in it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     @classmethod
     def make(cls) -> Cgroup | None:
-        """A new group, named for this process; None if the system has none (before Linux
-        5.14) or does not let this user make one."""
+        """A new group, named for this process; None if the system has none (before Linux 5.14), or
+        if this user may not make one."""
         try:
             above = _own_directory()
             if above is None:
@@ -35,7 +35,7 @@ class Cgroup:
         return made
 
     def join(self) -> None:
-        """Move this process there, with all that it will start, as far as permitted."""
+        """Move this process and its later children into the group, as far as permitted."""
         with suppress(OSError):
             self._write("cgroup.procs", b"0")
 
@@ -51,7 +51,7 @@ class Cgroup:
         return False
 
     def remove(self) -> None:
-        """Remove it. Harmless if it is gone, or still in use."""
+        """Remove the group. Does nothing if it does not exist, or is still in use."""
         with suppress(OSError):
             os.rmdir(self.path)
 

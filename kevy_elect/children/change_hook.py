@@ -25,22 +25,22 @@ from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import Sparing
 
 LONG: Final = 5.0
-"""Seconds; a longer run is logged. A service that stops also waits this long."""
+"""Seconds; a run that takes longer is logged. A service that stops waits this long for a run."""
 GRACE: Final = 0.5
-"""Seconds between SIGTERM and SIGKILL for a command that then still runs."""
+"""Seconds between SIGTERM and SIGKILL for a command that still runs then."""
 
 SPACING: Final = 0.1
 """Seconds between the starts of two runs: a peer over plain links can cause changes at will."""
 
 
 class Hook(Service):
-    """Runs `command` at its start, then at each change; one run at a time, and at most ten
-    in a second. An empty command does not run.
+    """Runs `command` at its start, then at each change; one run at a time, and at most ten in a
+    second. An empty command does not run.
 
-    A run is not killed for the next one: changes meanwhile cause one more run, with the
-    newest state. The environment has that state, the reason, and the state of the run before.
-    A stop waits for a run that is running or due, for at most five seconds. To get the
-    change at the election's own end, this service must be stopped after the election.
+    A run is not killed for the next one: changes meanwhile cause one more run, with the newest
+    state. The environment has that state, the reason, and the state of the run before. A stop waits
+    for a run that is in progress or due, for at most five seconds. Stop this service after the
+    election: then it also runs for the election's end.
     """
 
     log = Logger()
@@ -66,11 +66,11 @@ class Hook(Service):
     def startService(self) -> None:
         super().startService()
         self._forget = self.election.add_observer(self._note)
-        # Once all services have started, so that the first run has their state.
+        # After all services have started, so that the first run has their state.
         self._first = timers(self.election.reactor).callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
-        """Take no more changes; fires when no run is left."""
+        """Stop at the next change; fires when no run is left."""
         super().stopService()
         self._forget()
         if self._first.active():

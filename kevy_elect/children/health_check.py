@@ -35,11 +35,11 @@ KEPT_LINES: Final = 2
 REST: Final = 2.0
 """Seconds for which an unhealthy node stands back, renewed each INTERVAL."""
 RESPITE: Final = 60.0
-"""Seconds between two steps down of a node, so that a failure on all members does not move the
-role all the time."""
+"""The least number of seconds between two times that a node steps down, so that a check that fails
+on all members does not move the role all the time."""
 IN_NEED: Final = 300.0
-"""Seconds for which an unhealthy node keeps a role that it took because no healthy member
-did."""
+"""Seconds for which an unhealthy node keeps a role that it took because no healthy member took
+it."""
 
 
 class HealthCheck(Service):
@@ -199,7 +199,7 @@ class HealthCheck(Service):
 
     def _step_down(self, snapshot: ElectorSnapshot, at: float) -> None:
         if self.election.maintained_for():
-            return  # nobody would take over
+            return  # no member would take over
         if snapshot.can_write and at >= self._keeps_until and self._is_anybody_there():
             self._keeps_until = at + RESPITE
             self.election.step_down(REST, f"it is unhealthy: {self} {self._problem}")

@@ -26,13 +26,13 @@ KEPT_LINES: Final = 2
 
 
 class OffsetCommand(Service):
-    """Runs `command` each second and sets the number that it prints at `election`; an empty
-    command does not run.
+    """Runs `command` each second and sets the number that it prints at `election`. An empty command
+    does not run.
 
-    It runs once more before another takes the role, when all writers have stopped.
+    It also runs before another member takes the role, when all writers have stopped.
 
-    After an answer that is no number, a failure, or no answer within `timeout` seconds, the
-    offset stays as it was. A problem is logged if it differs from that of the run before.
+    If a run fails, prints something other than a number, or takes longer than `timeout` seconds,
+    the offset does not change. A problem is logged if it differs from that of the run before.
     """
 
     log = Logger()
@@ -91,7 +91,8 @@ class OffsetCommand(Service):
         return idle
 
     def ask(self) -> Deferred[None]:
-        """Run it again; fires when that answer is taken. A present run may be too old to count."""
+        """Run the command again; fires when its answer is set. A present run may be too old to
+        count."""
         return Deferred.fromCoroutine(self._ask_anew())
 
     async def _ask_anew(self) -> None:

@@ -15,7 +15,7 @@ from kevy_elect.transport.log_limit import WINDOW
 LOGGED: Final = 1_000_000
 """Bytes of one stream that are logged in WINDOW seconds."""
 OVERHEAD: Final = 100
-"""Bytes that a log adds to each line, about: empty lines need a bound, too."""
+"""Approximate bytes that a log adds to each line, so that empty lines count too."""
 _NAMES: Final = {STDOUT: "standard output", STDERR: "standard error"}
 
 
@@ -48,7 +48,7 @@ class OutputLog:
         log("{program}: {line}", program=program, line=printable(line))
 
     def tell_left_out(self, program: str) -> None:
-        """Log how many lines were left out since the last such line, if any."""
+        """Log the number of lines that were left out since the last such report, if any."""
         for descriptor in self._streams:
             self._tell(program, descriptor)
 

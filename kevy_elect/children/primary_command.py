@@ -29,13 +29,13 @@ from kevy_elect.service.timers import timers
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0
 STEADY_AFTER: Final = 10.0
-"""Seconds; a command that ran this long is restarted as quickly as the first time."""
+"""Seconds; a command that ran this long is restarted after the shortest wait."""
 LAST_RESORT: Final = 0.05
 """Seconds after which the node kills the group if its supervisor did not."""
 
 
 class Backoff:
-    """The seconds to wait before each start: twice as long each time."""
+    """The seconds to wait before each start, which double each time."""
 
     def __init__(self) -> None:
         self._delay = FIRST_DELAY

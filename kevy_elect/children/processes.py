@@ -18,7 +18,7 @@ from typing import Final
 _LONGEST_LIST: Final = 1 << 20
 """The most bytes of a list of processes that are read: more than a hundred thousand of them."""
 _LOOKS: Final = 50
-"""How often in a row new children are looked for."""
+"""The number of searches for new children in a row."""
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -42,8 +42,8 @@ def die_with_parent() -> None:
 
 
 def gain_no_privileges() -> None:
-    """Prevent all that this process executes from becoming another user, by sudo or a setuid
-    file: it could not be killed."""
+    """Prevent this process and its children from becoming another user, by sudo or a setuid file,
+    because they could not be killed then."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -100,9 +100,9 @@ def _zombies_kept() -> Iterator[None]:
 
 
 def collect_dead(spared: int = 0) -> None:
-    """Collect the children that have ended, except `spared`; not those that end meanwhile.
+    """Collect the children that have ended, except `spared`, and except those that end meanwhile.
 
-    Raises ChildProcessError if there are no children at all.
+    Raises ChildProcessError if there are no children.
     """
     ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     for pid in children() or ([ended.si_pid] if ended else []):
@@ -142,7 +142,7 @@ def _signal(pid: int, family: Collection[int], number: int) -> bool:
             os.close(fd)
     except PermissionError:
         return False
-    except OSError:  # gone
+    except OSError:  # it has ended
         pass
     return True
 
@@ -179,8 +179,8 @@ def _stat(pid: int) -> list[str]:
 
 
 def has_living(session: int) -> bool:
-    """Whether a process of a session runs in the group of its leader. A group without a leader
-    does not count: its id may be another's by now."""
+    """Whether a process of a session runs in the group of its leader. A group without a leader does
+    not count, because its id may belong to another group by now."""
     try:
         names = os.listdir("/proc")
     except OSError:

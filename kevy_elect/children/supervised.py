@@ -27,12 +27,12 @@ from kevy_elect.service.timers import timers
 MAX_LINE: Final = 4096
 """The most bytes of output in one line of the log; a longer line is broken."""
 LINES_PER_TURN: Final = 32
-"""Lines that are logged before the reactor does other work: a command that floods the log
-waits, the election does not."""
+"""Lines that are logged in one turn of the reactor, so that a command that floods the log delays
+only itself, and not the election."""
 DRAIN: Final = 0.05
 """Seconds in which the last output is read once all processes are dead."""
 ORPHAN_LOOK: Final = 0.01
-"""Seconds between two looks at what a killed guard has left behind."""
+"""Seconds between two checks of what a killed guard has left behind."""
 _START: Final = """\
 import os, sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -62,7 +62,7 @@ def election_environment(node_id: str, snapshot: ElectorSnapshot) -> dict[str, s
 
 
 def program(command: Sequence[str]) -> str:
-    """The name of a command for others, without its arguments, which may be passwords."""
+    """The name of a command for display, without its arguments, which may be passwords."""
     return os.path.basename(command[0])
 
 

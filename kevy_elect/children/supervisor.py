@@ -1,30 +1,31 @@
-"""The program between a node and a command: nothing of the command outlives its time.
+"""The program between a node and a command, which ends the command in time.
 
-It is a process of its own, so that it measures time even while the node is stopped, and
-survives the node's SIGKILL for as long as it takes to kill the command. It imports little,
-because it is started often and a takeover waits for it.
+It is a process of its own, so it measures time also while the node is stopped, and it survives the
+node's SIGKILL until it has killed the command. It imports little, because it is started often and a
+takeover waits for it.
 
     supervisor GRACE STOP_AT HOW COMMAND [ARGUMENT...]
 
-runs the command in a session of its own. On stdin it reads lines, each another STOP_AT
-(seconds of `processes.now()`, which all processes of a machine share). At STOP_AT, or when
-the command exits and leaves others behind, the process group gets SIGTERM, and GRACE seconds
-after STOP_AT all get SIGKILL. When stdin ends, because the node did, SIGKILL follows at once.
+runs the command in a session of its own. Each line on stdin is a new STOP_AT, in seconds of
+`processes.now()`, which all processes of a machine share. The process group gets SIGTERM at
+STOP_AT, or when the command exits and leaves processes behind. All processes get SIGKILL GRACE
+seconds after STOP_AT, or at once when stdin ends, because the node has ended then.
 
-HOW is a list of words with commas. `leased`: the command writes under a lease. It runs in a
-control group if the node may make one, and at a lower priority than its supervisor, which
-acts the earlier, the later it was woken recently. `privileged`: the command of a
+HOW is a list of words, separated by commas. `leased`: the command writes under a lease. It runs in
+a control group if the node may make one, and at a lower priority than its supervisor. The
+supervisor acts earlier if it was woken late during the last seconds. `privileged`: the command of a
 node that is not root may run processes as root (sudo, setuid files), which cannot be killed.
 
 On descriptor 3 it writes lines: first `supervisor PID CGROUP` (`-` for none); then `started PID`,
 `failed ERRNO`, or `late` if STOP_AT was over before the start; and `stopping` when it ends a
-command because of its time. It ends when all that the command started is dead and collected, on
-Linux also what left the process group, with the command's status, or 128 and the signal's number.
-It names on stderr the processes that it may not kill, and waits for them.
+command because of its time. It exits with the command's status, or with 128 and the signal's
+number, when all processes that the command started are dead and collected; on Linux these include
+processes that left the process group. It names on stderr the processes that it may not kill, and
+waits for them.
 
-It is two processes, so that nothing escapes if one of them is killed or stopped: SUPERVISOR
-does all this; the other, its guard, kills a SUPERVISOR that is late and all that it left behind.
-SUPERVISOR ends everything if its guard is killed.
+It consists of two processes, so that nothing escapes if one of them is killed or stopped. One does
+all of this. The other, its guard, kills the first if it is late, and all that it left behind. The
+first ends everything if its guard is killed.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ REPORT: Final = 3
 LEASED: Final = "leased"
 PRIVILEGED: Final = "privileged"
 LATE_STATUS: Final = 128 + signal.SIGTERM
-"""Its exit status if the command was never started, because its time was over."""
+"""The exit status if the command was never started, because its time was over."""
 
 _BETWEEN_LOOKS: Final = 5
-"""Milliseconds between two looks at what is still alive although it should die."""
+"""Milliseconds between two checks for processes that should be dead."""
 _LONGEST_WAIT: Final = 60_000
 _BEAT: Final = 0.05
-"""Seconds after which a supervisor under a lease measures how late it wakes up."""
+"""Seconds between two measurements of how late a supervisor under a lease wakes up."""
 _LATENESS_KEPT: Final = 10.0
 """Seconds for which the greatest lateness counts."""
 _PATIENCE: Final = 0.03
-"""Seconds from the time of SIGKILL to that of a supervisor that is not done."""
+"""Seconds after the time of SIGKILL at which the guard kills a supervisor that is not done."""
 _NICER: Final = 5
-"""How much lower the priority of a leased command is than its node's."""
+"""The number by which the nice value of a leased command exceeds its node's."""
 
 
 class Supervisor:
@@ -98,11 +99,11 @@ class Supervisor:
         self._poll = select.poll()
 
     def run(self, command: Sequence[str], how: Sequence[str]) -> int:
-        """Run it to the end of all that it starts; returns the exit status."""
+        """Run the command until all processes that it started are dead. Return the exit status."""
         self._poll.register(_wake_for_signals(), select.POLLIN)
         self._poll.register(CONTROL, select.POLLIN)
         self._poll.register(self._guard, select.POLLIN)
-        self._listen(0)  # on a busy machine there may be news since the start
+        self._listen(0)  # on a busy machine, lines may have arrived since the start
         self._deadline.set(self.stop_at)
         if now() >= self.stop_at:
             _report("late")
@@ -118,7 +119,7 @@ class Supervisor:
         return self.status or 0
 
     def _collect(self) -> bool:
-        """Collect some dead children; returns whether none is left. The command is the last."""
+        """Collect some dead children, the command last. Return whether no child is left."""
         try:
             if self.status is None:
                 self.status = peek_status(self.pid)
@@ -197,13 +198,13 @@ class Supervisor:
             self._due = self.stop_at - self._lateness.lately(self.stop_at - now())
 
     def _end_at_once(self, ended: int) -> None:
-        """Because this descriptor has ended."""
+        """End everything, because this descriptor has ended."""
         self._poll.unregister(ended)
         self.stop_at = self._due = self.kill_at = -math.inf
 
 
 class Sweep:
-    """Kill all present descendants. Repeat it until nothing is left."""
+    """Kills all present descendants. Repeat it until nothing is left."""
 
     def __init__(self, cgroup: Cgroup | None) -> None:
         self._cgroup = cgroup
@@ -226,19 +227,19 @@ class Lateness:
         self._at = -math.inf
 
     def note(self, at: float, due: float) -> None:
-        """It runs at `at`, and was due at `due` or earlier."""
+        """Record that the process runs at `at`, and was due at `due` or earlier."""
         late = at - due
         if late >= self._greatest or at - self._at > _LATENESS_KEPT:
             self._greatest, self._at = max(0.0, late), at
 
     def lately(self, left: float) -> float:
-        """How much earlier to act on an event in `left` seconds: at most half of them,
-        because a process that was stopped once is not always late."""
+        """The seconds by which to act before an event in `left` seconds. They are at most half of
+        `left`, because a process that was stopped once is not always late."""
         return min(self._greatest, max(0.0, left) / 2)
 
 
 class Guard:
-    """Ends the process `supervisor` in time, with all that it leaves behind."""
+    """Ends the process `supervisor` in time, with all processes that it leaves behind."""
 
     def __init__(
         self, supervisor: int, grace: float, stop_at: SharedTime, cgroup: Cgroup | None
@@ -251,10 +252,10 @@ class Guard:
         self._poll = select.poll()
 
     def run(self) -> int:
-        """Wait for the end of everything; returns the supervisor's status."""
+        """Wait until everything has ended. Return the supervisor's status."""
         awake = _wake_for_signals()
         self._poll.register(awake, select.POLLIN)
-        self._poll.register(CONTROL, 0)  # its end is reported even so
+        self._poll.register(CONTROL, 0)  # its end is reported in any case
         while True:
             pid, ended = os.waitpid(self._supervisor, os.WNOHANG)
             if pid:
@@ -275,7 +276,7 @@ class Guard:
         return status
 
     def _left(self) -> float:
-        """Seconds until the supervisor is late, or is to be checked again."""
+        """Seconds until the supervisor is late, or must be checked again."""
         stop_at = self._stop_at.get()
         if math.isnan(stop_at):
             return _BEAT  # nothing runs yet that could be late
@@ -312,8 +313,8 @@ class SharedTime:
 
 
 def _wake_for_signals() -> int:
-    """A file that becomes readable when a child has died, or at signals for the node
-    and its processes, which this process outlives."""
+    """A file that becomes readable when a child has died, or at a signal for the node and its
+    processes, which this process ignores."""
     awake, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)

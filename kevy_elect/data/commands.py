@@ -37,7 +37,7 @@ DEADLINES: Final = {FREEZE: 5.0, DEMOTE: 5.0, OFFSET: 5.0, PROMOTE: 30.0, FOLLOW
 RETRY: Final = 1.0
 """Seconds from a failure of a command to its next start."""
 KEPT_LINES: Final = 2
-"""Lines of an answer that are kept: one is right, two are already wrong."""
+"""Lines of an answer that are kept: one is expected, and two are already wrong."""
 ALWAYS: Final = "commands"
 """The name of the store's history and of its run. No command reports another one. Two stores
 are known to have the same history from the primaries that they followed. A loss of data is not

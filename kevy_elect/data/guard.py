@@ -39,7 +39,7 @@ _LISTENING = "0A"
 _CONTROL = 0
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LONGEST = 3600.0
-"""Seconds of one wait."""
+"""The longest wait, in seconds."""
 
 
 class Guard:
@@ -70,7 +70,7 @@ class Guard:
         return _LONGEST if self.until is None else max(0.0, self.until - self.margin - _now())
 
     def freeze(self) -> None:
-        """Make the server take no writes, or kill it, if it takes any."""
+        """Make the server take no writes, or kill it. Does nothing if it takes none."""
         if self.until is None:
             return
         deadline = max(self.until, _now() + self.margin)
@@ -80,7 +80,7 @@ class Guard:
 
 
 def freeze(server: list[Any], deadline: float, tls: list[Any]) -> bool:
-    """Whether the server confirmed by then that it takes no writes."""
+    """Make the server take no writes. Return whether it confirmed this before `deadline`."""
     host, port, *credentials = server
     commands = [("AUTH", *credentials), *COMMANDS] if credentials else list(COMMANDS)
     frozen = 1 + bool(credentials)  # the number of lines; the last is REPLICAOF's

@@ -1,4 +1,4 @@
-"""The program that freezes a Redis when its node cannot, from the view of the node."""
+"""The node's side of the program that freezes a Redis when the node cannot."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class GuardProcess(ProcessProtocol):
         self._tell(**self._sent | {"server": self._server.login(), "tls": files})
 
     def stop(self) -> Deferred[None]:
-        """End it; fires when it is gone. It first freezes the server, unless it knows that the
-        server is frozen."""
+        """End it; fires when it has ended. It first freezes the server, unless the server is known
+        to be frozen."""
         if self._process is None:
             return succeed(None)
         self._stopped = stopped = Deferred[None]()
@@ -69,17 +69,17 @@ class GuardProcess(ProcessProtocol):
         return stopped
 
     def keep(self, until: float, margin: float, process: int) -> None:
-        """The server with this process id may take writes until then, in seconds of `uptime`, and
-        is to be frozen `margin` seconds before."""
+        """Let the server with this process id take writes until `until`, in seconds of `uptime`.
+        The guard freezes it `margin` seconds before that."""
         self._tell(until=until, margin=margin, process=process)
 
     def freeze(self) -> None:
-        """Freeze it at once, or kill it at the end of its time."""
+        """Freeze the server at once, or kill it at the end of its time."""
         self._tell(at_once=True)
         self._sent.pop("at_once")
 
     def release(self) -> None:
-        """The server takes no writes, and needs no guard."""
+        """Tell the guard that the server takes no writes, and needs no guard."""
         self._tell(until=None)
 
     def _tell(self, **what: object) -> None:

@@ -38,7 +38,7 @@ CONNECT: Final = 0.5
 """Seconds that a connection may take."""
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 1.0
-"""Seconds from a connection that ended, or failed, to the next; doubled in between."""
+"""The longest wait before a connection is made again, in seconds. The wait doubles up to this."""
 NAME: Final = "kevy-elect"
 """The name of this node's connections in CLIENT LIST."""
 
@@ -46,25 +46,25 @@ T = TypeVar("T")
 
 
 def _wait(failures: int) -> float:
-    """Seconds before the next attempt, the first after a connection that ended being 1."""
+    """Seconds before the next attempt; the first one after the end of a connection is number 1."""
     base: float = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 5))
     return base * random.uniform(0.9, 1.1)
 
 
 @provider(ILogObserver)
 def _unheard(event: LogEvent) -> None:
-    """No observer is notified."""
+    """Ignore the event."""
 
 
 class _Connection(ClientService):
-    """A connection that is dialled again for ever, without a line of log each time: commands to
-    the server report the problem."""
+    """A connection that is dialled again for ever, without a line of log for each attempt. Commands
+    to the server report the problem."""
 
     _log = Logger(observer=_unheard)
 
 
 class _TlsEndpoint:
-    """Connects within TLS, by the files as they are then."""
+    """Connects by TLS, with the present contents of the files."""
 
     def __init__(self, plain: HostnameEndpoint, host: str, tls: ClientTls) -> None:
         self._plain = plain
@@ -164,7 +164,7 @@ class Redis:
         return _Connection(endpoint, factory, retryPolicy=_wait, clock=self._timers)
 
     def _ended(self) -> None:
-        """A connection has ended; if it was the last one, the server has most probably ended."""
+        """Handle the end of a connection. If it was the last one, the server has probably ended."""
         assert self._open is not None
         self._open -= 1
         if not self._open:
@@ -186,8 +186,8 @@ class Redis:
         raise DataServerError(f"gave no answer within {timeout:g} s")
 
     async def _on(self, service: ClientService) -> RespClient:
-        """Its connection. Waits for one that is being made; raises DataServerError if it fails,
-        and once without waiting when all connections have ended."""
+        """The connection of a service. Waits for one in progress. Raises DataServerError if it
+        fails, or at once when all connections have ended."""
         if self._open == 0:
             self._open = None
             raise DataServerError("ended its connections")
@@ -233,7 +233,7 @@ class Redis:
         client = await self._on(self._main)
         reply = await client.command("REPLICAOF", host, str(port))
         if self._has_writers and not reply.startswith(b"OK Already"):
-            # Some reconnected before they could learn of the next primary, and would stay for good.
+            # Some reconnected before they knew the next primary, and would stay.
             await _end_clients(client)
         self._has_writers = False
 
@@ -242,7 +242,8 @@ _ASK: Final = (("INFO", "server"), ("INFO", "replication"))
 
 
 async def _end_clients(client: RespClient) -> None:
-    """All connections but this one: also this node's other one and the guard's, which redial."""
+    """End all connections but this one, also this node's other one and the guard's, which
+    redial."""
     for kind in ("normal", "pubsub"):
         await client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
@@ -273,7 +274,7 @@ def _fields(info: bytes) -> dict[str, str]:
 
 
 def _kind(fields: dict[str, str]) -> str:
-    """What people call this server."""
+    """The common name of this server's kind."""
     return "Valkey" if fields.get("server_name") == "valkey" else "Redis"
 
 

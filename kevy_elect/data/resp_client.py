@@ -29,11 +29,10 @@ def encode_command(words: Sequence[Word]) -> bytes:
 
 
 class RespClient(Protocol):
-    """Sends commands in order and returns the reply of each; those of `greeting()` first. If one of
-    these is refused, the connection ends. `lost()` is called when it has ended.
+    """Sends commands in order and returns the reply of each, those of `greeting()` first. If one of
+    these is refused, the connection ends. `lost()` is called when the connection has ended.
 
-    A reply that does not come in time ends the connection, because the following replies would
-    be taken for it.
+    A late reply ends the connection, because later commands would take it for their own.
     """
 
     def __init__(

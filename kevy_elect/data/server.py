@@ -31,7 +31,8 @@ class DataServer(Protocol):
         """Seconds that `freeze` may take."""
 
     lost: Callable[[], object]
-    """Called when the server is most probably gone. The driver sets this, and then asks."""
+    """Called when the server has probably ended. The driver sets this, and then asks for a
+    report."""
 
     def start(self) -> None:
         """Begin to connect."""
@@ -43,8 +44,8 @@ class DataServer(Protocol):
         """Report its state and data."""
 
     def freeze(self) -> Deferred[Frozen]:
-        """Take no writes, of clients or of a source, until another command. If it took those of
-        clients, their connections end. This does not wait for earlier commands."""
+        """Take no writes, of clients or of a source, until another command. Connections of clients
+        that could write end. This does not wait for earlier commands."""
 
     def promote(self) -> Deferred[Report]:
         """Take the clients' writes, in a history with a new name."""

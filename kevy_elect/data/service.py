@@ -48,9 +48,10 @@ class DataService(Service):
     """Drives `server` by the duty of `election`, and reports to it (D1 to D6).
 
     It executes one command at a time. Only a freeze does not wait, and is repeated once the
-    overtaken command has ended. It asks the server for its state each hb_interval, and corrects
-    it if another program changed it. It first freezes a server in any state, unless the server
-    already follows the primary. A stop freezes a server that takes writes, and changes no other.
+    interrupted command has ended. It asks the server for its state each hb_interval, and corrects
+    the state if another program changed it. First it freezes the server in any state, unless the
+    server already follows the primary. A stop freezes a server that takes writes, and changes no
+    other.
     """
 
     log = Logger()
@@ -62,19 +63,19 @@ class DataService(Service):
         self.election = election
         self.server = server
         self._guard = guard
-        self._kept_until = 0.0  # the last time that the guard got
+        self._kept_until = 0.0  # the end of the lease that was last sent to the guard
         self.state = State.UNKNOWN
         self._record: HistoryRecord | None = None
         self._turn = 0  # of the command in progress; results of an earlier one are outdated
         self._doing: Task | None = None
         self._rests = False  # a failed command is repeated at the next look
-        self._ended: Deferred[None] = succeed(None)  # the command before
-        self._kept = STAY  # the last duty to follow or to take writes that was done
-        self._report: Report | None = None  # the last
+        self._ended: Deferred[None] = succeed(None)  # fires when the present command has ended
+        self._kept = STAY  # the last completed duty of following or taking writes
+        self._report: Report | None = None  # the newest one
         self._frozen: Report | None = None  # its report when it was frozen
         self._problem = ""
-        self._looked_at = -math.inf  # when a report was taken in
-        self._looked_for = 0  # the primary's newest offset at which it was asked for one
+        self._looked_at = -math.inf  # the time of the newest report
+        self._looked_for = 0  # the primary's offset at the last request for a report
         self._asking = False
         self._waiting: list[Deferred[None]] = []
         self._loop = LoopingCall(self._look)
@@ -98,12 +99,12 @@ class DataService(Service):
             self._look()
 
     def _is_behind(self) -> bool:
-        """Whether its primary has just said that it has more than was seen here."""
+        """Whether its primary has just stated more data than the last report had."""
         return not self._asking and self._kept.said > self._looked_for
 
     @property
     def freezes_within(self) -> float:
-        """Seconds that it may take to freeze the server and ask what it has."""
+        """Seconds that it may take to freeze the server and read its data."""
         return self.server.freezes_within
 
     def status(self) -> DataStatus:
@@ -188,7 +189,7 @@ class DataService(Service):
             self.election.heir = guard.pid
 
     def _release(self) -> None:
-        """The server takes no writes, and needs no guard."""
+        """Tell the guard that the server takes no writes, and needs no guard."""
         self._kept_until = 0.0
         self.election.heir = 0
         if self._guard is not None:
@@ -228,7 +229,7 @@ class DataService(Service):
         doing.addErrback(self._failed, turn)
         doing.addCallback(self._done, turn, task)
         doing.addErrback(self._broken)
-        # After both, because the overtaken command may end later than this.
+        # After both, because the interrupted command may end later.
         DeferredList([before, doing]).addCallback(
             lambda _, ended: ended.callback(None), self._ended
         )
@@ -358,7 +359,7 @@ class DataService(Service):
     def _looked(self, report: Report, turn: int) -> None:
         self._asking = False
         if turn != self._turn or self._doing is not None or not self.running:
-            return  # it got another command meanwhile
+            return  # another command has begun meanwhile
         if self.state is State.UNKNOWN:
             self._report = report
         elif problem := deviation(report, self._report, self._frozen, self.state):
@@ -383,7 +384,7 @@ class DataService(Service):
             self.election.say_now()  # it has just caught up
 
     def _learn(self, report: Report) -> None:
-        """Remember which epoch the history is of that the server has."""
+        """Record the epoch of the server's present history."""
         assert self._record is not None
         now, longest = self.election.now(), self.election.config.lease_margin
         unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
