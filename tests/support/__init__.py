@@ -1,4 +1,4 @@
-"""What tests, campaigns and benchmarks share."""
+"""Helpers of tests, campaigns and benchmarks."""
 
 from pathlib import Path
 from typing import Final

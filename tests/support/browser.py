@@ -25,8 +25,8 @@ PHONE = (390, 780)
 
 
 def axe_core() -> Path | None:
-    """axe.min.js of the npm package axe-core, if it is there: named by AXE_CORE, or installed in
-    the checkout by `npm install --no-save axe-core`."""
+    """The path of axe.min.js of the npm package axe-core, if it is installed: the one in AXE_CORE,
+    or that of `npm install --no-save axe-core` in the checkout."""
     places = [os.environ.get("AXE_CORE", ""), str(ROOT / "node_modules/axe-core/axe.min.js")]
     return next((Path(each) for each in places if each and Path(each).is_file()), None)
 
@@ -52,7 +52,7 @@ class Browser:
         return deferToThread(getattr(self.driver, name), *arguments)
 
     def run(self, script: str, *arguments: Any) -> Deferred[Any]:
-        """What a script of JavaScript returns."""
+        """The result of a script in JavaScript."""
         return self.do("execute_script", script, *arguments)
 
     def command(self, name: str, **parameters: Any) -> Deferred[Any]:
@@ -60,7 +60,7 @@ class Browser:
         return self.do("execute_cdp_cmd", name, parameters)
 
     async def text(self, selector: str = "body") -> str:
-        """What a reader sees of the first such element, on one line; empty if it is not there."""
+        """The visible text of the first such element, on one line; empty without one."""
         script = (
             "const found = document.querySelector(arguments[0]);"
             "return found && (found.innerText ?? found.textContent)"  # a drawing has the latter
@@ -69,7 +69,8 @@ class Browser:
         return " ".join((found or "").split())
 
     async def shows(self, selector: str, pattern: str) -> str:
-        """Wait until that element's text matches; the text. Fails with what is there instead."""
+        """Wait until the text of that element matches, and return it. Fails with the present
+        text."""
         deadline = time.monotonic() + DEADLINE
         while not re.search(pattern, found := await self.text(selector)):
             if time.monotonic() > deadline:
@@ -91,7 +92,7 @@ class Browser:
         await self.command("Emulation.setEmulatedMedia", media=media, features=features)
 
     async def picture(self, top: int | None = None) -> bytes:
-        """A PNG of the whole page, or of so many pixels from its top; nothing of it may lie beyond
+        """A PNG of the whole page, or of so many pixels from its top. Fails if anything lies beyond
         the right edge."""
         script = (
             "const page = document.documentElement;"
@@ -106,7 +107,7 @@ class Browser:
         return base64.b64decode(taken["data"])
 
     async def accessible(self) -> set[tuple[str, str]]:
-        """Role and name of everything that a screen reader is told."""
+        """Role and name of all elements for a screen reader."""
         tree = await self.command("Accessibility.getFullAXTree")
         return {
             (node["role"]["value"], node["name"]["value"].strip())
@@ -115,7 +116,7 @@ class Browser:
         }
 
     async def faults(self, axe: Path) -> list[str]:
-        """What axe-core finds wrong with the page as it is now: rule and elements."""
+        """The problems that axe-core finds in the present page: rules and elements."""
         await self.run(axe.read_text())
         script = "const done = arguments[0]; axe.run().then(done)"
         found = await self.do("execute_async_script", script)
@@ -126,7 +127,7 @@ class Browser:
         ]
 
     async def press(self, key: str) -> str:
-        """Press a key; the text of what then has the focus."""
+        """Press a key. Return the text of the element that has the focus then."""
         for kind in ("keyDown", "keyUp"):
             await self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key)
         script = (
@@ -138,6 +139,7 @@ class Browser:
         return focused.strip().split("\n")[0]
 
     async def complaints(self) -> list[str]:
-        """What the console says, but for the network, which tests cut on purpose."""
+        """The messages of the console, except those about the network, which tests cut on
+        purpose."""
         log = await self.do("get_log", "browser")
         return [entry["message"] for entry in log if entry["source"] != "network"]

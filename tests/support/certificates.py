@@ -1,4 +1,4 @@
-"""A small authority, and the certificates that it signs."""
+"""A small certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kevy_elect.transport.tls import TlsSecurity
 
 DAY = datetime.timedelta(days=1)
 HERE: Final = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-"""The name of whoever is dialled on loopback."""
+"""The name of a server on loopback."""
 
 
 class Authority:
@@ -62,7 +62,7 @@ class Authority:
         return self.sign(f"{self.path.stem}-{node_id}", [uri], days)
 
     def security(self, node_id: str, *peers: str) -> TlsSecurity:
-        """What a member with a new certificate proves itself by to its peers."""
+        """The security of a member with a new certificate."""
         return TlsSecurity(read_identity(node_id, *self.member(node_id), str(self.path)), peers)
 
     def _builder(

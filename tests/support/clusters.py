@@ -1,4 +1,4 @@
-"""Simulated clusters for scripts: quick links, clocks of one rate, nodes of one letter each."""
+"""Simulated clusters for scripts: fast links, clocks of one rate, nodes of one letter each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.nodes import CONFIG, TICK
 
 
 class Cluster(SimulatedCluster):
-    """A cluster with the timings of these tests; every checker watches it."""
+    """A cluster with the timings of these tests, which all checkers watch."""
 
     DELAY = 1 / 64
 
@@ -29,7 +29,7 @@ class Cluster(SimulatedCluster):
         )
         (elections,) = (c for c in checkers if isinstance(c, OnePrimaryPerEpoch))
         self.elected = elections.elected
-        """Who was primary in each epoch."""
+        """The primary of each epoch."""
         for node_id, offset in (offsets or {}).items():
             self.set_repl_offset(node_id, offset)
 
@@ -55,4 +55,4 @@ class Cluster(SimulatedCluster):
 
 
 MOMENT = 2 * TICK + 4 * Cluster.DELAY
-"""A tick that notices, an election and its ANNOUNCE, however late the tick is."""
+"""The longest time for a tick that detects a failure, an election and its ANNOUNCE."""

@@ -1,4 +1,4 @@
-"""Data servers that are what a test says they are."""
+"""Data servers in the states that a test sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.statuses import following
 
 
 class Driven:
-    """Stands for the driver of a data server that is in this state."""
+    """Replaces the driver of a data server, in this state."""
 
     def __init__(self, **changes: Any) -> None:
         self._status = DataStatus(**following(**changes))
@@ -20,7 +20,7 @@ class Driven:
         self._status = attrs.evolve(self._status, **changes)
 
     def watch(self) -> None:
-        """It does nothing by itself."""
+        """Do nothing."""
 
     def status(self) -> DataStatus:
         return self._status

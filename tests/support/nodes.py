@@ -1,4 +1,4 @@
-"""Electors to experiment with, each on its own."""
+"""Single electors for tests of the rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ CONFIG = ElectConfig(
     announce_interval=1.25,
     ack_margin=0.0625,
 )
-"""All different, so that a mix-up shows, and all exact in binary, so that boundaries are."""
+"""The times differ, so that a mix-up shows, and are exact in binary, so that boundaries are
+exact."""
 
 TICK = CONFIG.hb_interval / 2
 EVERYBODY = Outbound.BROADCAST
@@ -56,12 +57,12 @@ def announce(node_id: str, epoch: int, addr: str | None = None) -> Announce:
 
 
 def address(node_id: str) -> str:
-    """Where clients find a node of these tests."""
+    """The address for clients of a node of these tests."""
     return f"{node_id}.example:6004"
 
 
 class FragileBallot(MemoryBallot):
-    """A ballot on a disk that can fill up. Keeps all that was ever saved."""
+    """A ballot on a disk that can be full. It keeps all saved ballots."""
 
     def __init__(self, epoch: int = 0, voted_for: str | None = None) -> None:
         super().__init__()
@@ -78,9 +79,9 @@ class FragileBallot(MemoryBallot):
 
 
 class Node:
-    """One elector with a clock that stands still until it is moved.
+    """One elector with a clock that the test moves.
 
-    `members` are ids of one letter each. Started, by a first tick, unless told otherwise.
+    `members` are ids of one letter each. By default it is started, by a first tick.
     """
 
     def __init__(
@@ -119,14 +120,14 @@ class Node:
             self.tick()
             self.sent.clear()
 
-    # What happens to it
+    # Events
 
     def tick(self) -> list[Outbound]:
-        """Run once at the present time; what it sent."""
+        """Run once at the present time. Return the sent messages."""
         return self._sends(self.elector.tick(self.now))
 
     def hear(self, *messages: Message) -> list[Outbound]:
-        """Take messages in at the present time, without a tick; what it answered."""
+        """Handle messages at the present time, without a tick. Return the answers."""
         return [
             out
             for message in messages
@@ -134,7 +135,8 @@ class Node:
         ]
 
     def live(self, seconds: float, *hearing: Message) -> list[Outbound]:
-        """Tick for so long, as often as a service does, hearing these messages before each."""
+        """Tick for so many seconds, as often as a service does, with these messages before each
+        tick."""
         mark = len(self.sent)
         for _ in range(round(seconds / TICK)):
             self.now += TICK
@@ -143,7 +145,7 @@ class Node:
         return self.sent[mark:]
 
     def live_until_it_runs(self, *hearing: Message) -> float:
-        """Live until it is no replica any more; the seconds that it took."""
+        """Live until the node is no replica any more. Return the seconds that it took."""
         begin = self.now
         while self.role is Role.REPLICA:
             assert self.now - begin < 10 * CONFIG.down_after, f"{self.node_id} does not run"
@@ -151,14 +153,14 @@ class Node:
         return self.now - begin
 
     def sleep(self, seconds: float) -> None:
-        """Be paused: time passes and nothing runs."""
+        """Pause the process: time passes and nothing runs."""
         self.now += seconds
 
     def _sends(self, out: list[Outbound]) -> list[Outbound]:
         self.sent += out
         return out
 
-    # What can be seen of it
+    # State
 
     @property
     def role(self) -> Role:
@@ -185,7 +187,7 @@ class Node:
         return [event.text for event in self.events(kind)]
 
     def state(self) -> bytes:
-        """Every attribute, at any depth, as bytes to compare."""
+        """All attributes, at any depth, as bytes to compare."""
         return pickle.dumps(self.elector)
 
 
@@ -212,7 +214,7 @@ def follower(
     witness: bool = False,
     priorities: Mapping[str, int] | None = None,
 ) -> Node:
-    """A node that has long been following a primary, and has just heard all the others."""
+    """A node that has followed a primary for long, and has just heard all others."""
     node = Node(
         node_id,
         members,
@@ -261,8 +263,8 @@ def everything(node_id: str, epoch: int) -> list[Message]:
 
 
 def orphan(node_id: str = "b", members: str = "abc", *, epoch: int = 3, offset: int = 0) -> Node:
-    """A follower of `a` whose primary has just said that it is a replica of a later epoch: it
-    knows none now, and waits for down_after (R5)."""
+    """A follower of `a` whose primary has just said that it is a replica of a later epoch. It knows
+    no primary now, and waits for down_after (R5)."""
     node = follower(node_id, members, epoch=epoch, offset=offset)
     node.hear(replica("a", epoch + 1))
     assert node.primary is None

@@ -1,4 +1,4 @@
-"""What a reader of a page types and saves, done as the page says."""
+"""Performs the commands of a page of the documentation."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from tests.support import ROOT
 from tests.support.waiting import DEADLINE, wait_for
 
 LOOKS = ("tail ", "kevy-elect status ")
-"""How commands begin that only look, and are repeated until they show what the page shows."""
+"""The beginnings of commands that only look. They are repeated until the output is as on the
+page."""
 NAMES = "abc"
 NAME = re.compile(r"\b[abc]\b")
 FILE = re.compile(r"\bas\s`([\w.-]+)`:\n\n```\w+\n(.*?)^```", re.M | re.S)
 OWN = re.compile(r"(--node-id |\.py |beat-)a\b")
-"""Where a command has the name of its own node."""
+"""The places where a command contains the name of its own node."""
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 class Reader:
     """Follows a page in an empty directory.
 
-    A block after "as `NAME`:" is a file. In a block of the language `console`, what follows `$ `
-    is a command, and the lines after it are its output, in which numbers may be others. The nodes
-    a, b and c of the page may have each other's names: who is elected is nobody's choice.
+    A block after "as `NAME`:" is a file. In a block of the language `console`, the text after `$ `
+    is a command, and the lines after it are its output, in which numbers may differ. The nodes a, b
+    and c may have each other's names, because the election decides.
     """
 
     def __init__(self, page: str, directory: Path, instead: Mapping[str, str]) -> None:
-        """`instead` replaces parts of the page, each of which must be there: ports, times."""
+        """`instead` replaces parts of the page, each of which must exist: ports, times."""
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         for old, new in instead.items():
             assert old in text, f"{page} has no {old!r}"
             text = text.replace(old, new)
         self.page, self.text, self.directory = page, text, directory
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        """Those that `start` has started."""
+        """The processes that `start` has started."""
         self._names = dict(zip(NAMES, NAMES, strict=True))
-        """Which node here each node of the page is."""
+        """The real node for each node of the page."""
         self._known: dict[str, str] = {}
-        """Those of which it is certain: an output has told, and no failure has decided anew."""
+        """The nodes that are known for certain, by an output since the last failure."""
 
     def save_files(self) -> None:
         files = FILE.findall(self.text)
@@ -64,7 +65,7 @@ class Reader:
             self.type(command)
 
     def type(self, command: Command) -> None:
-        """Type it, again and again if it only looks, until the output is as on the page."""
+        """Run a command. One that only looks is repeated until its output is as on the page."""
         self._await_the_end_of(re.findall(r"--pidfile=(\S+)", self.real(command.text)))
         if failed := re.match(r"kill -(?:9|STOP) .*\b([abc])\.pid", command.text):
             self._known = {failed[1]: self._names[failed[1]]}
@@ -84,11 +85,11 @@ class Reader:
             raise AssertionError(f"{self.page}:{command.line}: {command.text}\n{told}") from None
 
     def real(self, text: str) -> str:
-        """A text of the page with the names that the nodes have here."""
+        """The text of the page with the real names of the nodes."""
         return NAME.sub(lambda found: self._names[found[0]], text)
 
     def _learn(self, command: Command, told: str) -> bool:
-        """Whether the output agrees with the page, if names that are not known yet are others."""
+        """Whether the output agrees with the page, if unknown names may be replaced by others."""
         if not command.output:
             return True
         for names in permutations(NAMES):
@@ -116,7 +117,7 @@ class Reader:
         return done.stdout
 
     def _await_the_end_of(self, pidfiles: Iterable[str]) -> None:
-        """A person types so slowly that the process before has ended, and has been buried."""
+        """Wait until the last process has ended and was collected, as a person would."""
         for path in (self.directory / name for name in pidfiles):
             if path.exists():
                 pid = int(path.read_text())
@@ -124,7 +125,7 @@ class Reader:
                 path.unlink(missing_ok=True)
 
     def start(self, node_id: str, command: str, *before: str, **environment: str) -> None:
-        """Start what the page has for a, as this node, in the background."""
+        """Start the command that the page has for a, as this node, in the background."""
         command = OWN.sub(rf"\g<1>{node_id}", command)
         with (self.directory / f"{node_id}.log").open("ab") as log:
             self.processes[node_id] = subprocess.Popen(
@@ -141,7 +142,7 @@ class Reader:
         self.processes[node_id].wait(DEADLINE)
 
     def end(self) -> None:
-        """Kill what still runs, and print the logs."""
+        """Kill all running processes, and print the logs."""
         for node_id in self.processes:
             self.kill(node_id)
         for path in self.directory.glob("*.pid"):
@@ -152,7 +153,7 @@ class Reader:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended, even if nobody has waited for it."""
+    """Whether such a process exists and has not ended; a zombie has ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

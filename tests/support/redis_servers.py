@@ -15,11 +15,11 @@ from tests.support.waiting import DEADLINE, wait_for
 
 REDIS_SERVER = shutil.which("redis-server")
 FROZEN = ("--replicaof", "127.0.0.1 1")
-"""Starts without taking writes, as docs/redis.md asks."""
+"""The option for a start without taking writes, as docs/redis.md requires."""
 
 
 def tls_options(port: int, files: tuple[str, str], authority: Authority) -> tuple[str, ...]:
-    """Of a server that proves itself by this certificate and key, and wants a proof of others."""
+    """The options of a server with this certificate and key, which requires one of its clients."""
     certificate, key = files
     return (
         *("--tls-port", str(port), "--tls-replication", "yes"),
@@ -64,7 +64,7 @@ class RedisServer:
             return False
 
     def replication(self) -> dict[str, str | int]:
-        """What INFO says of it."""
+        """The section `replication` of INFO."""
         found: dict[str, str | int] = self.client.info("replication")
         return found
 
@@ -80,7 +80,7 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, if it runs."""
+        """Kill it, if it runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()

@@ -1,5 +1,5 @@
-"""Clusters that are made up: what each member would say of itself, second by second, and a real
-page over it. Nothing elects; everything from the status documents on is the node's own code."""
+"""Scripted clusters: the status document of each member for each second, and a real page over them.
+Nothing elects. Everything after the status documents is the code of a node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Document = dict[str, Any]
 
 @attrs.define(kw_only=True)
 class Scene:
-    """What is so at each time, in seconds from its beginning; those before it are negative."""
+    """The state at each time, in seconds since the beginning of the scene; earlier times are
+    negative."""
 
     ids: tuple[str, ...] = ("a", "b", "c")
     me: str = "a"
@@ -40,23 +41,23 @@ class Scene:
     former: str = "a"
     why: str = "primary-gone"
     killed: dict[str, float] = attrs.field(factory=dict)
-    """Whose process dies, and when."""
+    """The members whose process dies, with the time."""
     successor: tuple[str, float] | None = None
-    """Who is elected after that, and when."""
+    """The member that is elected after that, with the time."""
     silent: dict[tuple[str, str], float] = attrs.field(factory=dict)
-    """Which direction falls silent, and when."""
+    """The directions of links that fall silent, with the time."""
     pages_cut: tuple[str, ...] = ()
-    """Whose pages are not reached."""
+    """The members whose pages cannot be reached."""
     events: list[tuple[str, float, Document]] = attrs.field(factory=list)
-    """Who noted what and when, beside elections."""
+    """Events beside elections: member, time and event."""
     changes: dict[str, Document] = attrs.field(factory=dict)
-    """What else a member says."""
+    """Further values of a member's document."""
     up_for: dict[str, float] = attrs.field(factory=dict)
     job: str = "orders"
     down_after: float = 5.0
 
     def document(self, node_id: str, now: float) -> Document | None:
-        """What the member says at `now`; None if it does not answer."""
+        """The document of the member at `now`; None if it does not answer."""
         if self.is_dead(node_id, now) or (node_id != self.me and node_id in self.pages_cut):
             return None
         primary, epoch = self.leader(node_id, now)
@@ -90,7 +91,7 @@ class Scene:
         return node_id in self.killed and now >= self.killed[node_id]
 
     def leader(self, node_id: str, now: float) -> tuple[str | None, int]:
-        """Whom it follows at `now`, and in which epoch."""
+        """The primary that it follows at `now`, and its epoch."""
         if self.successor is not None and now >= self.successor[1]:
             return self.successor[0], self.epoch + 1
         heard = node_id == self.primary or self.peer(node_id, self.primary, now)["alive"]
@@ -107,7 +108,7 @@ class Scene:
         )
         if self.successor is not None and now >= self.successor[1]:
             primary, epoch = self.successor[0], self.epoch + 1
-        if dead:  # what it said last
+        if dead:  # its last state
             primary, epoch = self.leader(other, self.killed[other] - 0.01)
         age = 186_000.0 + now
         return statuses.peer(
@@ -124,7 +125,7 @@ class Scene:
         )
 
     def offset(self, node_id: str) -> int:
-        """What its heartbeats tell of its data."""
+        """The offset in its heartbeats."""
         data = self.changes.get(node_id, {}).get("data")
         return join_offset(data["data_epoch"], data["length"]) if data else 0
 
@@ -194,7 +195,7 @@ class Scene:
 
 
 class _Service:
-    """As much of an election service as the page asks."""
+    """The part of an election service that the page uses."""
 
     def __init__(self, scene: Scene, now: Callable[[], float]) -> None:
         members = tuple(
@@ -217,7 +218,7 @@ class _Service:
 
 
 def scene_time(url: str) -> float:
-    """The second of the scene whose page this is."""
+    """The present second of the scene with this page."""
     with urlopen(f"{url}now", timeout=60) as answer:
         now: float = json.load(answer)["now"]
     return now
@@ -240,7 +241,7 @@ class _Says(Resource):
 
 @contextmanager
 def staged(scene: Scene, start: float = 0.0, *, pages: bool = True) -> Iterator[str]:
-    """Serves the page of the scene's `me`, from the scene's second `start` on; its URL."""
+    """Serve the page of the scene's `me`, from the scene's second `start` on. Yields its URL."""
     began = uptime() - start
     listening = []
 

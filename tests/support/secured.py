@@ -1,4 +1,4 @@
-"""What members prove themselves by, for the clusters of tests and benchmarks."""
+"""Keys and certificates of the members of clusters in tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from kevy_elect.transport.security import security_of
 
 KINDS: Final = ("plain", "noise", "tls")
 IN_TURN: Final = {"mixed": ("plain", "noise"), **{kind: (kind,) for kind in KINDS}}
-"""The kinds of links that a campaign has one after the other, in parts of the same length."""
+"""The kinds of links that a campaign uses one after another, each for the same time."""
 
 
 def options(kind: str, ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:
-    """The options of each member, whose links are of this kind. Their files are made in
-    `directory`."""
+    """The options of each member for links of this kind. The files are made in `directory`."""
     if kind == "noise":
         return _noise(ids, directory)
     if kind == "tls":
@@ -33,7 +32,7 @@ def options(kind: str, ids: Collection[str], directory: Path) -> Mapping[str, li
 
 
 def security(node_id: str, peers: Collection[str], given: Iterable[str]) -> Security:
-    """What the member with these options, of `options`, proves itself by to its peers."""
+    """The security of the member with these options, which `options` returned."""
     return security_of(_links(node_id, peers, given), peers)
 
 
@@ -58,7 +57,7 @@ def _noise(ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:
 
 
 def _tls(ids: Collection[str], directory: Path) -> Mapping[str, list[str]]:
-    from tests.support.certificates import Authority  # loads much that others do without
+    from tests.support.certificates import Authority  # imported at its use, because it loads much
 
     authority = Authority(directory)
     shared = ["--links=tls", f"--tls-ca={authority.path}"]

@@ -1,4 +1,4 @@
-"""Status documents as JSON has them, for whoever reads some."""
+"""Status documents as objects for JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kevy_elect.status import from_object
 
 
 def document(**changes: object) -> dict[str, Any]:
-    """What a healthy primary `a` of epoch 3 says of itself, one peer and one event included."""
+    """The document of a healthy primary `a` of epoch 3, with one peer and one event."""
     return {
         "node_id": "a",
         "version": "0.1.0",
@@ -38,24 +38,24 @@ def document(**changes: object) -> dict[str, Any]:
 
 
 def replica(node_id: str, primary: str | None = "a", **changes: object) -> dict[str, Any]:
-    """What a replica that follows `primary` says of itself."""
+    """The document of a replica that follows `primary`."""
     follows = {"current_primary": primary, "can_write": False, "lease_expires_in": 0.0}
     return document(node_id=node_id, role="replica", **follows) | changes
 
 
 def follower(node_id: str = "b", primary: str | None = "c", **more: Any) -> dict[str, Any]:
-    """What a replica of c in epoch 3 says of itself, without peers and events."""
+    """The document of a replica of c in epoch 3, without peers and events."""
     return replica(node_id, primary, peers=[], events=[]) | more
 
 
 def writer(node_id: str, **more: Any) -> dict[str, Any]:
-    """What a primary of epoch 3 with a lease says of itself, without peers and events."""
+    """The document of a primary of epoch 3 with a lease, without peers and events."""
     leads = {"role": "primary", "can_write": True, "lease_expires_in": 0.4}
     return follower(node_id, node_id, **leads) | more
 
 
 def known(found: dict[str, Any], at: float = 10.0) -> Known:
-    """A node that said this at that time."""
+    """A node with this document, received at that time."""
     made = Known(found["node_id"], "http://192.0.2.1")
     made.say(from_object(found), at, at)
     return made
@@ -94,7 +94,7 @@ def event(**changes: object) -> dict[str, Any]:
 
 
 def data(**changes: object) -> dict[str, Any]:
-    """What a node tells of a data server that takes writes."""
+    """The entry of a data server that takes writes."""
     return {
         "server": "Redis at 127.0.0.1:6379",
         "state": "primary",
@@ -107,7 +107,7 @@ def data(**changes: object) -> dict[str, Any]:
 
 
 def following(**changes: object) -> dict[str, Any]:
-    """What a node tells of a data server that follows the primary's."""
+    """The entry of a data server that follows the primary's."""
     return data(state="following", source="127.0.0.1:6001", in_sync=True) | changes
 
 

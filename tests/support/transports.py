@@ -1,4 +1,4 @@
-"""Connections in memory, and what else several tests need of a network."""
+"""Connections in memory, and other replacements for a network."""
 
 from __future__ import annotations
 

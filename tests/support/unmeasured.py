@@ -1,4 +1,4 @@
-"""Tests under which coverage is not measured."""
+"""Tests during which coverage is not measured."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 
 class Unmeasured(SynchronousTestCase):
-    """Plays so many schedules that to trace each line of them would take minutes. What only such a
-    schedule reaches by chance is not covered: other tests reach it on purpose."""
+    """Runs so many schedules that measuring them would take minutes. Code that only such a schedule
+    reaches does not count as covered; other tests reach it deliberately."""
 
     def setUp(self) -> None:
         self.addCleanup(sys.settrace, sys.gettrace())

@@ -1,4 +1,4 @@
-"""Waiting for a state: asked again and again until a deadline, never slept for."""
+"""Waits for a state by asking until a deadline, without sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 DEADLINE = 60.0
-"""Seconds after which what is waited for has failed: long, since a machine may be busy."""
+"""Seconds until a wait fails. They are many, because a machine may be busy."""
 T = TypeVar("T")
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait between two questions, ever more of them: whoever asks keeps a processor
-    from those who are asked. AssertionError after DEADLINE seconds."""
+    """Seconds to wait between two questions, which grow, because questions use processor time of
+    the process that is asked. AssertionError after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE
     pause = 0.01
     while True:
