@@ -1,4 +1,4 @@
-"""docs/operating.md: its transcript is of the same commands, and what it promises holds."""
+"""docs/operating.md: its transcript has the same commands, and its promises hold."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ QUICK = ElectConfig(
 )
 SLOW = attrs.evolve(QUICK, down_after=1.0, lease_margin=0.25, ack_margin=0.02, lease_duration=0.98)
 BETWEEN = attrs.evolve(SLOW, lease_duration=QUICK.lease_duration)
-"""The first step of growing, and of shrinking: the longer promise, the shorter lease."""
+"""The first step of increasing and of decreasing: the longer promise, the shorter lease."""
 LONG = 4.0
-"""Seconds in which anything that is to happen has happened, at these timings."""
+"""Seconds after which every expected event has happened, at these timings."""
 
 
 class PageTests(SynchronousTestCase):
-    """What of a page is a command, and when its output agrees."""
+    """The commands of a page, and the comparison of their output."""
 
     def test_prompts_say_where(self) -> None:
         page = "## One\n```console\nab# date\nw$ echo\n```\n"
@@ -91,7 +91,7 @@ class TranscriptTests(SynchronousTestCase):
 
 
 class CountingTests(SynchronousTestCase):
-    """A trial in which nothing was counted proves nothing."""
+    """A trial without increments proves nothing."""
 
     def idle(self, *acknowledged: float) -> list[str]:
         trial = Trial(site=None, tell=lambda text: None)  # type: ignore[arg-type]
@@ -106,12 +106,12 @@ class CountingTests(SynchronousTestCase):
 
 
 class Changing:
-    """A simulated cluster in which each node goes by its own list of members."""
+    """A simulated cluster in which each node has its own list of members."""
 
     def __init__(
         self, seed: int, lists: dict[str, Sequence[str]], checkers: Sequence[Checker] | None = None
     ) -> None:
-        """`lists` are those at the start; a node without a list does not run yet."""
+        """`lists` are those at the start. A node without a list does not run yet."""
         names = [f"n{number}" for number in range(1, 6)]
         self.lists = lists = {name: lists.get(name, [name]) for name in names}
         self._listed = {name for name in names if len(lists[name]) > 1}
@@ -135,13 +135,13 @@ class Changing:
         self.separate()
 
     def separate(self) -> None:
-        """Nodes that are not in each other's list hear nothing of each other."""
+        """Cut the links between nodes that are not in each other's list."""
         for one, other in combinations(self.lists, 2):
             if one not in self.lists[other] or other not in self.lists[one]:
                 self.cluster.cut(one, other)
 
     def relist(self, name: str, members: Sequence[str]) -> None:
-        """Restart a node, or start it, with another list."""
+        """Start or restart a node with another list."""
         if self.cluster.nodes[name].running:
             self.cluster.resume(name)
             self.cluster.crash(name)
@@ -165,7 +165,7 @@ class Changing:
         self.separate()
 
     def harm(self, rng: random.Random) -> None:
-        """Something goes wrong, or is right again, for a while."""
+        """Cause a random fault for a while."""
         running = sorted(self._listed)
         victim = rng.choice(running)
         match rng.choice(("part", "crash", "pause", "mend", "calm")):
@@ -191,7 +191,7 @@ def members(*numbers: int) -> list[str]:
 
 
 class MembersTests(Unmeasured):
-    """Change the members."""
+    """Changes of the members."""
 
     STEPS = (members(1, 2, 3, 4), members(1, 2, 3, 4, 5), members(1, 2, 4, 5))
 
@@ -250,10 +250,10 @@ class MembersTests(Unmeasured):
 
 
 class LostBallotTests(Unmeasured):
-    """A data directory is lost or damaged: n3's, which had voted for n2 in epoch 3."""
+    """The data directory of n3 is lost or damaged, after its vote for n2 in epoch 3."""
 
     def lose(self) -> SimulatedCluster:
-        """n2 was primary of epoch 3 and is down; n1 never heard of that, and is in epoch 2."""
+        """n2 was primary of epoch 3 and is down. n1 never heard of that, and is in epoch 2."""
         cluster = SimulatedCluster(3, QUICK, seed=1, checkers=[OnePrimaryPerEpoch(), OneWriter()])
         self.assertEqual(cluster.settle(), "n1")
         cluster.crash("n1")
@@ -309,7 +309,7 @@ class LostBallotTests(Unmeasured):
             self.assertEqual(cluster.writers(), ["n1"])
 
     def test_even_without_it_no_two_write_at_once(self) -> None:
-        """n3 backs n1, forgets it, and is asked by n2, which has heard nothing of n1 for long."""
+        """n3 backs n1, loses its ballot, and is asked by n2, which has not heard n1 for long."""
         for seed in range(10):
             cluster = SimulatedCluster(3, QUICK, seed=seed, checkers=[OneWriter()])
             self.assertEqual(cluster.settle(), "n1")
@@ -325,7 +325,7 @@ class LostBallotTests(Unmeasured):
 
 
 class TimingsTests(Unmeasured):
-    """Change the timings: down_after grows and shrinks, while whatever else happens."""
+    """Changes of the timings: down_after is increased and decreased, under faults."""
 
     def test_in_one_step_a_failover_in_between_can_make_two_writers(self) -> None:
         """n2 leads with the longer lease, and n1 promises less."""
@@ -341,7 +341,7 @@ class TimingsTests(Unmeasured):
         cluster.settle()
 
     def failed_over_within(self, step: ElectConfig) -> SimulatedCluster:
-        """n2 and n3 took the step, n1 failed and came back without it: n2 is primary."""
+        """n2 and n3 took the step. n1 failed and came back without it. n2 is primary."""
         cluster = SimulatedCluster(3, QUICK, seed=1, checkers=[OneWriter()])
         self.assertEqual(cluster.settle(), "n1")
         for name in ("n2", "n3"):
@@ -354,7 +354,7 @@ class TimingsTests(Unmeasured):
         return cluster
 
     def cut_off_twice(self, cluster: SimulatedCluster) -> None:
-        """n2 is left by n3 first, and by n1, on which its lease then hangs, later."""
+        """n2 loses n3 first, and n1, on which its lease then depends, later."""
         cluster.cut("n2", "n3")
         cluster.advance(LONG)
         cluster.cut("n2", "n1")
@@ -365,7 +365,8 @@ class TimingsTests(Unmeasured):
             self.change(seed, [BETWEEN, SLOW, BETWEEN, QUICK])
 
     def test_one_step_does_not(self) -> None:
-        """The same faults, so that the test before this one is known to be able to fail."""
+        """Run the same faults in one step, so that the test before this one is known to be able to
+        fail."""
         with self.assertRaises(Violation) as caught:
             for seed in range(200):
                 self.change(seed, [SLOW, QUICK])

@@ -1,7 +1,7 @@
-"""`python -m tests.soak.chaos`: real nodes under faults, judged by what they wrote.
+"""`python -m tests.soak.chaos`: real nodes under faults, judged by their writes.
 
-Exit status 0 if nothing was violated; 1 if something was, with the directory of logs
-kept and named; 2 if no run is possible here.
+Exit status 0 if nothing was violated; 1 after a violation, with the directory of logs kept and
+named; 2 if no run is possible here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.soak.chaos.report import Report, make_report
 from tests.support.secured import IN_TURN
 
 LONG_RUN: Final = 5.0
-"""Minutes from which on there is time for the long cut, and for faults of full length."""
+"""The minutes of a run that is long enough for the long cut, and for faults of full length."""
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace, directory: Path) -> Report:
     rng = random.Random(options.seed)
     begun = time.monotonic()
-    # The network's own source: how many packets pass must not change the schedule.
+    # The network has a random source of its own: the number of packets must not change the
+    # schedule.
     cluster = Cluster(options.nodes, directory, options.stall, random.Random(options.seed))
     campaign = Campaign(cluster, rng, long=options.minutes >= LONG_RUN, stall=options.stall)
     print(

@@ -1,4 +1,4 @@
-"""Harm, heal, wait for agreement, again; what is seen on the way."""
+"""Causes a fault, heals it, waits for agreement, and repeats; records what it sees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.soak.chaos.footprint import Footprint
 from tests.soak.chaos.schedule import Trouble, schedule
 
 SETTLED_WITHIN: Final = 15.0
-"""Seconds from the healing, once all nodes run, to one primary that all follow. Far more than an
-election takes, because a busy machine is no violation."""
+"""Seconds within which all nodes must follow one primary, from the healing and once all of them
+run. This is much more than an election takes, because a busy machine is no violation."""
 STARTING: Final = 45.0
-"""Seconds more where all processes have to be started first."""
+"""Additional seconds if all processes must start first."""
 LINKED_WITHIN: Final = 2.0
-"""Seconds from the end of a long cut to all links being up."""
+"""Seconds within which all links must be up after a long cut."""
 GIVEN_UP_AFTER: Final = 60.0
 SUSPICIOUS: Final = (
     "Traceback",
@@ -31,23 +31,23 @@ SUSPICIOUS: Final = (
     "a ballot was lost",
     "both go on speaking",
 )
-"""What no log may contain, whatever happens to the network and the machines."""
+"""Texts that no log may contain, under any fault."""
 _KILLED: Final = -9
 
 
 @attrs.frozen
 class Round:
-    """One trouble; times are seconds of the monotonic clock."""
+    """One trouble. Times are seconds of the monotonic clock."""
 
     kind: str
     description: str
     primary: str
-    """Before it."""
+    """The primary before it."""
     begun: float
     healed: float
     linked: float | None
     agreed: float | None
-    """None if that took too long."""
+    """The time of the agreement; None if it came too late."""
 
 
 class Campaign:
@@ -56,14 +56,14 @@ class Campaign:
         self.rounds: list[Round] = []
         self.violations: list[str] = []
         self.footprints: list[Footprint] = []
-        """After each round."""
+        """The footprint after each round."""
         self._rng = rng
         self._long = long
         self._stall = stall
 
     def run(self, seconds: float, tell: Callable[[str], None], links: Sequence[str]) -> None:
-        """Begin, and make trouble until the time is over or the cluster does not recover. Its
-        links are of each of these kinds for an equal part of the time."""
+        """Cause trouble until the time is over or the cluster does not recover. Each of these kinds
+        of links is used for an equal part of the time."""
         begun, part = time.monotonic(), seconds / len(links)
         recovered = self._begin(links[0])
         following = list(links[1:])
@@ -83,14 +83,14 @@ class Campaign:
             tell(_in_words(len(self.rounds), self.rounds[-1]))
 
     def _begin(self, links: str) -> bool:
-        """Whether the cluster comes to an agreement with links of this kind."""
+        """Whether the cluster agrees with links of this kind."""
         if links != self.cluster.links:
             self.cluster.relink(links)
         self.cluster.heal()
         return self._settle(f"the start with {links} links", STARTING)[0]
 
     def _go_through(self, trouble: Trouble) -> bool:
-        """Whether the cluster recovered, be it too late."""
+        """Cause this trouble. Return whether the cluster recovered, in time or later."""
         primary, begun = self.cluster.primary, time.monotonic()
         for fault in trouble.faults:
             fault.harm(self.cluster, self._rng)
@@ -127,7 +127,7 @@ class Campaign:
         return recovered, found.linked, found.agreed
 
     def inspect(self) -> None:
-        """Look for what must not have happened, whatever the journal says."""
+        """Look for forbidden lines in the logs."""
         for node in self.cluster:
             for status in node.deaths:
                 if status != _KILLED:

@@ -1,4 +1,4 @@
-"""The nodes together: what they agree on, and how they are healed."""
+"""The nodes together: their agreement, and how they are healed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from tests.support.secured import options as secured
 PORT: Final = 7101
 POLL: Final = 0.02
 STARTED_WITHIN: Final = 90.0
-"""Seconds in which a node that was started must answer. A busy machine takes long to start a Python
-program, which says nothing of an election."""
+"""Seconds within which a started node must answer. A busy machine needs long to start a Python
+program, which does not concern elections."""
 STEADY: Final = 0.3
-"""Seconds for which health must last to be believed: right after the healing, nodes may
-still agree on what they knew before."""
+"""Seconds for which an agreement must last: directly after the healing, nodes may still agree on an
+earlier state."""
 
 
 @attrs.frozen
 class Agreement:
-    """Since when all nodes have their links up and follow one writing primary, None if not."""
+    """The times since which all links are up, and all nodes follow one writing primary; None if
+    not."""
 
     linked: float | None
     agreed: float | None
@@ -49,7 +50,7 @@ class Group(Generic[N]):
         self.nodes = {node.name: node for node in nodes}
         self.links = "plain"
         self.primary = self.names[0]
-        """The last one that all agreed on."""
+        """The last primary that all nodes followed."""
 
     def __iter__(self) -> Iterator[N]:
         return iter(self.nodes.values())
@@ -66,7 +67,7 @@ class Group(Generic[N]):
         return [name for name in self.nodes if name != self.primary]
 
     def heal(self) -> None:
-        """Undo all harm."""
+        """End all faults."""
         self.network.heal()
         for node in self:
             node.heal()
@@ -76,19 +77,19 @@ class Group(Generic[N]):
             node.kill()
 
     def relink(self, kind: str) -> None:
-        """Have all nodes start again with links of another kind, which members with links of
-        different kinds cannot do one by one."""
+        """Restart all nodes with links of another kind. Members with links of different kinds do
+        not understand each other."""
         self.kill()
         self.links = kind
         for name, given in self.secured(kind).items():
             self[name].relink(given)
 
     def secured(self, kind: str) -> Mapping[str, list[str]]:
-        """The options that say what each node proves itself by."""
+        """The options for the authentication of each node."""
         return secured(kind, self.names, self.directory)
 
     def await_starts(self) -> None:
-        """Wait until all answer, for STARTED_WITHIN seconds at most."""
+        """Wait until all nodes answer, for at most STARTED_WITHIN seconds."""
         deadline = time.monotonic() + STARTED_WITHIN
         waiting = list(self)
         while waiting and time.monotonic() < deadline:
@@ -118,7 +119,7 @@ class Group(Generic[N]):
             time.sleep(POLL)
 
     def footprint(self) -> Footprint:
-        """The greatest of the nodes'."""
+        """The greatest footprint of the nodes."""
         return greatest(node.footprint() for node in self)
 
     def statuses(self) -> dict[str, Any]:
@@ -126,8 +127,8 @@ class Group(Generic[N]):
 
 
 class Cluster(Group[Node]):
-    """`size` nodes. The last one is a host program that does not make its reactor's timers
-    follow the monotonic clock; a minority, because without timers it only answers."""
+    """`size` nodes. The last one is a host program whose reactor's timers do not use the monotonic
+    clock. It is a minority, because without timers it only answers."""
 
     def __init__(self, size: int, directory: Path, stall: float, rng: random.Random) -> None:
         names = [f"n{i}" for i in range(1, size + 1)]
@@ -157,7 +158,7 @@ class Cluster(Group[Node]):
         super().__init__(directory, network, nodes)
 
     def keep_ballots(self) -> None:
-        """Copy what is on the nodes' disks beside their logs."""
+        """Copy the nodes' ballots to their logs."""
         for node in self:
             to = self.directory / f"{node.name}.data"
             shutil.copytree(node.settings.data, to, dirs_exist_ok=True)
@@ -171,9 +172,10 @@ def _all_linked(told: list[dict[str, Any] | None]) -> bool:
 
 
 def _primary_of_all(told: list[dict[str, Any] | None]) -> str | None:
-    """The one that all follow and that may write.
+    """The primary that may write and that all nodes follow.
 
-    Their epochs may differ: who ran in vain is in a higher one and follows all the same (R7).
+    Their epochs may differ: a node after a failed candidacy is in a higher epoch and still follows
+    (R7).
     """
     answers = [each for each in told if each is not None]
     followed = {each["current_primary"] for each in answers}

@@ -1,4 +1,4 @@
-"""What the command of a campaign does around it: a sandbox, a directory, a report."""
+"""The frame of a campaign's command: a sandbox, a directory, a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.secured import IN_TURN
 
 
 class Report(Protocol):
-    """What a run came to."""
+    """The result of a run."""
 
     @property
     def violations(self) -> Sequence[str]: ...
@@ -33,10 +33,10 @@ def play(
     run: Callable[[argparse.Namespace, Path], Report],
     obstacle: Callable[[], str | None] = sandbox.obstacle,
 ) -> int:
-    """The exit status: 0 if nothing was violated, 1 if something was, 2 if no run is possible.
+    """Run `tests.soak.NAME` in a sandbox of its own. The exit status is 0 without violations, 1
+    with violations, and 2 if no run is possible.
 
-    The run of `tests.soak.NAME` goes on in a sandbox of its own, and keeps its directory if that
-    was named or is worth a look.
+    The directory is kept if the command line names it or if there was a violation.
     """
     if not options.inside:
         problem = obstacle()
@@ -64,7 +64,7 @@ def play(
 
 
 def add_links(parser: argparse.ArgumentParser) -> None:
-    """The option by which a campaign is told which links its nodes have."""
+    """Add the option for the kinds of links."""
     parser.add_argument(
         "--links",
         choices=IN_TURN,

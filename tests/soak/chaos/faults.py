@@ -1,4 +1,4 @@
-"""Every kind of harm. Undoing it is the same for all: `Cluster.heal`."""
+"""Every kind of fault. `Cluster.heal` ends all of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Harm = Callable[[Cluster, random.Random], None]
 
 @attrs.frozen
 class Fault:
-    """Harm that lasts for a while, in seconds, before it is healed."""
+    """A fault that lasts for some seconds before it is healed."""
 
     kind: str
     harm: Harm
     shortest: float
     longest: float
     resolving: bool = False
-    """Whether names may go on stalling after it is healed."""
+    """Whether names may still stall after it is healed."""
 
 
 FAULTS: Final[dict[str, Fault]] = {}
@@ -42,7 +42,7 @@ def _fault(
 
 
 def _some(names: list[str], rng: random.Random) -> list[str]:
-    """At least one."""
+    """At least one of the names."""
     return rng.sample(names, rng.randint(1, len(names)))
 
 
@@ -71,7 +71,7 @@ def one_way_cut(cluster: Cluster, rng: random.Random) -> None:
 
 @_fault("one-way cut of the primary", 0.2, 4.0)
 def one_way_cut_of_the_primary(cluster: Cluster, rng: random.Random) -> None:
-    """It hears all and is heard by none, or the other way round."""
+    """It hears all others and no other hears it, or the other way round."""
     one, other = [cluster.primary], cluster.replicas
     cluster.network.impose(CUT, ways(*rng.choice([(one, other), (other, one)])))
 
@@ -95,7 +95,8 @@ def delay(cluster: Cluster, rng: random.Random) -> None:
 
 @_fault("long cut", 60.0, 75.0)
 def long_cut(cluster: Cluster, rng: random.Random) -> None:
-    """Long enough for TCP to retry only every minute; half of the time, of all links."""
+    """A cut that is long enough for TCP to retry only every minute; half of the time of all
+    links."""
     if rng.random() < 0.5:
         _isolate(cluster, rng.choice(cluster.names))
     else:
@@ -112,7 +113,7 @@ def primary_stopped(cluster: Cluster, rng: random.Random) -> None:
 
 @_fault("primary stopped before its write", 0.05, 3.0)
 def primary_stopped_before_its_write(cluster: Cluster, rng: random.Random) -> None:
-    """Just after it was told that it may."""
+    """It stops directly after the answer that it may write."""
     cluster[cluster.primary].orders.give(orders.STOP_BEFORE_WRITE)
 
 
@@ -149,14 +150,14 @@ def killed_between_save_and_send(cluster: Cluster, rng: random.Random) -> None:
 
 
 def _die_in_an_election(cluster: Cluster, rng: random.Random, order: str) -> None:
-    """Candidate, voter or both; the old primary may live on, alone."""
+    """A candidate, a voter or both die; the old primary may live on, alone."""
     for name in _some(cluster.replicas, rng):
         cluster[name].orders.give(order)
     _depose(cluster, rng)
 
 
 def _depose(cluster: Cluster, rng: random.Random) -> None:
-    """Have the others elect."""
+    """Let the others elect another primary."""
     way = rng.choice(["isolate", "stop", "kill"])
     if way == "isolate":
         _isolate(cluster, cluster.primary)
@@ -173,7 +174,7 @@ def _depose(cluster: Cluster, rng: random.Random) -> None:
 def clock_stepped(cluster: Cluster, rng: random.Random) -> None:
     for name in _some(cluster.names, rng):
         hours = rng.choice([1, -1])
-        if not cluster[name].clock_steps:  # two signals of a kind might arrive as one
+        if not cluster[name].clock_steps:  # two signals of one kind may arrive as one
             cluster[name].step_clock(hours)
 
 
@@ -199,7 +200,7 @@ def disk_read_only(cluster: Cluster, rng: random.Random) -> None:
 
 @_fault("names stall", 0.6, 3.0, resolving=True)
 def names_stall(cluster: Cluster, rng: random.Random) -> None:
-    """While links must be dialled again."""
+    """Name resolution stalls while links must be dialled again."""
     for name in _some(cluster.names, rng):
         cluster[name].orders.give(orders.STALL_NAMES)
     harm = rng.choice([primary_killed, replicas_killed, partition])

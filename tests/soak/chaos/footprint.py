@@ -1,5 +1,5 @@
-"""What nodes take of their machine, as /proc and their logs tell: at the start of a run, at most,
-and at its end."""
+"""The resources of nodes by /proc and their logs: at the start of a run, at most, and at its
+end."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import attrs
 
 @attrs.frozen
 class Footprint:
-    """Of one process, or of several the greatest of each."""
+    """The resources of one process, or the greatest values of several."""
 
     memory: int = 0
-    """Kilobytes resident."""
+    """Resident kilobytes."""
     descriptors: int = 0
     threads: int = 0
     log: int = 0
-    """Bytes."""
+    """Bytes of the log."""
 
 
 _UNITS: Final = {
@@ -32,7 +32,7 @@ _UNITS: Final = {
 
 
 def take(pid: int | None, log: Path) -> Footprint:
-    """That of a process, of which only its log is left if it is gone."""
+    """The footprint of a process; if it has ended, only that of its log."""
     size = log.stat().st_size if log.exists() else 0
     try:
         told = Path(f"/proc/{pid}/status").read_text()
@@ -49,7 +49,7 @@ def greatest(footprints: Iterable[Footprint]) -> Footprint:
 
 
 def lines(footprints: Sequence[Footprint]) -> list[str]:
-    """Of one after the other: the first, the greatest and the last."""
+    """A line for each resource: the first, the greatest and the last value."""
     three = (footprints[:1], footprints, footprints[-1:])
     found = [f"{'the greatest node':21}at the start / at most / at the end"]
     for name, (size, unit) in _UNITS.items():

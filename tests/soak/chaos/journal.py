@@ -1,4 +1,4 @@
-"""The file that all nodes write to while they may: one line a write."""
+"""The file to which all nodes write while they may, a line for each write."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import NamedTuple
 class Write(NamedTuple):
     """One line. The times are nanoseconds of the machine's monotonic clock.
 
-    `can_write` was called at `asked` or later and had said yes by `answered`. The
-    write itself began after that and was over by `done`, which the next line of the
-    same `life` of the node tells, so that of a life's last line is None.
+    `can_write` was called at `asked` or later and had answered yes by `answered`. The write began
+    after that and had ended by `done`, which the next line of the same `life` of the node contains.
+    It is None for the last line of a life.
     """
 
     node: str
@@ -26,7 +26,7 @@ class Write(NamedTuple):
 
 
 class Journal:
-    """Appends a process's lines, numbered."""
+    """Appends numbered lines of a process."""
 
     def __init__(self, path: Path, node: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -35,7 +35,7 @@ class Journal:
         self._sequence = 0
 
     def append(self, epoch: int, asked: int, answered: int, last_done: int) -> None:
-        """One system call, so that lines of several processes do not mix."""
+        """Append a line by one system call, so that lines of several processes do not mix."""
         self._sequence += 1
         fields = (self._node, self._life, epoch, self._sequence, asked, answered, last_done)
         os.write(self._fd, " ".join(map(str, fields)).encode("ascii") + b"\n")
@@ -53,7 +53,7 @@ def read(path: Path) -> list[Write]:
 
 
 def _writes(lines: list[str]) -> Iterator[Write]:
-    """A life's lines are backwards in time from its end, each telling the one before it."""
+    """Read the lines of a life backwards, because each contains the end of the one before it."""
     done: dict[tuple[str, int], int] = {}
     following: dict[tuple[str, int], int] = {}
     writes = []

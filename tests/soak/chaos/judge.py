@@ -1,14 +1,14 @@
-"""Whether ever two could write: judged from the journal alone.
+"""Decides from the journal alone whether two nodes could write at once.
 
-A node may write when `can_write` says so *at the moment of the question*. Nothing can
-keep a process from being stopped between answer and write; against that, the store
-has the epoch as fencing token. So two things are judged separately:
+A node may write if `can_write` says so at the moment of the question. A process can always be
+stopped between answer and write, and then the store needs the epoch as fencing token. Two things
+are therefore judged separately:
 
-- the questions: none of an older epoch was asked after a newer one's had been answered
-  with yes, and each epoch has one writer. The true instant lies between `asked` and
-  `answered`; only what no instants in between could excuse is a violation.
-- the store: one that refuses an epoch older than it has seen refuses those writes, and
-  no others, that came after their time, when a newer epoch had already been asked for.
+- the questions: no question of an older epoch was answered with yes after one of a newer epoch, and
+each epoch has one writer. The exact instant lies between `asked` and `answered`. It is a violation
+only if no instants in these intervals would be right. - the store: a store that refuses older
+epochs than it has seen refuses exactly the writes that came   late, after a question of a newer
+epoch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reign:
 
 
 class FencedStore:
-    """Takes writes one after another and refuses an epoch older than it has seen."""
+    """Takes writes one after another and refuses epochs older than it has seen."""
 
     def __init__(self) -> None:
         self._newest = 0
@@ -57,16 +57,18 @@ class Verdict:
     violations: list[str]
     writes: int
     epochs: int
-    """In which someone wrote."""
+    """The number of epochs with a write."""
     highest_epoch: int
     late: int
-    """Writes that ended after a newer epoch's first question: their process was held up."""
+    """Writes that ended after the first question of a newer epoch, because their process was
+    stopped."""
     fenced: int
-    """Those of them that a fencing store refuses, because the newer epoch wrote before them."""
+    """The late writes that a fencing store refuses, because the newer epoch wrote before them."""
     closest: float | None
-    """Seconds between an epoch's last question and the next one's first, at the least."""
+    """The least number of seconds between the last question of an epoch and the first of the
+    next."""
     accepted: list[float]
-    """When each write that the store took was over, in seconds, sorted."""
+    """The time when each accepted write ended, in seconds, sorted."""
 
 
 def judge(writes: Sequence[Write]) -> Verdict:
@@ -95,7 +97,7 @@ def judge(writes: Sequence[Write]) -> Verdict:
 
 
 def _reigns(writes: Iterable[Write]) -> list[Reign]:
-    """By epoch, the oldest first."""
+    """The reigns by epoch, the oldest first."""
     reigns: dict[int, Reign] = {}
     for write in writes:
         reigns.setdefault(write.epoch, Reign(write.epoch)).add(write)
@@ -103,7 +105,7 @@ def _reigns(writes: Iterable[Write]) -> list[Reign]:
 
 
 def _succession(reigns: Sequence[Reign]) -> dict[int, float]:
-    """For each epoch when the first question of a newer one had been answered."""
+    """The time for each epoch when the first question of a newer epoch had been answered."""
     succession = {}
     earliest = math.inf
     for reign in reversed(reigns):
@@ -113,7 +115,8 @@ def _succession(reigns: Sequence[Reign]) -> dict[int, float]:
 
 
 def _is_late(write: Write, succeeded: float) -> bool | None:
-    """None if nobody knows, because its process wrote no more and so did not tell."""
+    """Whether this write was late; None if its end is not known, because its process wrote no
+    more."""
     if write.done is None:
         return None if write.answered < succeeded < math.inf else succeeded < math.inf
     return write.done > succeeded

@@ -1,4 +1,4 @@
-"""A node as twistd runs it: the real service, in a process that can be made to misbehave."""
+"""A node as twistd runs it: the real service, in a process that can misbehave on order."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMINGS: Final = ElectConfig(
 
 
 def make_application() -> Any:
-    """The election, its status page and the workload, as twistd wants them."""
+    """The application for twistd: the election, its status page and the workload."""
     from twisted.internet import reactor
 
     settings = MemberSettings.from_environment()
@@ -86,7 +86,8 @@ class WallClock:
 
 
 def make_mortal(orders: Orders) -> None:
-    """Have the process die around the saving of a ballot, before anything was sent, if ordered."""
+    """Let the process die before or after the saving of a ballot, if ordered, before it sends
+    anything."""
     save = FileBallot.save
 
     def save_and_die(self: FileBallot, epoch: int, voted_for: str | None) -> None:
@@ -105,12 +106,12 @@ class _Question:
     name: str
 
     def cancel(self) -> None:
-        """The answer comes all the same."""
+        """Do nothing: the answer comes in any case."""
 
 
 @implementer(IHostnameResolver)
 class HostsFile:
-    """Knows the nodes' names, and answers `stall` seconds late while ordered to."""
+    """Knows the nodes' names, and answers `stall` seconds late during an order."""
 
     def __init__(self, addresses: Mapping[str, str], stall: float, orders: Orders) -> None:
         self._addresses = addresses

@@ -1,8 +1,8 @@
 """The network between the nodes: every packet passes through this process.
 
-Each node has a namespace with one TUN device, whose other end is a file here. What
-one sends is handed to the other, unless the condition of that way says otherwise.
-So each direction has faults of its own and the kernel needs no traffic control.
+Each node has a namespace with one TUN device, whose other end is a file here. A packet of one node
+is passed to the other, unless the condition of that direction says otherwise. So each direction has
+faults of its own, without traffic control in the kernel.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _DESTINATION: Final = slice(16, 20)  # in an IPv4 header
 
 @attrs.frozen
 class Condition:
-    """What happens to the packets on one way."""
+    """The condition of the packets in one direction."""
 
     loss: float = 0.0
-    """Their share that gets lost: 1 for a cut."""
+    """The share of packets that is lost: 1 for a cut."""
     delay: float = 0.0
 
 
@@ -54,7 +54,7 @@ class Network:
     def __init__(self, names: Sequence[str], rng: random.Random) -> None:
         self.addresses = {name: f"10.213.0.{i}" for i, name in enumerate(names, 1)}
         self.conditions: Mapping[Way, Condition] = {}
-        """Replaced as a whole. A way that is not in it is a good one."""
+        """The conditions of all impaired ways. It is replaced as a whole."""
         self._rng = rng
         self._devices = {name: self._connect(name) for name in names}
         self._names = {_packed(address): name for name, address in self.addresses.items()}
@@ -63,7 +63,7 @@ class Network:
         threading.Thread(target=self._carry, name="network", daemon=True).start()
 
     def impose(self, condition: Condition, affected: Iterable[Way]) -> None:
-        """Make `condition` that of the `affected` ways; the others keep theirs."""
+        """Set `condition` for the `affected` ways. The others keep theirs."""
         self.conditions = {**self.conditions, **dict.fromkeys(affected, condition)}
 
     def heal(self) -> None:

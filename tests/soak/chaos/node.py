@@ -1,4 +1,4 @@
-"""One node of a chaos run, from outside: its process, its clock, and its disk taken away."""
+"""One node of a chaos run, seen from outside: its process, its clock, and its disk."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Node(Process):
         super().start()
 
     def step_clock(self, hours: int) -> None:
-        """One hour forward or back, by the sign."""
+        """Step its clock one hour forward or back, by the sign."""
         self.signal(signal.SIGUSR1 if hours > 0 else signal.SIGUSR2)
         self.clock_steps += 1 if hours > 0 else -1
 
@@ -68,8 +68,8 @@ class Node(Process):
                     raise
 
     def protect_disk(self) -> None:
-        """Read-only from now on for whoever opens something: a mount on top of the mount,
-        because the one below has files that are open for writing."""
+        """Make the disk read-only for new files: a mount above the mount, because the lower one has
+        files that are open for writing."""
         run("mount", "-o", "bind,ro", str(self.settings.data), str(self.settings.data))
         self._read_only = True
 
@@ -83,17 +83,17 @@ class Node(Process):
     def _filler(self) -> Path:
         return self.settings.data / "filler"
 
-    # All of it
+    # The whole node
 
     def heal(self) -> None:
-        """As a machine should be: disk free, process running, clock right."""
+        """Make the node healthy: disk free, process running, clock right."""
         self.orders.withdraw()
         self.free_disk()
-        # A node whose timers follow the wall clock is restarted rather than set back: what it
-        # waits for, dialling a peer again above all, would take it another hour.
+        # A node whose timers use the wall clock is restarted, because after a step back its timers,
+        # such as that of the next dialling, would take another hour.
         if self.clock_steps > 0 and not self.settings.monotonic:
             self.kill()
         super().heal()
-        # Only now: a stopped process may take the later one of two signals first.
+        # At the end, because a stopped process may get the later one of two signals first.
         while self.runs() and self.clock_steps:
             self.step_clock(-self.clock_steps)

@@ -1,4 +1,4 @@
-"""What a node is told to do at an exact point of its program: files in a directory."""
+"""Orders for a node to misbehave at an exact point of its program: files in a directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Orders:
         return (self._directory / order).exists()
 
     def take(self, order: str) -> bool:
-        """Whether it stood; it does so no more."""
+        """Whether this order is in force. It is then no longer so."""
         try:
             (self._directory / order).unlink()
         except FileNotFoundError:
@@ -31,6 +31,6 @@ class Orders:
         return True
 
     def withdraw(self) -> None:
-        """Take back all that stand."""
+        """Withdraw all orders."""
         for order in self._directory.glob("*"):
             order.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How long nobody wrote."""
+"""Times without writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 
 @attrs.frozen
 class Spread:
-    """What a number of durations come to."""
+    """The distribution of some durations."""
 
     count: int
     median: float
@@ -23,7 +23,7 @@ class Spread:
 def longest_gap(writes: Sequence[float], begin: float, end: float) -> float:
     """The longest time without a write that lies at least partly between `begin` and `end`.
 
-    `writes` are sorted. Before the first and after the last one nobody knows.
+    `writes` are sorted. Nothing is known before the first and after the last one.
     """
     around = writes[max(0, bisect_right(writes, begin) - 1) : bisect_left(writes, end) + 1]
     return max((later - earlier for earlier, later in itertools.pairwise(around)), default=0.0)
@@ -36,7 +36,7 @@ def time_without_writes(writes: Sequence[float], at_least: float) -> float:
 
 
 def spread(durations: Sequence[float]) -> Spread | None:
-    """None of nothing."""
+    """The distribution; None without durations."""
     if not durations:
         return None
     ordered = sorted(durations)
@@ -44,5 +44,5 @@ def spread(durations: Sequence[float]) -> Spread | None:
 
 
 def _rank(ordered: Sequence[float], share: float) -> float:
-    """The smallest that is no less than `share` of all."""
+    """The smallest duration that is not exceeded by this share of all."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

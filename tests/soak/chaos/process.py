@@ -1,4 +1,4 @@
-"""One node's process, from outside: started, signalled and asked."""
+"""One node's process, seen from outside: started, signalled and asked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; 
 
 
 def prefer(pid: int, *, real_time: bool = False) -> None:
-    """Give a process priority, where that is allowed, as if it had a machine of its own."""
+    """Give a process priority, where this is allowed, as if it had a machine of its own."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, PRIORITY)
         if real_time:
@@ -31,7 +31,7 @@ def prefer(pid: int, *, real_time: bool = False) -> None:
 
 
 class Process:
-    """A program in the network namespace of its name, which tells its status at a socket."""
+    """A program in the network namespace of its name, which serves its status on a socket."""
 
     def __init__(
         self,
@@ -42,12 +42,13 @@ class Process:
         status: Path,
         log: Path,
     ) -> None:
-        """It runs where its `status` socket is, with `environment` added to ours."""
+        """It runs in the directory of its `status` socket, with `environment` added to this
+        one's."""
         self.name = name
         self.log = log
         self.starts = 0
         self.deaths: list[int] = []
-        """Exit statuses, -9 for one that was killed."""
+        """Exit statuses, -9 after SIGKILL."""
         self._command = ("nsenter", f"--net=/run/netns/{name}", *command)
         self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
         self._status = status
@@ -55,19 +56,19 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """None if it does not run."""
+        """The process id; None if it does not run."""
         return self._process.pid if self._process is not None and self.runs() else None
 
     @property
     def node_pid(self) -> int | None:
-        """Of the node itself, where the process is a wrapper of it."""
+        """The process id of the node itself, if the process is its wrapper."""
         return self.pid
 
     def footprint(self) -> Footprint:
         return take(self.node_pid, self.log)
 
     def use(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Run another command from the next start on, with another environment added."""
+        """Run another command from the next start on, with this environment added."""
         self._command = ("nsenter", f"--net=/run/netns/{self.name}", *command)
         self._environment.update(environment)
 
@@ -89,7 +90,7 @@ class Process:
         prefer(self._process.pid)
 
     def runs(self) -> bool:
-        """Whether the process lives, be it stopped or not."""
+        """Whether the process exists, stopped or not."""
         if self._process is None:
             return False
         status = self._process.poll()
@@ -111,21 +112,21 @@ class Process:
         self.runs()
 
     def relink(self, links: list[str]) -> None:
-        """From the next start on, give it these options, which say what it proves itself by."""
+        """Use these options for its links from the next start on."""
         raise NotImplementedError
 
     def heal(self) -> None:
-        """As a process should be: running."""
+        """Make the process run."""
         self.wake()
 
     def wake(self) -> None:
-        """Have it run: go on, or start. To be repeated, because an order that was just taken
-        when it was withdrawn is still being carried out."""
+        """Continue or start the process. Repeat this, because an order that was just taken is still
+        carried out after its withdrawal."""
         self.signal(signal.SIGCONT)
         self.start()
 
     def status(self) -> dict[str, Any] | None:
-        """What it tells, None if it does not answer."""
+        """Its status document; None if it does not answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)

@@ -1,4 +1,4 @@
-"""What a run came to, as a table and as JSON."""
+"""The result of a run, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.soak.chaos.judge import Verdict
 from tests.soak.chaos.outages import Spread, longest_gap, spread, time_without_writes
 
 OUTAGE: Final = 0.1
-"""Seconds without a write that count against availability."""
+"""Seconds without a write that count as an outage."""
 _HEADINGS: Final = (
     ("", 34),
     ("rounds", 7),
@@ -29,7 +29,8 @@ _HEADINGS: Final = (
 
 @attrs.frozen
 class Figures:
-    """Of one kind of fault: how often, how long no writes, how long from healing to health."""
+    """The figures of one kind of fault: rounds, times without writes, times from healing to
+    health."""
 
     rounds: int
     outage: Spread | None
@@ -43,10 +44,10 @@ class Report:
     nodes: int
     minutes: float
     load: float
-    """Of the machine over the last 15 minutes: a busy one is slow to elect."""
+    """The machine's load over the last 15 minutes, because a busy machine elects slowly."""
     violations: list[str]
     elections: int
-    """Epochs in which someone wrote."""
+    """The number of epochs with a write."""
     highest_epoch: int
     writes: int
     asked_in_vain: int

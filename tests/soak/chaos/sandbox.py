@@ -1,7 +1,7 @@
-"""The place where a run happens: mounts, processes and networks that only the run sees.
+"""The place of a run: mounts, processes and networks that only the run sees.
 
-When its first process ends, however it ends, the kernel kills the others and removes
-every mount, network namespace and device. Nothing is left to clean up.
+When its first process ends for any reason, the kernel kills the others and removes every mount,
+network namespace and device. Nothing is left to clean up.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Final, NoReturn
 from tests.support import ROOT
 
 WORLD: Final = Path("/run")
-"""Private to the run and empty at its start. Its paths are short enough for sockets."""
+"""A directory that only the run sees, empty at its start. Its path is short enough for sockets."""
 TOOLS: Final = ("unshare", "nsenter", "mount", "umount", "ip")
 
 
 def obstacle() -> str | None:
-    """Why there can be no run on this machine, None if there can."""
+    """The reason why no run is possible on this machine; None if it is possible."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (Debian: iproute2, util-linux)"
@@ -44,17 +44,17 @@ def enter(arguments: Sequence[str], module: str) -> NoReturn:
 
 
 def furnish() -> None:
-    """Give the sandbox that this process is in an empty WORLD."""
+    """Mount an empty WORLD in the sandbox of this process."""
     run("mount", "-t", "tmpfs", "chaos", str(WORLD))
 
 
 def collect_orphans() -> None:
-    """Go on as a child of this process, which from now on does what the first process of a
-    system is there for: it collects whoever dies without a parent, and passes SIGTERM on."""
+    """Continue as a child of this process. This process then does the work of the first process of
+    a system: it collects orphans that end, and passes SIGTERM on."""
     child = os.fork()
     if child == 0:
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child has got it too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child gets it too
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     while True:
         pid, status = os.wait()
@@ -63,7 +63,7 @@ def collect_orphans() -> None:
 
 
 def run(*command: str) -> None:
-    """Run a system command. Raises RuntimeError with its own words if it fails."""
+    """Run a system command. Raises RuntimeError with its output if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""Which harm comes when, and for how long: all from one seed."""
+"""The kinds, times and durations of faults: all from one seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG_CUT_AGAIN = 0.01
 
 @attrs.frozen
 class Trouble:
-    """One fault or two at once, their duration, and the calm afterwards."""
+    """One fault or two at once, their duration, and the time without faults afterwards."""
 
     faults: tuple[Fault, ...]
     duration: float
@@ -31,10 +31,9 @@ class Trouble:
 
 
 def schedule(rng: random.Random, *, long: bool) -> Iterator[Trouble]:
-    """Each kind once, in any order, then at random for ever.
+    """Each kind once, in random order, then at random for ever.
 
-    A run that is not `long` has no time for the long cut, and is in a hurry: nothing
-    lasts longer than a second.
+    A run that is not `long` has no long cut, and no fault lasts longer than a second.
     """
     kinds = [fault for fault in FAULTS.values() if long or fault is not FAULTS["long cut"]]
     for fault in rng.sample(kinds, len(kinds)):

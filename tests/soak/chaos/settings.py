@@ -1,4 +1,4 @@
-"""What a node's process is told when it starts."""
+"""The settings of a node's process."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class MemberSettings:
     journal: Path = attrs.field(converter=Path)
     refusals: Path = attrs.field(converter=Path)
     monotonic: bool
-    """Whether the reactor's timers follow the monotonic clock."""
+    """Whether the reactor's timers use the monotonic clock."""
     links: list[str]
-    """The options that say what the member proves itself by."""
+    """The options for its links."""
     stall: float
-    """Seconds by which names resolve late, when ordered to."""
+    """Seconds by which name resolution is late, when ordered."""
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(attrs.asdict(self), default=str)}

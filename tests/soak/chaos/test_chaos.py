@@ -1,4 +1,4 @@
-"""A short run: every kind of fault that fits in, on real processes. pytest only, not trial."""
+"""A short run on real processes, with every kind of fault that it has time for. Only for pytest."""
 
 from __future__ import annotations
 

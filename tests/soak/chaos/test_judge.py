@@ -1,4 +1,4 @@
-"""The judge of the chaos runs, on journals made by hand: it must see what it is there for."""
+"""The judge of the chaos runs finds each violation in hand-made journals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.soak.chaos.outages import longest_gap, spread, time_without_writes
 
 
 def write(node: str, epoch: int, asked: int, *, answered: int = 0, done: int | None = 0) -> Write:
-    """Asked at that time; answered and done 1 and 2 later unless told otherwise."""
+    """A write that was asked for at that time. By default it is answered 1 and done 2 later."""
     answered = answered or asked + 1
     return Write(node, 1, epoch, 1, asked, answered, answered + 1 if done == 0 else done)
 

@@ -1,4 +1,4 @@
-"""What a node is there for: it writes, many times a second, whenever it may."""
+"""The workload of a node: it writes, many times a second, while it may."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ INTERVAL: Final = 0.005
 
 
 class Writer(Service):
-    """Asks and writes, every INTERVAL. Each refusal is one byte in a file of its own, so
-    that a killed process loses none of the count."""
+    """Asks and writes every INTERVAL. Each refusal is one byte in a file of its own, so that the
+    count survives SIGKILL."""
 
     def __init__(
         self, election: ElectionService, journal: Journal, refusals: Path, orders: Orders
@@ -34,7 +34,7 @@ class Writer(Service):
 
     def startService(self) -> None:
         super().startService()
-        # No timer of the reactor, which a step of this node's clock may stop for an hour.
+        # Not a timer of the reactor, which a step of this node's clock may stop for an hour.
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _beat(self) -> None:

@@ -1,8 +1,8 @@
 """`python -m tests.soak.clients`: existing clients of Redis Sentinel follow three real nodes.
 
 Each client's program writes through the nodes' Sentinel ports, while the primary's node and Redis
-are killed, come back, and the role is switched over. Exit status 0 if each client that is installed
-wrote again each time, and no write was lost in a switchover; 1 if not; 2 if there is no Redis.
+are killed and come back, and the role is switched over. Exit status 0 if each installed client
+wrote again each time, and no write was lost in a switchover; 1 if not; 2 without Redis.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def _try(client: str, cluster: Cluster, places: Places, options: argparse.Namesp
 def run(client: str, cluster: Cluster, places: Places, rounds: int, patience: float) -> Trial:
     """Try one client.
 
-    It knows the primary's sentinel first, which is the worst there is: that is gone, too, after
-    the kill.
+    The first sentinel in its list is the primary's, which is the worst case, because it is killed
+    too.
     """
     trial = Trial(client)
     primary = wait_for(cluster.primary)

@@ -1,4 +1,4 @@
-"""The clients, and how the program of each is started."""
+"""The clients, and the command for the program of each."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CLIENTS: Final = {
 
 @attrs.frozen
 class Places:
-    """Where libraries are that are not installed for the whole machine."""
+    """The places of libraries that are not installed for the whole machine."""
 
     python: str = sys.executable
     node_modules: Path | None = None

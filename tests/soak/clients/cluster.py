@@ -17,9 +17,9 @@ from tests.support.redis_servers import FROZEN, RedisServer
 
 IDS: Final = "abc"
 CALM: Final = ("--hb-interval=0.2", "--down-after=2")
-"""Timings with which a busy machine is no fault."""
+"""Timings at which a busy machine causes no failover."""
 KEY: Final = "numbers"
-"""Of the list to which every program appends."""
+"""The list to which every program appends."""
 
 
 class Cluster:
@@ -32,7 +32,8 @@ class Cluster:
         faces = dict(zip(IDS, ports[len(IDS) :], strict=True))
         self.directory = directory
         self.restarts = 0
-        """Of servers that their guards have killed, since they were too slow."""
+        """The number of servers that their guards killed because they were too slow, and that were
+        restarted."""
         self._wanted: set[str] = set()
         self._operator: subprocess.Popen[bytes] | None = None
         self._nodes = Nodes(directory)
@@ -40,12 +41,12 @@ class Cluster:
         self._more = more
 
     def sentinels(self, first: str) -> list[str]:
-        """The addresses that a client is given, that of this node first."""
+        """The addresses for a client, with that of this node first."""
         ids = (first, *IDS.replace(first, ""))
         return [f"127.0.0.1:{self._faces[node_id]}" for node_id in ids]
 
     def start(self, node_id: str) -> None:
-        """The server, then its node."""
+        """Start the server, then its node."""
         self._wanted.add(node_id)
         server, node = self.servers[node_id], self._nodes[node_id]
         server.start()
@@ -62,7 +63,7 @@ class Cluster:
         )
 
     def kill(self, node_id: str) -> None:
-        """The node and its server, at once."""
+        """Kill the node and its server at once."""
         self._wanted.discard(node_id)
         node = self._nodes[node_id]
         if node.process is not None and node.process.poll() is None:
@@ -72,14 +73,14 @@ class Cluster:
             node.process.wait()
 
     def end(self) -> None:
-        """All of it."""
+        """End all processes."""
         for node_id in IDS:
             self.kill(node_id)
         if self._operator is not None:
             self._operator.wait()
 
     def _revive(self) -> None:
-        """Start servers again that have died, as systemd would."""
+        """Restart dead servers, as systemd would."""
         for node_id in self._wanted:
             process = self.servers[node_id].process
             if process is not None and process.poll() is not None:
@@ -87,7 +88,7 @@ class Cluster:
                 self.servers[node_id].start()
 
     def primary(self) -> str | None:
-        """The primary that all follow, if all the others' servers have all of its data."""
+        """The primary that all nodes follow, if all servers have all of its data."""
         self._revive()
         told = [self._nodes[node_id].ask() for node_id in IDS]
         known: list[dict[str, Any]] = [each for each in told if each]
@@ -98,7 +99,7 @@ class Cluster:
         return writers[0] if whole and len(writers) == 1 and followed == {writers[0]} else None
 
     def switch_over(self, node_id: str) -> None:
-        """Ask this node, the primary, to hand its role over. Does not wait for it."""
+        """Ask this node, the primary, to hand over its role. This does not wait for the end."""
         if self._operator is not None:
             self._operator.wait()
         data = self._nodes[node_id].data
@@ -112,7 +113,7 @@ class Cluster:
             )
 
     def writer(self) -> str | None:
-        """The node of the server that takes writes, if there is one."""
+        """The node whose server takes writes, if there is one."""
         self._revive()
         return next(filter(self._takes_writes, self._wanted), None)
 
@@ -123,7 +124,7 @@ class Cluster:
             return False
 
     def numbers(self) -> set[int]:
-        """What was written, by the server that takes writes; empty while there is none."""
+        """The written numbers, by the server that takes writes; empty while there is none."""
         node_id = self.writer()
         try:
             found = self.servers[node_id].client.lrange(KEY, 0, -1) if node_id else []
@@ -132,5 +133,5 @@ class Cluster:
         return {int(each) for each in found}
 
     def forget(self, node_id: str) -> None:
-        """Begin the list anew, at the primary."""
+        """Empty the list, at the primary."""
         self.servers[node_id].client.delete(KEY)

@@ -1,4 +1,4 @@
-"""A client's program while it runs, and what it has said."""
+"""The running program of a client, and its output."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from typing import Final
 import attrs
 
 LIFE: Final = 600
-"""Seconds after which a program is ended, whatever became of the campaign."""
+"""Seconds after which a program is ended in any case."""
 ENDED_WITHIN: Final = 10.0
 
 
 class NotInstalledError(Exception):
-    """Its language, or the client, is not here."""
+    """The language or the client is not installed."""
 
 
 @attrs.frozen
 class Write:
     number: int
     at: float
-    """Monotonic seconds at which it was said to be done."""
+    """The time at which the program reported it, in monotonic seconds."""
 
 
 class Program:
-    """Its lines are read, and given their times, in a thread."""
+    """A thread reads its lines, and records their times."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.version = ""
@@ -63,7 +63,8 @@ class Program:
                 self.errors.append(rest)
 
     def begun(self) -> bool:
-        """Whether it has written. Raises NotInstalledError if it ended without its version."""
+        """Whether it has written. Raises NotInstalledError if it ended without printing its
+        version."""
         if not self.runs() and not self.version:
             self._reader.join(ENDED_WITHIN)
             raise NotInstalledError(self._last_words())
@@ -78,7 +79,7 @@ class Program:
         return next(iter([*telling, *lines[-1:]]), "it said nothing").strip()
 
     def end(self) -> None:
-        """With all that it started: `timeout` passes the signal on."""
+        """End it with all that it started: `timeout` passes the signal on."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(ENDED_WITHIN)

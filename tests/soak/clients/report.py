@@ -1,4 +1,4 @@
-"""What the trials came to, as the table of docs/clients.md."""
+"""The results of the trials, as the table of docs/clients.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ HEADINGS: Final = (
 
 
 def table(trials: Iterable[Trial]) -> str:
-    """Seconds, as median and maximum. Those that were not run are named below."""
+    """The table, in seconds, as median and maximum. Clients that were not run are named below
+    it."""
     trials = list(trials)
     run = [each for each in trials if not each.problem]
     rows = [HEADINGS, ("---",) * len(HEADINGS), *map(_row, run)]

@@ -15,14 +15,14 @@ from tests.support.waiting import wait_for
 
 @attrs.frozen
 class Outage:
-    """What a client had of one kill of the primary, or of one switchover."""
+    """The effect of one kill of the primary, or of one switchover, on a client."""
 
     led: float
     """Seconds in which no server was seen to take writes."""
     gap: float | None
-    """Seconds between two writes, the longest. None if it wrote no more."""
+    """The longest time between two writes, in seconds; None if it wrote no more."""
     lost: int
-    """Writes that went well, and that the new primary does not have."""
+    """Successful writes that the new primary does not have."""
 
 
 @attrs.define
@@ -30,11 +30,11 @@ class Trial:
     client: str
     version: str = ""
     problem: str = ""
-    """Why it was not run."""
+    """The reason why it was not run."""
     kills: list[Outage] = attrs.Factory(list)
     switchovers: list[Outage] = attrs.Factory(list)
     errors: list[str] = attrs.Factory(list)
-    """What the program was told when a write went wrong, each once; the latest is the last."""
+    """The errors of its writes, each once, the latest last."""
 
     @property
     def works(self) -> bool:
@@ -48,7 +48,7 @@ class Trial:
 
 
 def follow(program: Program, cluster: Cluster, rounds: int, patience: float, into: Trial) -> None:
-    """Kill the primary and switch over so many times, or until the client is left behind.
+    """Kill the primary and switch over so many times, or until the client does not follow.
 
     It has `patience` seconds to write each time.
     """
@@ -75,7 +75,7 @@ def _outage(
     patience: float,
     lost: set[int],
 ) -> Outage:
-    """Adds to `lost` what is lost now."""
+    """Cause one outage, measure it, and add its lost writes to `lost`."""
     begun = time.monotonic()
     begin(old)
     left, led = _next_writer(cluster, old)
@@ -88,7 +88,8 @@ def _outage(
 
 
 def _next_writer(cluster: Cluster, old: str) -> tuple[float, float]:
-    """When the old one was seen last to take writes, and when the next one first."""
+    """The last time at which the old server took writes, and the first time at which the next one
+    did."""
     left = time.monotonic()
 
     def look() -> str | None:
@@ -103,7 +104,7 @@ def _next_writer(cluster: Cluster, old: str) -> tuple[float, float]:
 
 
 def _arrived(program: Program, cluster: Cluster, led: float, patience: float) -> bool:
-    """Whether a write that went well after `led` is on the new primary, in time."""
+    """Whether a successful write after `led` reaches the new primary in time."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and program.runs():
         late = {each.number for each in program.writes if each.at > led}

@@ -1,7 +1,7 @@
 """`python -m tests.soak.counter`: a counter that only the primary increments, under faults.
 
-Exit status 0 if nothing was violated; 1 if something was, with the directory of logs
-kept and named; 2 if no run is possible here.
+Exit status 0 if nothing was violated; 1 after a violation, with the directory of logs kept and
+named; 2 if no run is possible here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
 
 def _run(options: argparse.Namespace, directory: Path) -> Report:
     begun = time.monotonic()
-    # The network's own source: how many packets pass must not change the schedule.
+    # The network has a random source of its own: the number of packets must not change the
+    # schedule.
     source = random.Random(options.seed)
     cluster = Cluster(directory, options.kind, source, last_will=options.last_will)
     campaign = Campaign(cluster, random.Random(options.seed))

@@ -1,4 +1,4 @@
-"""Harm, heal, wait until the counter moves again; what is seen on the way."""
+"""Causes a fault, heals it, and waits until the counter grows again; records what it sees."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.soak.counter.faults import Fault, Trouble, schedule
 
 SETTLED_WITHIN: Final = 20.0
 """Seconds from the healing, once all nodes run, to one primary that all follow and whose child
-increments. Far more than an election takes, because a busy machine is no violation; a child that
-was killed several times is not started again for 5 s."""
+increments. This is much more than an election takes, because a busy machine is no violation, and
+because a child that was killed several times is restarted only after 5 s."""
 STARTED_WITHIN: Final = 60.0
-"""The same where all processes have to be started first."""
+"""The same if all processes must start first."""
 OVERRAN: Final = "others may be primary from now on"
-"""What a node logs that ends itself, because it was stopped for longer than its lease."""
+"""The log line of a node that ends itself because it was stopped for longer than its lease."""
 
 
 @attrs.frozen
 class Round:
-    """One trouble; times are seconds of the monotonic clock."""
+    """One trouble. Times are seconds of the monotonic clock."""
 
     kind: str
     description: str
     primary: str
-    """Before it."""
+    """The primary before it."""
     quorum: bool
     """Whether two nodes could hear each other all the time."""
     begun: float
     healed: float
     agreed: float | None
     moved: float | None
-    """When the counter was seen moving after the agreement. None if that took too long."""
+    """The time at which the counter grew after the agreement; None if that came too late."""
 
 
 class Campaign:
@@ -48,7 +48,7 @@ class Campaign:
         self.rounds: list[Round] = []
         self.violations: list[str] = []
         self.footprints: list[Footprint] = []
-        """After each round."""
+        """The footprint after each round."""
         self.faults = 0
         self._rng = rng
 
@@ -60,9 +60,9 @@ class Campaign:
         fair: Callable[[Trouble], bool] = lambda trouble: True,
         links: Sequence[str] = ("plain",),
     ) -> None:
-        """Begin, and make trouble until there were so many `faults` of these `kinds`, or the
-        cluster does not recover; a trouble that is not `fair` is left out. The links are of each
-        of these kinds for an equal part of the faults."""
+        """Cause trouble until there were so many `faults` of these `kinds`, or the cluster does not
+        recover. A trouble that is not `fair` is left out. Each of these kinds of links is used for
+        an equal part of the faults."""
         recovered, following = self._begin(links[0]), list(links[1:])
         for trouble in schedule(self._rng, faults, kinds):
             done = len(links) - len(following)
@@ -79,14 +79,14 @@ class Campaign:
             tell(_in_words(self.faults, self.rounds[-1]))
 
     def _begin(self, links: str) -> bool:
-        """Whether the counter moves with links of this kind."""
+        """Whether the counter grows with links of this kind."""
         if links != self.cluster.links:
             self.cluster.relink(links)
         self.cluster.heal()
         return self._settle(f"the start with {links} links", STARTED_WITHIN)[1] is not None
 
     def _go_through(self, trouble: Trouble) -> bool:
-        """Whether the cluster recovered."""
+        """Cause this trouble. Return whether the cluster recovered."""
         cluster, begun = self.cluster, time.monotonic()
         primary = cluster.primary
         lost, words = set(), []
@@ -112,7 +112,7 @@ class Campaign:
     def _settle(
         self, what: str, within: float = SETTLED_WITHIN
     ) -> tuple[float | None, float | None]:
-        """When all agreed, and when the counter moved after that."""
+        """The times at which all agreed, and at which the counter grew after that."""
         self.cluster.await_starts()
         deadline = time.monotonic() + within
         agreed = self.cluster.settle(deadline).agreed
@@ -128,19 +128,19 @@ class Campaign:
         return agreed, moved
 
     def inspect(self) -> None:
-        """Look for what must not have happened, whatever the journal says."""
+        """Look for unexpected ends of processes and forbidden lines in the logs."""
         for member in self.cluster:
             self.violations += _ends(member)
             self.violations += [f"{member.log.name}: {line}" for line in suspicious(member.log)]
 
 
 def overran(member: Member) -> int:
-    """How often it ended itself because it was held up for longer than its lease."""
+    """How often it ended itself because it was stopped for longer than its lease."""
     return member.log.read_text(errors="replace").count(OVERRAN)
 
 
 def _ends(member: Member) -> Iterator[str]:
-    """The ends that nobody brought about."""
+    """The ends that no fault caused."""
     allowed = {-9: len(member.deaths), 1: overran(member), 0: member.endings, -15: member.endings}
     for status in set(member.deaths):
         number = member.deaths.count(status)

@@ -30,7 +30,7 @@ NAMES: Final = ("n1", "n2", "n3")
 SUPERVISE: Final = (sys.executable, "-m", "kevy_elect", "supervise", "--")
 TAC: Final = Path(__file__).with_name("node.tac")
 SWITCHED_WITHIN: Final = 15.0
-"""Seconds in which `switchover` must have ended, one way or the other."""
+"""Seconds within which `switchover` must end, with success or not."""
 _OPTIONS: Final = (
     "hb_interval",
     "down_after",
@@ -46,14 +46,14 @@ class Kind(Enum):
     COMMAND = "--run-primary"
     TAC = "PrimaryOnly"
     UNCHECKED = "PrimaryOnly, unchecked"
-    """As TAC, but late writes are not refused: how many there are."""
+    """Like TAC, but late writes are not refused, so that they can be counted."""
 
 
 class Member(Process):
-    """A node, with the supervisor and the command below it, if it has them.
+    """A node, with its supervisor and its command if it has them.
 
-    With a last will it runs below a wrapper, which is `pid` then and ends as the node does.
-    Harm is done to the node, and the wrapper is only told to end in good order.
+    With a last will, it runs below a wrapper, whose id is `pid` then, and which exits as the node
+    does. Faults hit the node. The wrapper only gets SIGTERM for an orderly end.
     """
 
     def __init__(self, settings: Settings, kind: Kind, log: Path, *, last_will: bool) -> None:
@@ -70,7 +70,7 @@ class Member(Process):
         self.data = settings.data
         self.orders = Orders(settings.orders)
         self.endings = 0
-        """How often it was told to end in good order."""
+        """The number of orderly ends by SIGTERM."""
         self._stopped: list[int] = []
         self.data.mkdir(parents=True)
 
@@ -88,11 +88,11 @@ class Member(Process):
 
     @property
     def workers(self) -> list[int]:
-        """The command and what it has started."""
+        """The command and the processes that it has started."""
         return [pid for pid in self._below() if not _is_supervisor(pid)]
 
     def _below(self) -> list[int]:
-        """All that the node has started and they have, parents first."""
+        """All processes below the node, parents first."""
         found: list[int] = []
         pid = self.pid
         below = [] if pid is None else _children(pid)
@@ -111,7 +111,7 @@ class Member(Process):
         return next(iter(_children(self.pid)), None)
 
     def end(self) -> None:
-        """Have it end in good order; `wake` starts it again."""
+        """End it in order. `wake` starts it again."""
         if self.runs():
             self.endings += 1
             super().signal(signal.SIGTERM)
@@ -124,11 +124,11 @@ class Member(Process):
 
     def kill(self) -> None:
         while self._wrapped and self.pid is not None and not _children(self.pid):
-            time.sleep(0.002)  # it begins, or is about to end
+            time.sleep(0.002)  # it starts or ends at this moment
         super().kill()
 
     def stop(self, pids: Sequence[int]) -> None:
-        """Have these processes stand still, until the healing."""
+        """Stop these processes by SIGSTOP until the healing."""
         self._stopped += pids
         for pid in pids:
             _send(pid, signal.SIGSTOP)
@@ -155,7 +155,7 @@ class Cluster(Group[Member]):
         self.kind = kind
         self.last_will = last_will
         self.switchovers: list[int] = []
-        """Exit statuses."""
+        """The exit statuses of the switchovers."""
         self._asking: list[subprocess.Popen[bytes]] = []
         self.counter = Counter(directory)
         members = [
@@ -179,7 +179,7 @@ class Cluster(Group[Member]):
         super().__init__(directory, network, members)
 
     def switch_over(self, target: str | None) -> None:
-        """Begin to hand the role over, to `target` or whomever the primary likes."""
+        """Begin a handover to `target`, or to the primary's choice."""
         words = [target] if target is not None else []
         with open(self.directory / "switchover.log", "ab") as log:
             command = [sys.executable, "-m", "kevy_elect", "switchover", "--timeout=5s", *words]
@@ -204,7 +204,7 @@ class Cluster(Group[Member]):
         self._asking.clear()
 
     def moves(self, deadline: float) -> float | None:
-        """When the counter moved, None if it does not until `deadline`."""
+        """The time at which the counter grew; None if it does not grow before `deadline`."""
         before = self.counter.read()
         while self.counter.read() == before:
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The counter: the epoch of its last increment and how many there were, in one file."""
+"""The counter: the epoch of its last increment and the number of increments, in one file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOTHING: Final = Count(0, 0)
 
 
 class Counter:
-    """Without any check: two who increment at once lose increments."""
+    """The counter without any check: two concurrent writers lose increments."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "counter"
 
     def read(self) -> Count:
-        """What is in the file; NOTHING if there is none."""
+        """The content of the file; NOTHING without one."""
         try:
             epoch, number = self._path.read_text().split()
         except FileNotFoundError:
@@ -49,9 +49,9 @@ class Counter:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody else gets in here until this is left, be the process stopped meanwhile.
+        """Exclude all others until the end of the block, even if the process is stopped meanwhile.
 
-        Raises BlockingIOError if somebody is in there.
+        Raises BlockingIOError if another process is in such a block.
         """
         with open(self._directory / "counter.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Every kind of harm. Undoing it is the same for all: `Cluster.heal`.
+"""Every kind of fault. `Cluster.heal` ends all of them.
 
-Each hits the primary two times out of three, and any node otherwise. Those that need something
-to be at work hit the primary.
+Two of three faults hit the primary, and the others any node. A fault that needs a running command
+hits the primary.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ TWO_AT_ONCE: Final = 0.25
 
 @attrs.frozen
 class Fault:
-    """Harm to one node that lasts for a while, in seconds, before it is healed."""
+    """A fault of one node that lasts for some seconds before it is healed."""
 
     kind: str
     harm: Harm
     shortest: float
     longest: float
     whole: bool
-    """Whether the node itself is lost meanwhile, not only what runs below it."""
+    """Whether the node itself is lost meanwhile, and not only the processes below it."""
     only: Kind | None
-    """What kind of node it is for, if not for both; it hits the primary then."""
+    """The kind of node that it is for, if not for both. It hits the primary then."""
 
 
 FAULTS: Final[dict[str, Fault]] = {}
@@ -64,19 +64,19 @@ def node_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
 
 @_fault("node stopped before its write", 0.05, 3.0, whole=True, only=Kind.TAC)
 def node_stopped_before_its_write(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """Just after it was told that it may."""
+    """It stops directly after the answer that it may write."""
     member.orders.give(STOP_BEFORE_WRITE)
 
 
 @_fault("node restarted", 0.0, 1.0, whole=True)
 def node_restarted(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """With SIGTERM."""
+    """It gets SIGTERM and starts again."""
     member.end()
 
 
 @_fault("switchover", 0.0, 1.0)
 def switchover(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """To this node, or if it is the primary, to whom it likes."""
+    """The role moves to this node, or from this node to its own choice."""
     cluster.switch_over(None if member.name == cluster.primary else member.name)
 
 
@@ -85,7 +85,7 @@ def switchover(cluster: Cluster, member: Member, rng: random.Random) -> None:
 
 @_fault("partition", 0.2, 3.0, whole=True)
 def partition(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """One node from the others."""
+    """One node is cut off from the others."""
     cluster.network.impose(
         CUT, ways([member.name], cluster.names) + ways(cluster.names, [member.name])
     )
@@ -93,12 +93,12 @@ def partition(cluster: Cluster, member: Member, rng: random.Random) -> None:
 
 @_fault("one-way cut", 0.2, 3.0, whole=True)
 def one_way_cut(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """It hears all and is heard by none, or the other way round."""
+    """It hears all others and no other hears it, or the other way round."""
     away, back = ways([member.name], cluster.names), ways(cluster.names, [member.name])
     cluster.network.impose(CUT, rng.choice([away, back]))
 
 
-# What runs below the node
+# The processes below the node
 
 
 @_fault("child killed", 0.0, 1.0, only=Kind.COMMAND)
@@ -108,7 +108,7 @@ def child_killed(cluster: Cluster, member: Member, rng: random.Random) -> None:
 
 @_fault("child stopped", 0.05, 3.0, only=Kind.COMMAND)
 def child_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """With all that it has started."""
+    """The child and all that it has started stop."""
     member.stop(member.workers)
 
 
@@ -127,7 +127,7 @@ def supervisor_stopped(cluster: Cluster, member: Member, rng: random.Random) -> 
 def supervisor_stopped_and_node_cut_off(
     cluster: Cluster, member: Member, rng: random.Random
 ) -> None:
-    """The lease ends while the supervisor stands still."""
+    """The lease ends while the supervisor is stopped."""
     supervisor_stopped(cluster, member, rng)
     partition(cluster, member, rng)
 
@@ -138,17 +138,17 @@ def supervisor_killed(cluster: Cluster, member: Member, rng: random.Random) -> N
 
 
 def _one_of(pids: list[int], rng: random.Random) -> list[int]:
-    """Nobody if there is none."""
+    """One of these processes, or none if there is none."""
     place = rng.random()
     return pids and [pids[int(place * len(pids))]]
 
 
-# Which comes when
+# The schedule
 
 
 @attrs.frozen
 class Harmed:
-    """A fault, whether it hits the primary, which node otherwise, and after how many seconds."""
+    """A fault, its target (the primary, or another node), and its start in seconds."""
 
     fault: Fault
     primary: bool
@@ -162,7 +162,7 @@ class Harmed:
 
 @attrs.frozen
 class Trouble:
-    """One fault, or two of which the second comes while the first lasts; then calm."""
+    """One fault, or two of which the second begins during the first, then a time without faults."""
 
     harms: tuple[Harmed, ...]
     duration: float
@@ -180,7 +180,7 @@ def possible(kind: Kind) -> list[Fault]:
 
 
 def schedule(rng: random.Random, number: int, kinds: Sequence[Fault]) -> Iterator[Trouble]:
-    """`number` faults: each of the `kinds` once, in any order, then at random."""
+    """`number` faults: each of the `kinds` once, in random order, then at random."""
     todo = rng.sample(kinds, len(kinds))[:number]
     for fault in todo:
         yield _trouble(rng, fault)

@@ -1,4 +1,4 @@
-"""What those who increment tell of themselves: one line a step, in a file that all share."""
+"""The journal of the children: a line for each step, in a file that all share."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from tests.soak.counter.counter import NOTHING, Count
 
 START: Final = "start"
 COMPANY: Final = "company"
-"""At its start, a process of an earlier run was still there."""
+"""At the start of this process, a process of an earlier run still existed."""
 TURN: Final = "turn"
-"""It has read the counter and is about to increment it."""
+"""The process has read the counter and is about to increment it."""
 DONE: Final = "done"
 """The increment is on the disk, and acknowledged with this line."""
 BUSY: Final = "busy"
-"""It did not increment, because another process was in the middle of that."""
+"""The process did not increment, because another process was doing so."""
 REFUSED: Final = "refused"
-"""It did not increment, because the counter had a newer epoch: the check."""
+"""The process did not increment, because the check found a newer epoch in the counter."""
 STOP: Final = "stop"
 
 
 class Line(NamedTuple):
-    """The times are nanoseconds of the machine's monotonic clock.
+    """One line. The times are nanoseconds of the machine's monotonic clock.
 
-    Who asks whether it may increment does so at `asked` or later, and had been told yes by
-    `answered`. Where nobody is asked, and in lines that tell of no question, they are the same.
+    A child asks whether it may increment at `asked` or later, and gets the answer yes by
+    `answered`. Both are the same for a child that does not ask, and in lines without a question.
     """
 
     node: str
     life: str
-    """One run of the child; begins with its process id."""
+    """One run of the child. It begins with its process id."""
     epoch: int
     word: str
     asked: int
     answered: int
     counter: Count
-    """What it read, or with DONE what it wrote."""
+    """The counter as read, or for DONE as written."""
 
 
 class Journal:
-    """One life's lines."""
+    """The lines of one life."""
 
     def __init__(self, path: Path, node: str, epoch: int) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -50,8 +50,8 @@ class Journal:
         self.epoch = epoch
 
     def tell(self, word: str, count: Count = NOTHING, asked: int = 0, answered: int = 0) -> None:
-        """One system call, so that lines of several processes do not mix. Of now, without
-        `asked`."""
+        """Append a line by one system call, so that lines of several processes do not mix. Without
+        `asked` its time is now."""
         asked = asked or time.monotonic_ns()
         line = f"{self._who} {self.epoch} {word} {asked} {answered or asked} {count[0]} {count[1]}"
         os.write(self._fd, f"{line}\n".encode("ascii"))

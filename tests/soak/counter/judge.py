@@ -1,10 +1,11 @@
-"""Whether two were ever at work, and whether anything was lost: from journal and counter alone.
+"""Decides whether two children worked at once, and whether anything was lost, from journal and
+counter.
 
-A life, one run of the child, was at work from its first stamp to its last. Where children ask
-the election (`asks`), only the stamps of their questions tell: a life had the right from when
-its first was answered with yes until it asked its last. What was answered in time and written
-late, because the process was stopped in between, is no violation of the election's; the
-counter's check is there for it, and must keep it from doing harm.
+A life, one run of the child, was at work from its first stamp to its last. If children ask the
+election (`asks`), only the stamps of their questions count: a life had the right from the first
+answer yes until its last question. A write that was allowed in time and made late, because the
+process was stopped in between, does not violate the election's promise. The counter's check must
+keep it from doing harm.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from tests.soak.counter.counter import Count
 from tests.soak.counter.journal import BUSY, COMPANY, DONE, REFUSED, TURN, Line
 
 SHOWN: Final = 10
-"""Violations of each kind."""
+"""The number of violations of each kind that are reported."""
 _NANO: Final = 1e-9
 _CLAIMS: Final = (TURN, BUSY, REFUSED)
 
 
 class Shift(NamedTuple):
-    """The first and the last instant at which a life is known to have been at work."""
+    """The first and the last instant at which a life is known to have worked."""
 
     first: int
     last: int
@@ -41,8 +42,8 @@ class Life:
     lines: list[Line] = attrs.field(factory=list)
 
     def at_work(self, *, asks: bool) -> Shift | None:
-        """None if it never was. The instant of a question lies between `asked` and
-        `answered`: what excuses is assumed."""
+        """The time at work; None if there was none. The instant of a question lies between `asked`
+        and `answered`; this assumes the instant that is no violation."""
         telling = [line for line in self.lines if not asks or line.word in _CLAIMS]
         if not telling:
             return None
@@ -54,23 +55,23 @@ class Life:
 class Verdict:
     violations: list[str]
     lives: int
-    """In which the counter was incremented."""
+    """The lives in which the counter was incremented."""
     epochs: int
     final: Count
     acknowledged: list[float]
-    """When each increment was, in seconds, sorted."""
+    """The time of each acknowledged increment, in seconds, sorted."""
     late: int
-    """Increments that were over only after another's first turn."""
+    """Increments that ended after the first turn of another life."""
     refused: int
-    """Turns in which the check kept a late one from writing."""
+    """Turns in which the check prevented a late write."""
     busy: int
-    """Turns in which another process had begun to write."""
+    """Turns in which another process was writing."""
     closest: float | None
-    """Seconds from a life's last stamp to the next one's first, at the least."""
+    """The least number of seconds between the last stamp of a life and the first of the next."""
 
 
 def judge(lines: Sequence[Line], final: Count, *, asks: bool) -> Verdict:
-    """`final` is what the counter has in the end."""
+    """`final` is the counter at the end."""
     lives = _lives(lines)
     shifts = sorted(shift for life in lives if (shift := life.at_work(asks=asks)) is not None)
     done = sorted((line for line in lines if line.word == DONE), key=lambda line: line.asked)
@@ -98,7 +99,7 @@ def judge(lines: Sequence[Line], final: Count, *, asks: bool) -> Verdict:
 
 
 def _shortened(violations: Iterable[str]) -> Iterator[str]:
-    """Where one thing goes wrong for good there are thousands of a kind."""
+    """Shorten the list, because one lasting problem causes thousands of violations."""
     every = iter(violations)
     yield from itertools.islice(every, SHOWN)
     more = sum(1 for _ in every)
@@ -155,7 +156,7 @@ def _lost(lines: Iterable[Line], done: Sequence[Line], final: Count) -> Iterator
 
 
 def _interfered(lives: Iterable[Life]) -> Iterator[str]:
-    """Somebody else incremented between two increments of one life."""
+    """Another life incremented between two increments of one life."""
     for life in lives:
         wrote: Count | None = None
         for line in life.lines:
@@ -169,7 +170,7 @@ def _interfered(lives: Iterable[Life]) -> Iterator[str]:
 
 
 def _fallen(lines: Iterable[Line], done: Sequence[Line], final: Count) -> Iterator[str]:
-    """Seen before an increment, or by what was acknowledged."""
+    """The epoch has fallen, as seen before an increment or in acknowledged increments."""
     for line in lines:
         if line.word == TURN and line.counter.epoch > line.epoch:
             yield (
@@ -183,7 +184,7 @@ def _fallen(lines: Iterable[Line], done: Sequence[Line], final: Count) -> Iterat
 
 
 def _late(done: Iterable[Line], shifts: Sequence[Shift]) -> int:
-    """How many were over after the beginning of a later shift."""
+    """The number of increments that ended after the beginning of a later shift."""
     firsts = [shift.first for shift in shifts]
     began = {shift.name: shift.first for shift in shifts}
     late = 0

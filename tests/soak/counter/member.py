@@ -1,4 +1,4 @@
-"""A node of the other kind: the election and what it permits in one process, by PrimaryOnly."""
+"""A node of the kind `--tac`: the election and its child in one process, by PrimaryOnly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STOP_GRACE: Final = 0.1
 
 @attrs.frozen
 class Settings:
-    """What a node's process is told when it starts."""
+    """The settings of a node's process."""
 
     node: str
     peers: list[str]
@@ -49,10 +49,10 @@ class Settings:
     orders: Path = attrs.field(converter=Path)
     status: str
     directory: Path = attrs.field(converter=Path)
-    """Where counter and journal are."""
+    """The directory of counter and journal."""
     checked: bool
     links: list[str]
-    """The options that say what the member proves itself by."""
+    """The options for its links."""
 
     def to_environment(self) -> dict[str, str]:
         return {VARIABLE: json.dumps(attrs.asdict(self), default=str)}
@@ -63,7 +63,7 @@ class Settings:
 
 
 def make_application() -> Any:
-    """The election, its status page and admin socket, and the work, as twistd wants them."""
+    """The application for twistd: the election, its status page, its admin socket, and the work."""
     use_monotonic_time()
     settings = Settings.from_environment()
     cluster = Cluster(settings.node, tuple(PeerAddr.parse(each) for each in settings.peers))
@@ -90,8 +90,8 @@ def make_application() -> Any:
 class Incrementing(Service):
     """Asks in each turn whether it may, and increments.
 
-    The process may be stopped after the answer, for longer than the lease. So the counter is
-    `checked`: it is changed by one at a time, and not for an epoch older than its own.
+    The process may be stopped after the answer, for longer than the lease. The counter is therefore
+    `checked`: one process at a time changes it, and not for an epoch older than its own.
     """
 
     log = Logger()

@@ -1,4 +1,4 @@
-"""What a run came to, as a table and as JSON."""
+"""The result of a run, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NO_QUORUM: Final = "two nodes lost at once"
 
 @attrs.frozen
 class Figures:
-    """Of one kind of fault: how often, for how long nothing was acknowledged, and how long
-    it took from the healing until all followed one primary again."""
+    """The figures of one kind of fault: the number of rounds, the times without an acknowledgement,
+    and the times from the healing until all follow one primary again."""
 
     rounds: int
     outage: Spread | None
@@ -36,7 +36,7 @@ class Report:
     faults: int
     minutes: float
     load: float
-    """Of the machine over the last 15 minutes: a busy one is slow to elect."""
+    """The machine's load over the last 15 minutes, because a busy machine elects slowly."""
     violations: list[str]
     acknowledged: int
     final: tuple[int, int]
@@ -51,7 +51,7 @@ class Report:
     busy: int
     closest: float | None
     overall: Figures
-    """Of the rounds in which a quorum was there."""
+    """The figures of the rounds with a quorum."""
     by_kind: dict[str, Figures]
     rounds: list[Round]
     footprints: list[Footprint]

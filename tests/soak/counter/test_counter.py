@@ -1,4 +1,4 @@
-"""A few faults on real processes. pytest only, not trial."""
+"""A few faults on real processes. Only for pytest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Running]]:
-    """All at once: most of the time they wait."""
+    """Start all runs at once, because they mostly wait."""
     obstacle = sandbox.obstacle()
     if obstacle is not None:
         pytest.skip(obstacle)

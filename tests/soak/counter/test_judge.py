@@ -1,4 +1,4 @@
-"""The judge of the counter, on journals made by hand: it must see what it is there for."""
+"""The judge of the counter finds each violation in hand-made journals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def line(who: str, epoch: int, word: str, at: int, count: Count = NOTHING) -> Li
 
 
 def turn(who: str, epoch: int, at: int, read: Count, wrote: int) -> list[Line]:
-    """One that begins then and is over 5 later."""
+    """A turn that begins at that time and ends 5 later."""
     return [
         line(who, epoch, TURN, at, read),
         line(who, epoch, DONE, at + 5, Count(epoch, wrote)),
@@ -133,7 +133,7 @@ class EpochTests(SynchronousTestCase):
 
 
 class QuestionTests(SynchronousTestCase):
-    """Where the children ask, what they were told counts, not when they wrote."""
+    """If the children ask, their answers count, and not the times of their writes."""
 
     def test_a_late_write_is_counted_and_no_violation(self) -> None:
         late = [

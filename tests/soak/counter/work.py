@@ -1,10 +1,10 @@
-"""The command of `--run-primary`: increments the counter as fast as the disk lets it.
+"""The command of `--run-primary`: increments the counter as fast as the disk allows.
 
     python -m tests.soak.counter.work DIRECTORY
 
-It neither asks the election nor checks an epoch nor locks the counter: nothing but the election
-keeps two from being at it. One run in three does it from a grandchild in a session of its own,
-which no signal to the command's process group reaches.
+It does not ask the election, check an epoch or lock the counter, so only the election keeps two
+from working at once. One run in three works in a grandchild in a session of its own, which signals
+to the command's process group do not reach.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ def main(directory: Path) -> None:
 
 
 def look_for_company(directory: Path, journal: Journal) -> None:
-    """Have the kernel tell whether anything of an earlier run lives. Only that: work goes on."""
-    presence = os.open(directory / "presence", os.O_RDWR | os.O_CREAT)  # open to our end
+    """Ask the kernel whether a process of an earlier run still exists, and record it."""
+    presence = os.open(
+        directory / "presence", os.O_RDWR | os.O_CREAT
+    )  # stays open until this process ends
     try:
         fcntl.flock(presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         journal.tell(COMPANY)
-    fcntl.flock(presence, fcntl.LOCK_SH)  # one that came in company is company itself
+    fcntl.flock(presence, fcntl.LOCK_SH)  # this process counts for later ones
 
 
 def work(counter: Counter, journal: Journal) -> None:

@@ -1,7 +1,7 @@
-"""`python -m tests.soak.hostile`: attack real nodes and measure what it costs them.
+"""`python -m tests.soak.hostile`: attacks real nodes and measures the effect.
 
-Exit status 0 if no two nodes could write at once, no primary was unseated or lost its lease
-more than once, and all was as before within 10 s after each case; else 1.
+Exit status 0 if no two nodes could write at once, no primary was unseated or lost its lease more
+than once, and all was as before within 10 s after each case; else 1.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(
     quick: bool,
     seed: int,
 ) -> Iterator[Result]:
-    """Each case against a cluster of its own, in each round with another seed."""
+    """Run each case against a cluster of its own, with another seed in each round."""
     for number, case in itertools.product(range(rounds), cases):
         place = directory / f"{case.name}-{number + 1}"
         place.mkdir(parents=True)

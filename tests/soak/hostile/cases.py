@@ -1,5 +1,5 @@
-"""The attacks, one function each: it attacks, puts back what it took away, and says in a few
-words what it did."""
+"""The attacks, a function for each: it attacks, restores what it changed, and returns a short text
+about what it did."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLOOD: Final = 64 * 1024
 FRAMES_A_CONNECTION: Final = 10
 DESCRIPTORS: Final = 64
 LOGGED: Final = 10_000
-"""Bytes a second that the log may grow by at the will of who speaks as a member."""
+"""Bytes a second by which a sender that speaks as a member may make the log grow."""
 
 
 # Strangers
@@ -57,12 +57,12 @@ def frames(scene: Scene) -> str:
             say(connection, b"".join(chosen))
             connection.close()
         if at % 1000 == 0 and scene.quick:
-            time.sleep(0)  # let the sampler have its turn
+            time.sleep(0)  # let the sampler run
     return f"{total:,} frames on {connections:,} connections, {refused:,} of them not accepted"
 
 
 def trickle(scene: Scene) -> str:
-    """The longest frames that the bounds allow, and a new connection for each that is ended."""
+    """The longest frames that the bounds allow, with a new connection for each that is ended."""
     element = b"$512\r\n" + b"x" * wire.MAX_ELEMENT + b"\r\n"
     stream = ((b"*16\r\n" + element * wire.MAX_ELEMENTS) * 2)[: wire.MAX_UNDECODED]
     until = time.monotonic() + (2.0 if scene.quick else 30.0)
@@ -87,7 +87,7 @@ def half(scene: Scene) -> str:
 
 
 def _crowd(scene: Scene, words: bytes) -> str:
-    """Connections to each node that say just this, until the nodes have ended them all."""
+    """Open connections that send only this to each node, until the nodes have ended them all."""
     number = scene.scaled(2000, 200)
     begun = time.monotonic()
     with held() as connections:
@@ -105,7 +105,7 @@ def _crowd(scene: Scene, words: bytes) -> str:
 
 
 def _wait_until_ended(connections: list[socket.socket], seconds: float) -> int:
-    """How many are still open after so many seconds."""
+    """The number of connections that are still open after so many seconds."""
     deadline = time.monotonic() + seconds
     left = list(connections)
     while left and time.monotonic() < deadline:
@@ -129,7 +129,7 @@ def health_checks(scene: Scene) -> str:
 
 
 def nothing(scene: Scene) -> str:
-    """Empty arrays, which say nothing, as fast as they are read."""
+    """Empty arrays, which carry no message, as fast as they are read."""
     burst = wire.GREETING * (FLOOD // len(wire.GREETING))
     nodes = [node for node in scene.nodes for _ in range(8)]
     dialled = _speak(scene, nodes, lambda: itertools.repeat(burst), 0.0, scene.until(5.0))
@@ -166,22 +166,22 @@ def _press(port: int, until: float) -> int:
 
 
 def forged(scene: Scene) -> str:
-    """First messages by a key of nobody, each made anew."""
+    """First messages by a key of no member, each of them new."""
     return _hands(scene, scene.cluster.stranger.opening)
 
 
 def replayed(scene: Scene) -> str:
-    """First messages that members have said before."""
+    """Recorded first messages of members."""
     return _hands(scene, lambda name: scene.cluster.stranger.recorded[name])
 
 
 def garbled(scene: Scene) -> str:
-    """First messages of the right length that are none."""
+    """Invalid first messages of the right length."""
     return _hands(scene, lambda _: b"\x00\x60" + scene.rng.randbytes(96))
 
 
 def _hands(scene: Scene, opening: Callable[[str], bytes]) -> str:
-    """As many handshakes as fast as they are taken, begun from one address."""
+    """As many handshakes as the nodes accept, all from one address."""
     total = scene.scaled(10_000, 300)
     begun = time.monotonic()
     refused = 0
@@ -199,7 +199,7 @@ def _hands(scene: Scene, opening: Callable[[str], bytes]) -> str:
     return f"{total:,} in {took:.1f} s from one address, {refused:,} of them not taken"
 
 
-# Who says to be a member
+# Senders that speak as a member
 
 
 def as_replica(scene: Scene) -> str:
@@ -230,7 +230,7 @@ def _flood_as(scene: Scene, victim: Node, word: Message) -> str:
 def _say_to_all(
     scene: Scene, victim: Node, words: Callable[[], Iterator[bytes]], pause: float, until: float
 ) -> int:
-    """Go on speaking to all others but `victim`, to each from the beginning."""
+    """Send to all nodes but `victim`, to each from the beginning of the words."""
     return _speak(scene, scene.others(victim), words, pause, until)
 
 
@@ -241,7 +241,7 @@ def _speak(
     pause: float,
     until: float,
 ) -> int:
-    """Go on speaking on one connection to each of the nodes; how many it took."""
+    """Send on one connection to each of the nodes. Return the number of connections."""
     stranger = scene.cluster.stranger
     with ThreadPoolExecutor(len(nodes)) as pool:
         said = [
@@ -254,7 +254,7 @@ def _speak(
 
 
 def usurper(scene: Scene) -> str:
-    """Speaks for the primary while that one is stopped for a moment, then leaves."""
+    """A stranger speaks for the primary while the primary is stopped for a moment."""
     frame = wire.encode(Heartbeat(scene.epoch, scene.primary, Role.PRIMARY, 0))
     until = time.monotonic() + 1.0
     with ThreadPoolExecutor(1) as pool:
@@ -291,7 +291,7 @@ def _leap(scene: Scene, victim: Node, until: float) -> str:
 
 
 def below_replica(scene: Scene) -> str:
-    epochs = itertools.repeat(scene.epoch + EPOCH_LEAP - 1)  # nobody's epoch moves with it
+    epochs = itertools.repeat(scene.epoch + EPOCH_LEAP - 1)  # it changes no node's epoch
     return _below_the_bound(scene, Role.REPLICA, lambda: epochs)
 
 
@@ -312,8 +312,8 @@ def _below_the_bound(scene: Scene, role: Role, epochs: Callable[[], Iterator[int
 
 
 def absent(scene: Scene) -> str:
-    """In place of a member that is away, with news each time: another address, another role,
-    another epoch, an election in vain."""
+    """A stranger speaks in place of an absent member, with a change in each message: the address,
+    the role, the epoch, or a failed election."""
     victim = scene.replicas[0]
     until = scene.until(20.0)
 
@@ -357,7 +357,7 @@ def _flood(node: Node, seconds: float) -> None:
 
 
 def deaf(scene: Scene) -> str:
-    """In a member's place somebody accepts and never reads; another sends far too much."""
+    """In place of a member, a stranger accepts and never reads, and another sends far too much."""
     victim, talker = scene.replicas
     until = scene.until(10.0)
     with _gone(victim), held() as connections, _deaf_listener(victim.port) as listener:
@@ -380,7 +380,7 @@ def _deaf_listener(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-# Who uses the port of --http
+# Clients of the port of --http
 
 
 def pipelined_read(scene: Scene) -> str:
@@ -405,7 +405,7 @@ def slow_readers(scene: Scene) -> str:
     return f"{dialled:,} connections, {number:,} at a time, that ask byte by byte"
 
 
-# What the machine lacks
+# A lack of resources on the machine
 
 
 def descriptors_of_primary(scene: Scene) -> str:

@@ -75,24 +75,24 @@ class Node:
             self._process = None
 
     def limit_descriptors(self, soft: int) -> int:
-        """Allow the process so many file descriptors; the limit that it had."""
+        """Limit the process to so many file descriptors. Return the former limit."""
         before, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
         return before
 
     def threads(self) -> int:
-        """How many there are; 0 without a process."""
+        """The number of threads; 0 without a process."""
         return self._told("Threads:")
 
     def descriptors(self) -> int:
-        """How many file descriptors are open; 0 without a process."""
+        """The number of open file descriptors; 0 without a process."""
         try:
             return 0 if self._process is None else len(os.listdir(f"/proc/{self.pid}/fd"))
         except OSError:
             return 0
 
     def memory(self) -> int:
-        """Kilobytes resident; 0 without a process."""
+        """Resident kilobytes; 0 without a process."""
         return self._told("VmRSS:")
 
     def _told(self, name: str) -> int:
@@ -104,7 +104,7 @@ class Node:
         return next((int(row[1]) for row in rows if row and row[0] == name), 0)
 
     def status(self) -> dict[str, Any] | None:
-        """What it tells over HTTP, None if it does not answer."""
+        """Its status document over HTTP; None if it does not answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.settings.http, timeout=2)
         try:
             connection.request("GET", "/status", headers={"Connection": "close"})
@@ -117,7 +117,7 @@ class Node:
 
 
 class Cluster:
-    """Three nodes, killed on the way out."""
+    """Three nodes, which are killed at the end."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Cluster:
         real_time: bool = False,
         command: str = "",
     ) -> None:
-        """`command` is what the primary runs, if anything."""
+        """`command` is the command of the primary, if any."""
         self.directory = directory
         self.links = links
         self.journal = directory / "journal"
@@ -195,7 +195,7 @@ class Cluster:
             node.kill()
 
     def agreement(self) -> tuple[str, int] | None:
-        """Primary and epoch, if all follow one that may write and all links are up."""
+        """Primary and epoch, if all nodes follow one that may write and all links are up."""
         told = [node.status() for node in self]
         answers = [each for each in told if each is not None]
         if len(answers) < len(told):

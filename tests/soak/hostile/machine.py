@@ -1,5 +1,5 @@
-"""What happens on a node's own machine: at its socket for operators, its file, its directory, and
-what it runs."""
+"""Attacks on a node's own machine: on its admin socket, its settings file, its directory, and its
+commands."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.soak.hostile.cluster import Node
 from tests.soak.hostile.scene import Scene
 
 LOGGED: Final = 250_000
-"""Bytes a second that the log of a node may grow by, whatever a command prints: a megabyte of it in
-ten seconds, as it is counted, of short lines that the log makes longer."""
+"""Bytes a second by which a node's log may grow, whatever a command prints: a megabyte of output in
+ten seconds, which the log makes longer if its lines are short."""
 RUNS: Final = 10
-"""Runs of a hook in a second."""
+"""The most runs of a hook in a second."""
 _OPERATORS: Final = 24
-"""Connections at a time to a node that takes 16."""
+"""The number of concurrent connections to a node that takes 16."""
 
 
 # Operators
 
 
 def admin_garbage(scene: Scene) -> str:
-    """Requests that are none, some of them without an end."""
+    """Invalid requests, some of them without an end."""
     until = scene.until(20.0)
     said = 0
     words = itertools.cycle(_requests(scene))
@@ -54,7 +54,7 @@ def admin_garbage(scene: Scene) -> str:
 
 
 def _requests(scene: Scene) -> list[bytes]:
-    """None of which asks for something that is done."""
+    """Requests without an effect."""
     asked: Sequence[object] = (
         {"command": "quit"},
         {"command": ["pause"], "seconds": 1},
@@ -82,7 +82,7 @@ def _requests(scene: Scene) -> list[bytes]:
 
 
 def sighup_storm(scene: Scene) -> str:
-    """Signals as a shell loop sends them, and each time another file, none of them right."""
+    """Signals as from a shell loop, each with another invalid file."""
     until = scene.until(20.0)
     texts = {node: node.settings.config.read_text() for node in scene.nodes}
     signals = 0
@@ -103,7 +103,7 @@ def sighup_storm(scene: Scene) -> str:
 
 
 def _files() -> list[str | None]:
-    """What stands before the right text: valid TOML that is no configuration, and none."""
+    """Texts before the valid settings: valid TOML with invalid settings, and invalid TOML."""
     return [
         "",
         None,
@@ -130,7 +130,7 @@ def _replace(path: Path, text: str | None) -> None:
 
 
 def vanished(scene: Scene) -> str:
-    """All directories go, and come back."""
+    """All directories are removed, and come back."""
     until = scene.until(5.0)
     with _taken_away(scene.nodes):
         while time.monotonic() < until:
@@ -142,7 +142,8 @@ def vanished(scene: Scene) -> str:
 
 
 def swapped(scene: Scene) -> str:
-    """Others come in their place, just when a vote is wanted. So nobody can be elected."""
+    """Other directories take their place shortly before a vote, so that no member can be
+    elected."""
     until = scene.until(5.0)
     with _taken_away(scene.replicas):
         for node in scene.replicas:
@@ -174,11 +175,11 @@ def _taken_away(nodes: Sequence[Node]) -> Iterator[None]:
             node.settings.data.with_suffix(".away").rename(node.settings.data)
 
 
-# What it runs
+# The commands of a node
 
 
 def endless_output(scene: Scene) -> str:
-    """The command prints from the start; only the log can tell."""
+    """The command prints without end from its start, so only the log shows the effect."""
     seconds = scene.until(20.0) - time.monotonic()
     with bounded(scene, logged=LOGGED):
         time.sleep(seconds)
@@ -187,7 +188,7 @@ def endless_output(scene: Scene) -> str:
 
 @contextmanager
 def bounded(scene: Scene, logged: int) -> Iterator[None]:
-    """Log and hooks of each node grow by so much at most."""
+    """Check that log and hooks of each node grow by so much at most."""
     begun = time.monotonic()
     before = {node: (_size(node.log), _size(node.settings.hooks)) for node in scene.nodes}
     yield

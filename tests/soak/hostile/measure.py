@@ -1,4 +1,4 @@
-"""What an attack costs, taken from outside: /proc, the logs, and what the nodes wrote."""
+"""The effect of an attack, seen from outside: by /proc, the logs, and the nodes' writes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.soak.hostile.scene import Case, Scene
 SAMPLE_EVERY: Final = 0.05
 BACK_WITHIN: Final = 10.0
 BEARABLE_LOSSES: Final = 1
-"""A process that the machine, or a case, stops for a moment loses the lease of itself."""
+"""Lost leases that are no failure: a process that is stopped for a moment loses its lease."""
 TURN: Final = 0.06
-"""Seconds of the processor's time that a node may take for something else."""
+"""Seconds of processor time that a node may use for other work before it runs its election."""
 GROWTH: Final = 5 * 1024
-"""Kilobytes."""
+"""Kilobytes by which a node's memory may grow."""
 _NANO: Final = 1e-9
 _DETAILS: Final = re.compile(r"b'.*'|b\".*\"|'[^']*'|\"[^\"]*\"|\d+(\.\d+)*(:\d+)?")
 _ELECTED: Final = re.compile("elected primary of epoch")
@@ -35,7 +35,7 @@ _LOST: Final = re.compile("lost the lease")
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """The figures of one case. Of those of several nodes, the worst."""
+    """The figures of one case; of several nodes, the worst figure."""
 
     case: str
     title: str
@@ -43,38 +43,37 @@ class Result:
     seconds: float
     elections: int
     epochs: int
-    """By how much the highest epoch that somebody wrote in grew."""
+    """The growth of the highest epoch with a write."""
     leases_lost: int
-    """Refusals after a write, and what a primary noted of its own; the greater."""
+    """The greater of two numbers: refusals after a write, and lost leases in the primary's log."""
     calm_gap: float
     """The longest time between two writes before the attack, in seconds."""
     gap: float
-    """And during it."""
+    """The longest time between two writes during the attack, in seconds."""
     turn: float
-    """The most of the processor's time that a node took before it looked after the election again,
-    in seconds."""
+    """The most processor time that a node used before it ran its election again, in seconds."""
     memory: int
-    """Kilobytes that a node grew by."""
+    """The kilobytes by which a node grew."""
     descriptors: tuple[int, int, int]
-    """Before, at most, after: of the node that had most."""
+    """The numbers before, at most and after, of the node that had most."""
     threads: tuple[int, int, int]
-    """As the descriptors."""
+    """The same as for descriptors."""
     hooks: int
-    """Runs of a hook, in the node that had most of them."""
+    """The runs of a hook in the node that had most of them."""
     log_bytes: int
-    """In the log that grew most."""
+    """The bytes of the log that grew most."""
     log_lines: int
     log_rate: float
-    """Lines a second of the cause that most were about, in one node."""
+    """Lines a second of the commonest cause, in one node."""
     log_cause: str
     back_after: float | None
-    """Seconds until all was as before, None if it was not."""
+    """Seconds until all was as before; None if that did not happen."""
     failures: list[str]
-    """What must not be: two writers, an election without need, leases lost, no way back."""
+    """The failures: two writers, a needless election, lost leases, no recovery."""
 
 
 class Sampler:
-    """Looks at memory and descriptors of all nodes until stopped."""
+    """Records memory and descriptors of all nodes until stopped."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -102,7 +101,7 @@ class Sampler:
 
 
 def measure(case: Case, cluster: Cluster, seed: int, *, quick: bool) -> Result:
-    """Watch the calm, attack, and wait until all is as before."""
+    """Watch the cluster before the attack, attack, and wait until all is as before."""
     agreed = cluster.wait_until_agreed(BACK_WITHIN)
     if agreed is None:
         raise RuntimeError(f"no agreement before {case.name}; see {cluster.directory}")
@@ -190,7 +189,7 @@ def _wait_until_back(cluster: Cluster, before: dict[str, int], end: float) -> fl
     """Seconds from `end` until all agree and no node has more descriptors than before."""
     while time.monotonic() < end + BACK_WITHIN:
         agreed = cluster.agreement()
-        time.sleep(POLL)  # the status pages' own connections are gone then
+        time.sleep(POLL)  # then the connections of these checks are closed
         if agreed and all(node.descriptors() <= before[node.name] for node in cluster):
             return time.monotonic() - end
     return None
@@ -216,7 +215,7 @@ def _longest_turn(path: Path, begin: float, end: float) -> float:
 
 
 def _commonest(logs: Iterable[list[str]]) -> tuple[str, int]:
-    """The text, without times and other details, that one node repeated most often."""
+    """The text, without times and other details, that one node logged most often."""
     found = ("", 0)
     for lines in logs:
         texts = collections.Counter(_DETAILS.sub("…", line)[26:126] for line in lines)

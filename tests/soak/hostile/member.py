@@ -1,4 +1,4 @@
-"""What runs in a node's process: the election, its status page, the work, and a flood on demand."""
+"""The program of a node: the election, its status page, the work, and a flood on a signal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.soak.chaos.journal import Journal
 VARIABLE: Final = "HOSTILE_MEMBER"
 WRITE_INTERVAL: Final = 0.005
 NOTED: Final = 0.01
-"""Seconds of the processor's time from which a turn is noted."""
+"""Turns with at least this many seconds of processor time are recorded."""
 FLOOD_BATCH: Final = 200
 """Heartbeats to each peer in one turn of the reactor."""
 DOWN_AFTER: Final = 0.5
@@ -33,34 +33,34 @@ TIMINGS: Final = {
     "election-backoff-jitter": 0.3,
 }
 WITH_A_COMMAND: Final = {"down-after": 1.2, "stop-grace": 0.1}
-"""A command needs some of the lease to be ended."""
+"""Timings for a command, which needs a part of the lease to end."""
 
 
 @attrs.frozen
 class MemberSettings:
-    """What a node's process is told when it starts."""
+    """The settings of a node's process."""
 
     node: str
     peers: dict[str, int]
     http: int
     front: int
-    """Where the others are told that its page is; nobody is there, but for attacks."""
+    """The port at which the others expect its page. Only attacks listen there."""
     fronts: dict[str, int]
     links: list[str]
-    """The options that say what the member proves itself by."""
+    """The options for its links."""
     down_after: float
     command: str
     config: Path = attrs.field(converter=Path)
     data: Path = attrs.field(converter=Path)
     hooks: Path = attrs.field(converter=Path)
-    """A byte for each run of the hook."""
+    """The file with a byte for each run of the hook."""
     turns: Path = attrs.field(converter=Path)
-    """A line for each long turn: when it ended, and how long it was."""
+    """The file with a line for each long turn: its end and its length."""
     journal: Path = attrs.field(converter=Path)
     refusals: Path = attrs.field(converter=Path)
 
     def write(self) -> None:
-        """The file of --config."""
+        """Write the file of --config."""
         hook = f"printf . >> '{self.hooks}'"
         values: dict[str, object] = {
             "node-id": self.node,
@@ -86,9 +86,9 @@ class MemberSettings:
 
 
 class Writer:
-    """Writes a line whenever it may. The first refusal after a write is a lost lease; it goes
-    to a file of its own with its time. Another has how much of the processor's time this process
-    took from one look to the next: on a busy machine that tells what the wait was for."""
+    """Writes a line whenever it may. The first refusal after a write is a lost lease, whose time
+    goes to a file of its own. Another file has the processor time of this process between two
+    checks, which shows the reason of a delay on a busy machine."""
 
     def __init__(self, election: ElectionService, settings: MemberSettings) -> None:
         self._election = election
@@ -118,7 +118,7 @@ class Writer:
 
 
 class Flooder(Service):
-    """A member gone wild: from SIGUSR1 to SIGUSR2 it sends heartbeats as fast as they are read."""
+    """A faulty member: between SIGUSR1 and SIGUSR2 it sends heartbeats as fast as they are read."""
 
     def __init__(self, election: ElectionService) -> None:
         self._election = election
@@ -147,7 +147,7 @@ class Flooder(Service):
 
 
 def make_application() -> Any:
-    """What twistd runs."""
+    """The application for twistd."""
     settings = MemberSettings.from_environment()
     options = Options()
     options.parseOptions([f"--config={settings.config}", *settings.links])

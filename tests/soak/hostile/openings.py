@@ -1,4 +1,4 @@
-"""How a stranger begins a connection to members that want a proof."""
+"""The first bytes of a stranger's connection to members with secure links."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.support.secured import security
 
 
 class Stranger:
-    """Knows the public keys of all members, and has recorded how they began."""
+    """Knows the public keys of all members, and has recorded their first messages."""
 
     def __init__(self, links: str, members: Mapping[str, Sequence[str]], directory: Path) -> None:
-        """`members` are the options of each."""
+        """`members` are the options of each member."""
         self._security = _own(links, members, directory)
         self.recorded = {
             member: security(other, [member], given).dials(member).start()
@@ -26,7 +26,7 @@ class Stranger:
         }
 
     def opening(self, member: str) -> bytes:
-        """What it says first to this member, anew each time; nothing on plain links."""
+        """New first bytes for this member; none on plain links."""
         return self._security.dials(member).start()
 
 

@@ -1,4 +1,4 @@
-"""Who answers for the members' status pages, and means harm: where `--http-peers` leads."""
+"""Malicious answers in place of the members' status pages, at the addresses of `--http-peers`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.soak.hostile.strangers import dial, held, say
 from tests.soak.hostile.web import get
 
 WATCHERS: Final = 4
-"""Of each node: nobody is asked while nobody watches."""
+"""The viewers of each node's page: without a viewer, a node asks no other page."""
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 _CHUNK: Final = 64 * 1024
 _LARGEST: Final = 256 * 1024 - 64
-"""Bytes of a document that is just read."""
+"""The most bytes of a document that is still read."""
 
 
 def _oversized() -> Iterator[bytes]:
@@ -95,7 +95,7 @@ ANSWERS: Final[tuple[Callable[[], Iterator[bytes]], ...]] = (
 
 
 def malicious(scene: Scene) -> str:
-    """All kinds of answers in turn, while all nodes' pages are watched."""
+    """All kinds of answers in turn, while viewers watch the pages of all nodes."""
     until = scene.until(60.0)
     kinds = itertools.cycle(ANSWERS)
     answered = itertools.count()
@@ -137,7 +137,7 @@ def _answer(connection: socket.socket, words: Iterator[bytes], until: float) -> 
 
 
 def _watch(port: int, until: float) -> int:
-    """Read the events of a page for as long; how many bytes there were."""
+    """Read the events of a page until then. Return the number of bytes."""
     read = 0
     while time.monotonic() < until:
         connection = dial(port)

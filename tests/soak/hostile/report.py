@@ -1,4 +1,4 @@
-"""One line a case, as docs/reliability.md has them."""
+"""A line for each case, in the form of docs/reliability.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attack finds, and what is known of one."""
+"""The target of an attack, and the properties of an attack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.soak.hostile.cluster import Cluster, Node
 
 @attrs.frozen
 class Scene:
-    """What an attack finds."""
+    """The target of an attack."""
 
     cluster: Cluster
     primary: str
@@ -21,7 +21,7 @@ class Scene:
     quick: bool
     rng: random.Random
     wrong: list[str] = attrs.field(factory=list)
-    """What the attack saw that must not be."""
+    """The failures that the attack has seen."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -39,7 +39,7 @@ class Scene:
         return quick if self.quick else full
 
     def until(self, seconds: float) -> float:
-        """When an attack of so many seconds is over; a quick one takes one."""
+        """The end of an attack of so many seconds; a quick one takes one second."""
         return time.monotonic() + (1.0 if self.quick else seconds)
 
     def others(self, node: Node) -> list[Node]:
@@ -55,12 +55,12 @@ class Case:
     title: str = attrs.field(kw_only=False)
     attack: Attack = attrs.field(kw_only=False)
     unpreventable: Collection[str] = ()
-    """The kinds of links that cannot keep it from doing harm, as where somebody is believed to be
-    a member, so that only two writers at once would be a failure."""
+    """The kinds of links that cannot prevent harm, for example by a stranger that speaks as a
+    member. Then only two writers at once are a failure."""
     unfelt: bool = False
-    """Whether the node must neither stop for longer than `measure.TURN` nor grow by more than
+    """Whether the node must not be delayed for longer than `measure.TURN`, nor grow by more than
     `measure.GROWTH`."""
     elections: int = 0
-    """How many are right, since the attack ends a primary."""
+    """The number of elections that are no failure, because the attack ends a primary."""
     command: str = ""
-    """What the primary runs, for those that want such a cluster."""
+    """The command of the primary, for a case that needs one."""

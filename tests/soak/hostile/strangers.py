@@ -1,4 +1,4 @@
-"""What a stranger can do with sockets."""
+"""A stranger's means with sockets."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 def dial(port: int, source: str = "127.0.0.1") -> socket.socket | None:
-    """A connection to this port of the machine, None if nobody takes it.
+    """A connection to this port of the machine; None if it is not accepted.
 
-    It ends with a reset, so that thousands of them do not use up the machine's ports.
+    It ends with a reset, so that thousands of connections do not use up the machine's ports.
     """
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -38,7 +38,7 @@ def dial(port: int, source: str = "127.0.0.1") -> socket.socket | None:
 
 
 def say(connection: socket.socket, data: bytes) -> bool:
-    """Send all of it; whether the other end still takes it."""
+    """Send all bytes. Return whether the other end still reads."""
     try:
         connection.sendall(data)
     except OSError:
@@ -47,7 +47,7 @@ def say(connection: socket.socket, data: bytes) -> bool:
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether the other end has not ended it yet."""
+    """Whether the other end has not closed it yet."""
     connection.setblocking(False)
     try:
         return connection.recv(1) != b""
@@ -59,7 +59,7 @@ def is_open(connection: socket.socket) -> bool:
 
 @contextmanager
 def held() -> Iterator[list[socket.socket]]:
-    """Connections to be closed at the end."""
+    """A list of connections that are closed at the end."""
     connections: list[socket.socket] = []
     try:
         yield connections
@@ -71,8 +71,8 @@ def held() -> Iterator[list[socket.socket]]:
 def keep_saying(
     port: int, words: Iterator[bytes], pause: float, until: float, opening: Callable[[], bytes]
 ) -> int:
-    """Go on with `words` on one connection, on a new one when it was ended, each of which
-    begins with an `opening`; how many it took."""
+    """Send `words` on one connection. If that is ended, continue on a new one, which begins with an
+    `opening`. Return the number of connections."""
     dialled = 0
     connection: socket.socket | None = None
     while time.monotonic() < until:
@@ -92,7 +92,7 @@ def keep_saying(
 
 
 class Trickle:
-    """Says `stream` byte by byte to one port, from its start again whenever it is cut off."""
+    """Sends `stream` byte by byte to one port, and starts again whenever it is disconnected."""
 
     def __init__(self, port: int, stream: bytes) -> None:
         self.sent = 0
@@ -126,7 +126,7 @@ class Trickle:
 
 
 class Mutator:
-    """Frames that are wrong in every way, and none that a member could have said."""
+    """Frames with faults of every kind. No member could have sent any of them."""
 
     def __init__(self, rng: random.Random, members: list[str]) -> None:
         self._rng = rng

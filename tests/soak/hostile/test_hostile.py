@@ -1,4 +1,4 @@
-"""Small versions of some of the attacks, on real processes. pytest only, not trial."""
+"""Small versions of some of the attacks, on real processes. Only for pytest."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ SECURE: Final = {
     "noise": ("forged", "replayed", "as-primary-crowd", "usurper"),
     "tls": ("forged",),
 }
-"""What members are spared that know who speaks, or must bear for it."""
+"""Cases with another result on secure links, because the members know the sender."""
 SEED: Final = 1
 PATIENT: Final = 2.0
 """Seconds of a lease that a busy machine does not lose by itself."""
 MEMORY: Final = 16 * 1024
-"""Kilobytes; a node starts with more than twice that."""
+"""Kilobytes; a node starts with more than twice as much."""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One for all of them: what bears an attack bears the next."""
+    """One cluster for all attacks, because each must leave it as before."""
     with Cluster(tmp_path_factory.mktemp("hostile"), down_after=PATIENT) as cluster:
         yield cluster
 

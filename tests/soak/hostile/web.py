@@ -1,4 +1,4 @@
-"""What a stranger can do with the port of `--http`."""
+"""A stranger's means with the port of `--http`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.soak.hostile.strangers import dial, held, say
 ROUTES: Final = ("/metrics", "/status", "/watch", "/", "/primary", "/health", "/nowhere")
 READERS: Final = 16
 _PIPELINED: Final = 64 * 1024
-"""Bytes of one write: as much as a node reads at once, of requests."""
+"""The bytes of requests in one write: as many as a node reads at once."""
 _SMALL: Final = 4096
-"""Bytes that the kernel may keep for one who does not read."""
+"""The bytes that the kernel may keep for a client that does not read."""
 
 
 def get(path: str) -> bytes:
@@ -25,7 +25,7 @@ def get(path: str) -> bytes:
 
 
 def pipeline(port: int, path: str, until: float, *, read: bool) -> int:
-    """Ask for `path` again and again on READERS connections; how many connections it took."""
+    """Request `path` again and again on READERS connections. Return the number of connections."""
     with ThreadPoolExecutor(READERS) as pool:
         asked = [pool.submit(_pipeline, port, path, until, read=read) for _ in range(READERS)]
         return sum(each.result() for each in asked)
@@ -60,7 +60,8 @@ def _ask_and_read(connection: socket.socket, burst: bytes, until: float) -> None
 
 
 def drip(ports: Sequence[int], number: int, until: float) -> int:
-    """Hold `number` connections and say a byte on each in turn; how many it took."""
+    """Hold `number` connections and send a byte on each in turn. Return the number of
+    connections."""
     request = get("/status")
     dialled = 0
     with held() as connections:

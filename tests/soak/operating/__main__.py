@@ -1,8 +1,8 @@
-"""`python -m tests.soak.operating`: types all commands of docs/operating.md, on hosts made for it.
+"""`python -m tests.soak.operating`: runs all commands of docs/operating.md, on hosts made for it.
 
-Needs root, Linux, Debian's python3 with venv, prometheus, and a package index. Exit status 0 if all
-came out as the page says, and not one increment of the program that ran meanwhile was lost; 1 if
-not; 2 if it cannot be tried here.
+Needs root, Linux, Debian's python3 with venv, prometheus, and a package index. Exit status 0 if
+every output is as on the page, and the program that ran meanwhile lost no increment; 1 if not; 2 if
+no run is possible here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _run(directory: Path, options: argparse.Namespace) -> int:
 
 
 def _obstacle() -> str | None:
-    """Why it cannot be tried on this machine, None if it can."""
+    """The reason why no run is possible on this machine; None if it is possible."""
     missing = [tool for tool in (*TOOLS, "prometheus") if shutil.which(tool) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"

@@ -1,7 +1,7 @@
-"""Hosts: each has a network, a name, processes and the directories that the page writes to.
+"""Hosts, each with a network, a name, processes and the directories to which the page writes.
 
-They share one kernel, its time and its programs below /usr. All that they are goes when the
-process that made them ends.
+They share one kernel, its time and the programs below /usr. They vanish when the process that made
+them ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attrs
 from tests.soak.chaos.sandbox import run
 
 SHARED: Final = Path("/srv")
-"""On every host the same directory: what stands for a store that all can reach."""
+"""A directory that is the same on every host: it represents a store that all can reach."""
 SWITCH: Final = "switch"
 PATIENCE: Final = 240.0
 """Seconds that one command may take."""
@@ -40,14 +40,14 @@ class StuckError(Exception):
 
 @attrs.frozen
 class Told:
-    """What came of a command."""
+    """The result of a command."""
 
     output: str
     status: int
 
 
 class Shell:
-    """A bash to type commands into, one at a time."""
+    """A bash that runs one command at a time."""
 
     def __init__(self, *prefix: str, environment: dict[str, str], directory: Path) -> None:
         self._process = subprocess.Popen(
@@ -60,7 +60,7 @@ class Shell:
         )
 
     def run(self, text: str) -> Told:
-        """Raises StuckError if it does not end."""
+        """Run a command. Raises StuckError if it does not end."""
         typing, told = self._process.stdin, self._process.stdout
         assert typing is not None
         assert told is not None
@@ -82,7 +82,7 @@ class Shell:
 
 
 class Host:
-    """A machine that is on, until `power_off`. `directory` is its disk."""
+    """A machine that runs until `power_off`. `directory` is its disk."""
 
     def __init__(self, name: str, address: str, directory: Path, shared: Path) -> None:
         self.name = name
@@ -100,13 +100,13 @@ class Host:
         return self._shell.run(text)
 
     def power_off(self) -> None:
-        """End all that runs there, at once, and take its disk away."""
+        """End all its processes at once, and remove its disk."""
         self._shell.end()
         run("ip", "-n", self.name, "link", "set", "eth0", "down")
         shutil.rmtree(self.directory)
 
     def replace(self) -> None:
-        """Put a new machine in its place, with an empty disk."""
+        """Replace it by a new machine with an empty disk."""
         self._shell = self._boot()
 
     def _boot(self) -> Shell:
@@ -114,7 +114,7 @@ class Host:
             (self.directory / part).mkdir(parents=True)
             (self.directory / f"{part}.work").mkdir()
         run("ip", "-n", self.name, "link", "set", "eth0", "up")
-        # The shell is process 1 there: whatever runs on the host ends with it.
+        # The shell is process 1 there, so all processes of the host end with it.
         shell = Shell(
             *("nsenter", f"--net=/run/netns/{self.name}"),
             *("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -149,7 +149,7 @@ class Host:
 
 
 def make_switch() -> None:
-    """What all hosts are connected to."""
+    """Make the switch that connects all hosts."""
     run("ip", "netns", "add", SWITCH)
     run("ip", "-n", SWITCH, "link", "add", "bridge", "type", "bridge")
     run("ip", "-n", SWITCH, "link", "set", "bridge", "up")

@@ -1,10 +1,10 @@
-"""The commands in a page of Markdown, and what it says comes of them.
+"""The commands in a page of Markdown, and their expected output.
 
-They stand in blocks that are fenced as `console`. A line that begins with the names of hosts and
-`# `, as in `a# ` or `abc# `, is a command for each of them, one after another, and one with `w$ `
-is for the workstation; `> ` goes on with it. The lines after it are its output, in full: `…` stands
-for anything within a line, and a line of nothing else for any lines. Without such lines the output
-is not shown. Whatever it prints, a command succeeds.
+They are in blocks that are fenced as `console`. A line that begins with the names of hosts and `#
+`, as in `a# ` or `abc# `, is a command for each of them, one after another; `w$ ` is for the
+workstation; `> ` continues the command. The lines after it are its complete output: `…` stands for
+any text within a line, and a line with nothing else for any lines. Without such lines the output is
+not checked. Every command must succeed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Command:
 
     line: int
     section: str
-    """The heading that it stands under, of the second level."""
+    """The heading of the second level above it."""
     hosts: str
     text: str
     output: tuple[str, ...] = ()
 
     def agrees(self, told: str) -> bool:
-        """Whether what a host told is what the page says."""
+        """Whether the output of a host agrees with the page."""
         return not self.output or _pattern(self.output).fullmatch(told) is not None
 
 
@@ -56,12 +56,12 @@ def commands(page: str) -> list[Command]:
 
 
 def typed(commands: Iterable[Command]) -> list[tuple[str, str]]:
-    """What is typed, and on which host."""
+    """The commands as typed, each with its host."""
     return [(host, command.text) for command in commands for host in command.hosts]
 
 
 def prompted(host: str, text: str) -> str:
-    """A command as it stands in a block."""
+    """A command with its prompt, as in a block."""
     sign = "$" if host == WORKSTATION else "#"
     return "\n> ".join(f"{host}{sign} {text}".split("\n"))
 

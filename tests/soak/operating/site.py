@@ -1,7 +1,8 @@
-"""What stands around the cluster: the source code, the program that it runs, and its store.
+"""The surroundings of the cluster: the source code, the program that it runs, and its store.
 
-The program is the counter's of tests.soak.counter: it increments a number in a file that all hosts
-share, as fast as the disk lets it, and asks nobody. Only the election keeps two from doing so.
+The program is the counter of tests.soak.counter. It increments a number in a file that all hosts
+share, as fast as the disk allows, without asking. Only the election keeps two from doing so at
+once.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Site:
     """All hosts, and the workstation `w`, which is this machine itself, in a clone."""
 
     def __init__(self, directory: Path, before: str | None) -> None:
-        """`before` is the revision that is installed first; without one, this tree."""
+        """`before` is the revision that is installed first; without it, this tree."""
         self.shared = directory / "shared"
         self._disks = directory / "disks"
         self._furnish_shared()
@@ -57,8 +58,8 @@ class Site:
         self._off: set[str] = set()
 
     def run(self, name: str, text: str) -> Told:
-        """Type `text` on a host. What was powered off is replaced, empty, before the workstation
-        is used again."""
+        """Run `text` on a host. Hosts that were powered off are replaced by empty ones before the
+        next command of the workstation."""
         if name == WORKSTATION:
             for each in self._off:
                 self.hosts[each].replace()
@@ -72,7 +73,7 @@ class Site:
         return self.hosts[name].run(text)
 
     def lines(self) -> list[Line]:
-        """What the program has told so far."""
+        """The lines that the program has written so far."""
         return read(self.shared / "journal")
 
     @property
@@ -80,7 +81,7 @@ class Site:
         return Counter(self.shared)
 
     def end(self) -> None:
-        """Switch all off."""
+        """Power off all hosts."""
         for name, host in self.hosts.items():
             if name not in self._off:
                 host.power_off()
@@ -89,7 +90,7 @@ class Site:
     def _furnish_shared(self) -> None:
         program = self.shared / "tests" / "soak" / "counter"
         program.mkdir(parents=True)
-        self.shared.chmod(0o777)  # whoever the nodes run as
+        self.shared.chmod(0o777)  # for any user of the nodes
         for name in ("__init__.py", "soak/__init__.py", "soak/counter/__init__.py",
                      "soak/counter/counter.py", "soak/counter/journal.py",
                      "soak/counter/work.py"):  # fmt: skip
@@ -118,13 +119,13 @@ class Site:
         version.write_text(_VERSION.sub(r"\g<0>.post1", version.read_text()))
         _git(origin, "commit", "--quiet", "--all", "--message=the next version")
         path = f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
-        # pip tells of this machine's own settings, which are nobody's business.
+        # pip's output would contain settings of this machine.
         environment = {**os.environ, "PATH": path, "PIP_QUIET": "2"}
         self._workstation = Shell(environment=environment, directory=clone)
 
 
 def _fill(origin: Path, revision: str | None) -> None:
-    """Have `origin` hold that revision of this repository, or its present files."""
+    """Fill `origin` with that revision of this repository, or with its present files."""
     _git(origin, "rm", "-r", "--quiet", "--ignore-unmatch", ".")
     if revision is not None:
         archive = subprocess.run(

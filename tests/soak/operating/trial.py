@@ -1,4 +1,4 @@
-"""Types the commands of the page one after another, and keeps what comes of them."""
+"""Runs the commands of the page one after another, and keeps their output."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ TITLE: Final = "# Transcript of the operating manual"
 
 @attrs.frozen
 class Typed:
-    """One command on one host, and what came of it."""
+    """One command on one host, and its result."""
 
     section: str
     host: str
     text: str
     output: str
     begun: float
-    """Seconds of the monotonic clock, as `ended`."""
+    """Seconds of the monotonic clock, as for `ended`."""
     ended: float
 
 
 @attrs.frozen
 class Stretch:
-    """What was counted during one section."""
+    """The increments during one section."""
 
     section: str
     took: float
     count: int
     gap: float | None
-    """The longest time without an increment, None if there was none."""
+    """The longest time without an increment; None without increments."""
 
 
 class Trial:
@@ -51,14 +51,15 @@ class Trial:
         self._failed = False
 
     def run(self, commands: Sequence[Command]) -> None:
-        """Type them, until one fails. What prints something else than the page says is noted."""
+        """Run them until one fails. An output that differs from the page is noted."""
         for command in commands:
             for host in command.hosts:
                 if not self._failed:
                     self._type(command, host)
 
     def judge(self) -> Verdict:
-        """Of the program that ran all the time: to be asked when nothing runs any more."""
+        """The verdict about the program that ran all the time. Call it when nothing runs any
+        more."""
         return judge(self._site.lines(), self._site.counter.read(), asks=False)
 
     def transcript(self, verdict: Verdict) -> str:
@@ -110,7 +111,7 @@ class Trial:
             yield f"| {each.section} | {each.took:.0f} | {each.count} | {gap} |"
 
     def stretches(self, acknowledged: Sequence[float]) -> list[Stretch]:
-        """What was counted during each section."""
+        """The increments during each section."""
         found = []
         for section in dict.fromkeys(typed.section for typed in self.typed):
             those = [typed for typed in self.typed if typed.section == section]
@@ -121,7 +122,7 @@ class Trial:
         return found
 
     def idle(self, acknowledged: Sequence[float]) -> list[str]:
-        """A section in which nobody counted, once that had begun, proves nothing."""
+        """The sections without increments after the first increment, which prove nothing."""
         stretches = self.stretches(acknowledged)
         counting = itertools.dropwhile(lambda each: each.count == 0, stretches)
         idle = [each.section for each in counting if each.count == 0]

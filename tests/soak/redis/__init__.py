@@ -2,13 +2,11 @@
 
 See `python -m tests.soak.redis --help`.
 
-sentinels  the same hosts with Redis Sentinel instead of our nodes
-cluster    the nodes, their servers and the clients
-clients    what writes to one server whenever that takes it, and asks for confirmation
-faults     every kind of harm
-campaign   harm, heal, wait until a write is confirmed by all
-judge      reads the journals and the primary's data afterwards
-report     all of that as a table and as JSON
+sentinels  the same hosts with Redis Sentinel instead of our nodes cluster    the nodes, their
+servers and the clients clients    write to one server whenever it takes writes, and ask for
+confirmation faults     every kind of fault campaign   causes a fault, heals it, and waits until all
+replicas confirm a write judge      reads the journals and the primary's data, after the run report
+the results as a table and as JSON
 
 Namespaces, network, processes and agreement are those of tests.soak.chaos.
 """

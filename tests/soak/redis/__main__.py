@@ -1,8 +1,8 @@
 """`python -m tests.soak.redis`: three nodes that drive a Redis each, under faults.
 
 Clients write to every server that takes writes, and ask whether each write is confirmed. Exit
-status 0 if no confirmed write was lost, none in a switchover, and the cluster always recovered; 1
-otherwise, with the directory of logs kept and named; 2 if no run is possible here.
+status 0 if no confirmed write was lost, none was lost in a switchover, and the cluster always
+recovered; 1 otherwise, with the directory of logs kept and named; 2 if no run is possible here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""One client of one server, which does not care who is primary: it writes what it can.
+"""A client of one server that does not follow the primary: it writes whenever the server takes
+writes.
 
-`python -m tests.soak.redis.clients NAME ADDRESS JOURNAL`. A line of the journal for each write
-that was acknowledged: time sent, time acknowledged, the value, and on how many replicas it was
-confirmed. Times are seconds of the clock that all processes share.
+`python -m tests.soak.redis.clients NAME ADDRESS JOURNAL`. The journal has a line for each
+acknowledged write: the time of sending, the time of the acknowledgement, the value, and the number
+of replicas that confirmed it. Times are seconds of the clock that all processes share.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ KEY: Final = "writes"
 TIMEOUT: Final = 0.5
 """Seconds that an answer may take."""
 CONFIRM: Final = 200
-"""Milliseconds that WAIT waits for a replica."""
+"""Milliseconds for which WAIT waits for a replica."""
 PAUSE: Final = 0.001
 """Seconds between two writes."""
 REFUSED: Final = 0.01
-"""Seconds after one that was refused."""
+"""Seconds to the next write after a refused one."""
 
 
 def main(name: str, address: str, journal: str) -> None:

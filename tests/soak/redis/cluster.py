@@ -26,12 +26,12 @@ from tests.support import ROOT
 
 NAMES: Final = ("n1", "n2", "n3")
 CLIENTS: Final = "c1"
-"""The namespace of the clients, which reach every server whatever happens between these."""
+"""The namespace of the clients, which can always reach every server."""
 REDIS_PORT: Final = 6379
 SWITCHED_WITHIN: Final = 15.0
-"""Seconds in which `switchover` must have ended, one way or the other."""
+"""Seconds within which `switchover` must end, with success or not."""
 PROBE: Final = "probe"
-"""A key that is no client's."""
+"""A key that no client uses."""
 _OPTIONS: Final = (
     "hb_interval",
     "down_after",
@@ -42,7 +42,7 @@ _OPTIONS: Final = (
 
 
 class Server:
-    """A Redis in the namespace of its node. It keeps nothing on disk."""
+    """A Redis in the namespace of its node, without a disk."""
 
     def __init__(self, name: str, address: str, directory: Path, log: Path) -> None:
         self.log = log
@@ -107,7 +107,7 @@ class Member(Process):
         )
         self.server = server
         self.endings = 0
-        """How often it was told to end in good order."""
+        """The number of orderly ends by SIGTERM."""
 
     def end(self) -> None:
         if self.runs():
@@ -141,13 +141,13 @@ class Cluster(Group[Member]):
 
     def begin(self, directory: Path, network: Network, members: Sequence[Any]) -> None:
         self.switchovers: list[tuple[float, int]] = []
-        """When each began, and its exit status."""
+        """The beginning and the exit status of each switchover."""
         self._asking: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._clients: list[subprocess.Popen[bytes]] = []
         Group.__init__(self, directory, network, members)
 
     def journal(self, name: str) -> Path:
-        """What the client of this server has written."""
+        """The journal of the client of this server."""
         return self.directory / f"{name}.writes"
 
     def start_clients(self) -> None:
@@ -167,7 +167,7 @@ class Cluster(Group[Member]):
             client.wait()
 
     def switch_over(self, target: str | None) -> None:
-        """Begin to hand the role over, to `target` or whomever the primary likes."""
+        """Begin a handover to `target`, or to the primary's choice."""
         words = [target] if target is not None else []
         with open(self.directory / "switchover.log", "ab") as log:
             command = [sys.executable, "-m", "kevy_elect", "switchover", "--timeout=5s", *words]
@@ -192,7 +192,8 @@ class Cluster(Group[Member]):
         self._asking.clear()
 
     def moves(self, deadline: float) -> float | None:
-        """When a write was confirmed by all replicas, None if none is until `deadline`."""
+        """The time at which all replicas confirmed a write; None if they do not before
+        `deadline`."""
         while time.monotonic() < deadline:
             for member in self:
                 member.wake()
@@ -204,12 +205,12 @@ class Cluster(Group[Member]):
         return None
 
     def statuses(self) -> dict[str, Any]:
-        """Of the nodes, and what their servers say of themselves."""
+        """The statuses of the nodes, and the answers of their servers."""
         servers = {f"server {each.name}": _ask(each, "info").decode() for each in self}
         return super().statuses() | servers
 
     def values(self) -> set[str]:
-        """What the clients' writes left on the primary."""
+        """The values of the clients' writes on the primary."""
         found = _ask(self[self.primary], "read")
         return set(found.decode().split())
 
@@ -219,7 +220,7 @@ def _enter(name: str) -> tuple[str, str]:
 
 
 def _ask(member: Member, question: str) -> bytes:
-    """What a process beside the server gets to know of it."""
+    """The answer of a process beside the server."""
     done = subprocess.run(
         [
             *(*_enter(member.name), sys.executable, "-m", "tests.soak.redis.cluster"),

@@ -1,4 +1,4 @@
-"""Every kind of harm, which `Cluster.heal` undoes. Each hits the primary two times out of three."""
+"""Every kind of fault. `Cluster.heal` ends all of them. Two of three faults hit the primary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tests.soak.redis.cluster import NAMES, Cluster, Member
 
 FAULTS: Final[dict[str, Fault]] = {}
 FORGETS: Final = frozenset({"server killed", "host killed"})
-"""After these a server has lost its data: one of the two at a time, since a majority may not."""
+"""Faults after which a server has lost its data: only one at a time, because a majority must
+not."""
 
 
 def _fault(kind: str, shortest: float, longest: float, *, whole: bool = False):  # type: ignore[no-untyped-def]
@@ -25,19 +26,19 @@ def _fault(kind: str, shortest: float, longest: float, *, whole: bool = False): 
 
 @_fault("node killed", 0.0, 2.0, whole=True)
 def node_killed(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """Its server goes on alone."""
+    """Its server continues alone."""
     member.kill_node()
 
 
 @_fault("node stopped", 0.05, 3.0, whole=True)
 def node_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """Its server goes on alone."""
+    """Its server continues alone."""
     member.signal(signal.SIGSTOP)
 
 
 @_fault("node restarted", 0.0, 1.0, whole=True)
 def node_restarted(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """With SIGTERM."""
+    """It gets SIGTERM and starts again."""
     member.end()
 
 
@@ -67,25 +68,25 @@ def host_stopped(cluster: Cluster, member: Member, rng: random.Random) -> None:
 
 @_fault("switchover", 0.0, 1.0)
 def switchover(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """To this node, or if it is the primary, to whom it likes."""
+    """The role moves to this node, or from this node to its own choice."""
     cluster.switch_over(None if member.name == cluster.primary else member.name)
 
 
 @_fault("partition", 0.2, 3.0, whole=True)
 def partition(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """One host from the others. The clients reach all of them."""
+    """One host is cut off from the others. The clients reach all hosts."""
     cluster.network.impose(CUT, ways([member.name], NAMES) + ways(NAMES, [member.name]))
 
 
 @_fault("one-way cut", 0.2, 3.0, whole=True)
 def one_way_cut(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """A host hears all and is heard by none, or the other way round."""
+    """A host hears all others and no other hears it, or the other way round."""
     away, back = ways([member.name], NAMES), ways(NAMES, [member.name])
     cluster.network.impose(CUT, rng.choice([away, back]))
 
 
 @_fault("one link cut", 0.2, 3.0)
 def one_link_cut(cluster: Cluster, member: Member, rng: random.Random) -> None:
-    """Between two hosts, both ways."""
+    """The link between two hosts is cut, in both directions."""
     other = rng.choice([name for name in NAMES if name != member.name])
     cluster.network.impose(CUT, ways([member.name], [other]) + ways([other], [member.name]))

@@ -1,4 +1,4 @@
-"""What the clients were told, beside what is left of it. Knows nothing of how that came about."""
+"""Compares the answers that clients got with the remaining data. It knows nothing else of a run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 import attrs
 
 LONGEST_GAP: Final = 0.25
-"""Seconds between two writes to one server that belong together."""
+"""The longest time between two writes to one server that count as one run of writes."""
 
 
 @attrs.frozen
 class Write:
-    """One that was acknowledged, and on how many replicas it was confirmed."""
+    """One acknowledged write, with the number of replicas that confirmed it."""
 
     server: str
     sent: float
@@ -37,13 +37,13 @@ class Overlap:
 class Verdict:
     writes: Sequence[Write]
     lost: Sequence[Write]
-    """Those that were not confirmed: what is allowed to be lost."""
+    """The lost writes that were not confirmed. Their loss is allowed."""
     violations: Sequence[str]
     overlaps: Sequence[Overlap]
 
 
 def read(server: str, journal: Path) -> list[Write]:
-    """The writes in a client's journal; a last line that is cut off is none."""
+    """The writes in a client's journal. An incomplete last line is ignored."""
     if not journal.exists():
         return []
     lines = journal.read_text().split("\n")[:-1]
@@ -59,8 +59,8 @@ def judge(
     left: Set[str],
     handovers: Iterable[tuple[float, float]],
 ) -> Verdict:
-    """`left` are the values that are there at the end. Nothing acknowledged may be lost in the
-    time of a planned handover, from and to."""
+    """`left` are the values at the end. No acknowledged write may be lost that was made during one
+    of the planned `handovers`, each with its begin and end."""
     writes = sorted(
         itertools.chain.from_iterable(journals.values()), key=lambda write: write.acknowledged
     )

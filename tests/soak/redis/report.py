@@ -1,4 +1,4 @@
-"""What a run came to, as a table and as JSON."""
+"""The result of a run, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.soak.redis.judge import Verdict
 
 @attrs.frozen
 class Figures:
-    """Of one kind of fault."""
+    """The figures of one kind of fault."""
 
     rounds: int
     outage: Spread | None
     """Seconds without an acknowledged write."""
     lost: int
-    """Writes that were acknowledged and not confirmed."""
+    """Lost writes that were acknowledged and not confirmed."""
     overlap: float
     """The longest time, in seconds, in which two servers took writes."""
 

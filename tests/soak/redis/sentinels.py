@@ -1,7 +1,7 @@
-"""The same three hosts with Redis Sentinel as it is shipped, instead of our nodes, to compare.
+"""The same three hosts with unchanged Redis Sentinel instead of our nodes, for comparison.
 
-A host has a Redis and a sentinel. Both keep a configuration file, which Sentinel rewrites, so that
-a server that comes back is what it was last told to be.
+A host has a Redis and a sentinel. Both have a configuration file, which Sentinel rewrites, so that
+a server that comes back has its last configuration.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.support import ROOT
 
 SENTINEL_PORT: Final = 26379
 DOWN_AFTER: Final = round(1000 * TIMINGS.down_after)
-"""Milliseconds."""
+"""The timeout in milliseconds."""
 FAILOVER_TIMEOUT: Final = 1000
 
 
@@ -50,7 +50,7 @@ class Program(Server):
 
 
 class Host:
-    """A server and the sentinel beside it. The faults take the sentinel for the node."""
+    """A server and the sentinel beside it. Faults of the node hit the sentinel."""
 
     def __init__(self, name: str, addresses: dict[str, str], directory: Path) -> None:
         self.name = name
@@ -98,7 +98,7 @@ class Host:
 
 
 class Sentinels(Cluster):
-    """Three hosts, seen and told as the cluster of our nodes is."""
+    """Three hosts, with the same interface as the cluster of our nodes."""
 
     def __init__(self, directory: Path, rng: random.Random) -> None:
         network = Network((*NAMES, CLIENTS), rng)
@@ -132,7 +132,7 @@ class Sentinels(Cluster):
         return {f"server {each.name}": _ask(each, "info").decode() for each in self}
 
     def switch_over(self, target: str | None) -> None:
-        """Sentinel chooses the target itself."""
+        """Begin a failover. Sentinel chooses the target itself."""
         words = [self.network.addresses[NAMES[0]], "failover"]
         asking = subprocess.Popen(
             [*_enter(NAMES[0]), sys.executable, "-m", "tests.soak.redis.sentinels", *words],
@@ -163,7 +163,7 @@ def _sentinel(address: str) -> Redis:
 
 
 def _answer(addresses: str, question: str) -> int:
-    """What a process inside the network gets to know, or does."""
+    """The answer to a process inside the network."""
     sentinels = [_sentinel(address) for address in addresses.split(",")]
     try:
         if question == "failover":

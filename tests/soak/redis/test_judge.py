@@ -1,4 +1,4 @@
-"""The judge of writes finds what it is there to find."""
+"""The judge finds lost writes and concurrent writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""redis-py, which asks each sentinel once, and not eleven times, before the next."""
+"""redis-py, which asks each sentinel once instead of eleven times before the next."""
 
 import sys
 import time
