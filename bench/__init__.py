@@ -1,5 +1,5 @@
-"""Measurements of kevy_elect beside what others do in the same run; `python -m bench` lists them.
+"""Measurements of kevy_elect and of other programs in the same run; `python -m bench` lists them.
 
-Not part of the package. Everything runs on loopback, and whatever a measurement
-starts it also ends.
+They are not part of the package. Everything runs on loopback, and each measurement ends all
+processes that it starts.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench`: which measurements there are."""
+"""`python -m bench`: lists the measurements."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Three copies of a web service behind a real HAProxy with examples/haproxy.cfg, and what
-their clients get.
+"""Three copies of a web service behind a real HAProxy with examples/haproxy.cfg, and the answers to
+their clients.
 
-Times are nanoseconds of the monotonic clock, which is the same for all processes of a
-machine.
+Times are nanoseconds of the monotonic clock, which is the same for all processes of a machine.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from kevy_elect.cli.demo.ports import HOST, free_ports
 
 NAMES: Final = ("a", "b", "c")
 EVERY: Final = 0.01
-"""Seconds from one request to the next, whether or not the one before was answered."""
+"""Seconds from one request to the next, whether or not the last one was answered."""
 ENOUGH: Final = 30
-"""Answers in a row after which a copy is believed to serve."""
+"""The number of answers in a row after which a copy counts as serving."""
 PATIENCE: Final = 10.0
 """Seconds after which a client gives up."""
 HAPROXY: Final = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
@@ -40,35 +39,35 @@ HAPROXY: Final = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/s
 
 @attrs.frozen
 class Served:
-    """A write that a copy answered with 200, in its own words."""
+    """A write that a copy answered with 200, as the copy recorded it."""
 
     node: str
     epoch: int
     request: int
     asked: int
-    """Just before it asked whether it may write."""
+    """The time just before it asked whether it may write."""
     answered: int
-    """Just after."""
+    """The time just after the answer."""
 
 
 @attrs.frozen
 class Reply:
-    """What a client got for one request."""
+    """The answer of one request."""
 
     request: int
     sent: int
     status: int
-    """0 if it got no whole answer."""
+    """The status; 0 without a complete answer."""
     node: str | None
-    """Who says so; None if it was HAProxy."""
+    """The copy that answered; None for HAProxy."""
     seconds: float
-    """From the request to this."""
+    """The time from the request to the answer."""
 
 
 class Balanced(Fleet):
-    """The processes: copies a, b and c, and HAProxy. `settle` before anything else.
+    """The processes: copies a, b and c, and HAProxy. Call `settle` first.
 
-    With `trusting`, the copies take whatever HAProxy sends them for the primary's.
+    With `trusting`, the copies answer every write that HAProxy sends, as if they were primary.
     """
 
     def __init__(self, timings: Timings, *, trusting: bool = False) -> None:
@@ -96,7 +95,7 @@ class Balanced(Fleet):
         return self
 
     def _environment(self) -> dict[str, str]:
-        """What the configuration of HAProxy leaves open."""
+        """The variables in the configuration of HAProxy."""
         found = {
             "WRITES": f"{HOST}:{self.writes}",
             "READS": f"{HOST}:{self.reads}",
@@ -122,7 +121,7 @@ class Balanced(Fleet):
         self.copies[name] = self.twistd(name, "web.tac", setting)
 
     def settle(self) -> str:
-        """Wait until all follow one primary and any of them could vote; its name."""
+        """Wait until all follow one primary and any of them could vote. Return its name."""
         primary: str = wait_for(self._settled, "a primary that all follow, and all links up")
         return primary
 
@@ -137,7 +136,7 @@ class Balanced(Fleet):
         return writers.pop() if links == {"connected"} and primaries == writers else None
 
     def status(self, name: str) -> dict[str, Any]:
-        """What a copy's node tells of itself, nothing if it does not answer."""
+        """The status document of a copy's node; empty if it does not answer."""
         with contextlib.suppress(OSError):
             url = f"http://{HOST}:{self._http[name]}/status"
             with urlopen(url, timeout=1) as answer:
@@ -146,13 +145,13 @@ class Balanced(Fleet):
         return {}
 
     def switch_over(self, name: str) -> None:
-        """Have the primary `name` hand over. Raises CalledProcessError if it does not."""
+        """Let the primary `name` hand over. Raises CalledProcessError if it does not."""
         command = [sys.executable, "-m", "kevy_elect", "switchover", "--data-dir"]
         directory = self.directory / name / "ballot"
         subprocess.run([*command, str(directory)], check=True, capture_output=True, cwd=ROOT)
 
     def served(self) -> list[Served]:
-        """The writes that were answered, those of one copy in their order."""
+        """The answered writes, those of each copy in their order."""
         return [
             Served(
                 name,
@@ -167,8 +166,8 @@ class Balanced(Fleet):
 
 
 class Traffic:
-    """Writes to a port, one each EVERY seconds for the length of the `with` block. At its
-    end all have been answered or given up. No number is used twice."""
+    """Sends a write to a port every EVERY seconds during the `with` block. At the end, each has
+    been answered or given up. No number is used twice."""
 
     _numbers: ClassVar[Iterator[int]] = itertools.count()
 
@@ -187,7 +186,8 @@ class Traffic:
         self._thread.join()
 
     def server(self, other_than: str | None = None) -> str:
-        """Wait until one copy, but not this one, answers request after request; its name."""
+        """Wait until one copy, other than this one, answers request after request. Return its
+        name."""
         name: str = wait_for(lambda: self._server(other_than), "a copy that answers every request")
         return name
 
@@ -218,7 +218,7 @@ class Traffic:
         self.replies.append(Reply(number, sent, status, told.get("node"), seconds))
 
     async def _post(self, number: int) -> tuple[bytes, bytes]:
-        """Head and body of the answer, up to where the connection ended."""
+        """Head and body of the answer, up to the end of the connection."""
         reader, writer = await asyncio.open_connection(HOST, self._port)
         try:
             writer.write(b"POST /%d HTTP/1.0\r\nContent-Length: 0\r\n\r\n" % number)
@@ -229,10 +229,10 @@ class Traffic:
 
 
 def violations(served: Iterable[Served]) -> list[str]:
-    """Writes answered by one that was not primary then, judged from the stamps alone.
+    """The writes that a copy answered while it was not primary, by the stamps alone.
 
-    Of two copies in one epoch one was not elected. Nor was one primary any more that
-    asked after someone had been allowed to answer in a newer epoch.
+    If two copies answered in one epoch, one of them was not elected. A copy was also not primary
+    any more if it asked after another had been allowed to answer in a newer epoch.
     """
     found = []
     newest: Served | None = None

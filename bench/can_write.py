@@ -1,4 +1,4 @@
-"""Nanoseconds per question `can_write`, beside a bare attribute comparison."""
+"""Nanoseconds of one call of `can_write`, and of a bare attribute comparison."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kevy_elect.messages import Accept, Heartbeat, Role
 from kevy_elect.service.election import ElectionService
 
 CONFIG: Final = ElectConfig(down_after=1000.0)
-"""Long enough that no lease ends while it is asked about."""
+"""A down_after that is long enough that no lease ends during the measurement."""
 
 
 class Floor:
-    """What no answer can be cheaper than."""
+    """The lower bound of the cost of any answer."""
 
     def __init__(self) -> None:
         self.until = 1e18
@@ -43,7 +43,7 @@ def elected() -> Elector:
 
 
 def writable_service() -> ElectionService:
-    """A service that is its own quorum."""
+    """A service that is a quorum by itself."""
     reactor = MemoryReactorClock()
     cluster = Cluster("a", (PeerAddr.parse("a@127.0.0.1:7101"),))
     service = ElectionService(cluster, ballot=MemoryBallot(), config=CONFIG, reactor=reactor)

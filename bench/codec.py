@@ -1,8 +1,8 @@
-"""Frames per second that the wire format's encoder and decoder do, beside hiredis.
+"""Frames per second of the wire format's encoder and decoder, and of hiredis.
 
-hiredis is a general RESP parser in C: it neither checks fields nor builds
-messages, and it has no bounds. A frame that repeats the one before, as most
-heartbeats do, is measured apart from frames that all differ.
+hiredis is a general RESP parser in C. It does not check fields, builds no messages, and has no
+bounds. Frames that repeat the one before, as most heartbeats do, are measured separately from
+frames that all differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kevy_elect import wire
 from kevy_elect.messages import Heartbeat, Role
 
 CHUNK: Final = 64
-"""Frames fed at once."""
+"""The number of frames in one read."""
 MESSAGE: Final = Heartbeat(3, "n1", Role.REPLICA, 42)
 FRAME: Final = wire.encode(MESSAGE)
 SAME: Final = FRAME * CHUNK

@@ -1,7 +1,7 @@
-"""How long from SIGKILL of the primary to a writable successor, and until all agree on it.
+"""The time from SIGKILL of the primary until another node can write, and until all agree on it.
 
-Beside it the same of others, as far as they are installed, with the timings
-nearest to ours: pysyncobj, Redis Sentinel and etcd. Three nodes each, unless told otherwise.
+It also measures other programs, as far as they are installed, with the timings nearest to ours:
+pysyncobj, Redis Sentinel and etcd. By default each has three nodes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def fail_over(contender: Contender) -> Failover:
 
 
 def take_turns(contenders: list[Contender], runs: int, table: Table) -> dict[str, list[Failover]]:
-    """One failover of each after the other, so that all see the same load of the machine."""
+    """Measure one failover of each after another, so that all have the same load of the machine."""
     taken: dict[str, list[Failover]] = {contender.name: [] for contender in contenders}
     for number in range(runs):
         for contender in list(contenders):
@@ -63,8 +63,7 @@ def measure_one(timings: Timings, runs: int, names: list[str], nodes: int) -> Ta
 
 
 def fill(table: Table, taken: dict[str, list[Failover]]) -> None:
-    """Put what was measured into the table, the first contender being what others are
-    compared with."""
+    """Add the measurements to the table. The others are compared with the first contender."""
     for quantity, of in (("ms to writable", _writable), ("ms to agreement", _agreed)):
         ours: Row | None = None
         for name, failovers in taken.items():

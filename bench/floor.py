@@ -1,7 +1,7 @@
-"""What a Twisted process costs that only moves the bytes; `floor.tac` runs it.
+"""The cost of a Twisted process that only moves the bytes; `floor.tac` runs it.
 
-The environment variable BENCH says in JSON what it is to do. Imports nothing of
-kevy_elect and nothing that its task could do without.
+The environment variable BENCH contains its task in JSON. It imports nothing of kevy_elect, and only
+modules that its task needs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from twisted.protocols.basic import Int32StringReceiver, NetstringReceiver
 
 HOST: Final = "127.0.0.1"
 ASKS: Final = b"?"
-"""First byte of a message that wants a reply."""
+"""The first byte of a message that requires a reply."""
 READY: Final = "linked to all"
 LISTENING: Final = "listening"
 
 
 class Answerer(Protocol):
-    """Reads and discards, and replies where a reply is wanted."""
+    """Reads and discards messages, and replies if a message requires it."""
 
     def __init__(self, reply: bytes) -> None:
         self._reply = reply
@@ -49,7 +49,7 @@ class Answers(ServerFactory):
 
 
 class Stream(Protocol):
-    """A dialled connection; what comes back is discarded."""
+    """A dialled connection, which discards received bytes."""
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -69,9 +69,9 @@ class Link(ReconnectingClientFactory):
 
 
 class Exchange(Service):
-    """Every `interval` seconds sends `message` to every peer, and discards what it is sent.
+    """Sends `message` to every peer every `interval` seconds, and discards all that it receives.
 
-    Every `often`-th time it sends `extra` along, if there is any.
+    Every `often`-th time it also sends `extra`, if there is any.
     """
 
     def __init__(self, setting: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ SINKS: Final = {"int32": Int32Sink, "netstring": NetstringSink}
 
 
 class Sink(Service):
-    """Takes frames in, of the kind that is asked for."""
+    """Reads frames of the requested kind."""
 
     def __init__(self, setting: Mapping[str, Any]) -> None:
         self._port = setting["port"]

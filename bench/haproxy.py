@@ -1,8 +1,9 @@
-"""What clients of a web service behind HAProxy lose when its primary ends, stops or hands over.
+"""The losses of clients of a web service behind HAProxy when its primary is killed, stopped or
+hands over.
 
-Three copies with examples/haproxy.cfg before them, and 100 writes a second whether or
-not those before were answered. A run is over when all is as before; the first without
-an answer to the last are the seconds without. Nobody but the primary may answer.
+Three copies run behind examples/haproxy.cfg, with 100 writes a second, whether or not earlier ones
+were answered. A run ends when all is as before. The seconds without an answer are those from the
+first request without an answer to the last. Only the primary may answer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bench.failover import DEFAULT, FAST
 from bench.report import Table, parser, publish
 
 AFTERWARDS: Final = 1.0
-"""Seconds for which a run goes on when all is as before."""
+"""Seconds for which a run continues when all is as before."""
 
 
 def kill(balanced: Balanced, traffic: Traffic, primary: str) -> None:
@@ -50,41 +51,41 @@ FAULTS: Final[dict[str, Fault]] = {
 
 @attrs.frozen
 class Run:
-    """What the clients got from one fault on, and what the copies did."""
+    """The clients' answers from one fault on, and the writes of the copies."""
 
     replies: list[Reply]
     served: set[int]
-    """The requests that were answered with 200, whether or not that arrived."""
+    """The requests that a copy answered with 200, whether or not the answer arrived."""
 
     @property
     def seconds_without(self) -> float:
-        """From the first request that was not answered to the last one."""
+        """Seconds from the first request that was not answered to the last one."""
         sent = [reply.sent for reply in self.replies if reply.status != 200]
         return (max(sent) - min(sent)) / 1e9 + EVERY if sent else 0.0
 
     @property
     def slowest(self) -> float:
-        """Seconds that the answer took that took longest."""
+        """Seconds until the slowest answer."""
         return max(reply.seconds for reply in self.replies if reply.status == 200)
 
     @property
     def without_server(self) -> int:
-        """503 of HAProxy."""
+        """The number of answers 503 of HAProxy."""
         return sum(reply.status == 503 and reply.node is None for reply in self.replies)
 
     @property
     def refused(self) -> int:
-        """503 of a copy that is not primary."""
+        """The number of answers 503 of a copy that is not primary."""
         return sum(reply.status == 503 and reply.node is not None for reply in self.replies)
 
     @property
     def lost(self) -> int:
-        """Neither 200 nor 503."""
+        """The number of requests with neither 200 nor 503."""
         return sum(reply.status not in (200, 503) for reply in self.replies)
 
     @property
     def done_all_the_same(self) -> int:
-        """Not 200 for the client, and yet the write was made."""
+        """The number of writes that were made without an answer 200 for the client."""
         return sum(reply.status != 200 and reply.request in self.served for reply in self.replies)
 
 
@@ -101,7 +102,8 @@ QUANTITIES: Final[dict[str, Callable[[Run], float]]] = {
 def provoke(
     balanced: Balanced, names: list[str], runs: int
 ) -> tuple[dict[str, list[Run]], list[Reply]]:
-    """One run with each fault after the other, and all replies, those in between too."""
+    """Make one run with each fault after another. Also return all replies, including those in
+    between."""
     times: list[tuple[str, int, int]] = []
     with Traffic(balanced.writes) as traffic:
         for number in range(runs):
@@ -123,7 +125,7 @@ def provoke(
 
 
 def count_wrong(replies: list[Reply], served: list[Served]) -> int:
-    """Writes answered by one that was not primary, and answers that no copy knows of."""
+    """The number of writes that a copy answered while it was not primary, or that no copy knows."""
     servers = {each.request: each.node for each in served}
     unknown = sum(
         reply.status == 200 and servers.get(reply.request) != reply.node for reply in replies

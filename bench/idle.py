@@ -1,9 +1,9 @@
-"""CPU, wake-ups and memory of each node of an idle cluster, beside bare Twisted processes.
+"""CPU time, wake-ups and memory of each node of an idle cluster, and of bare Twisted processes.
 
-Those do nothing but exchange as many bytes as often over as many connections.
-Both run at the same time, so that other work on the machine hits both. Small
-clusters run several times over, because the cost of one depends on which of its
-timers happen to fire together. What was taken on a busy machine is not reported.
+The bare processes only exchange as many bytes as often over as many connections. Both run at the
+same time, so that other work on the machine affects both. Small clusters run several times, because
+the cost depends on which timers happen to fire together. Measurements on a busy machine are not
+reported.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Ack, Announce, Heartbeat, Message, Role
 
 SETTLING: Final = 2.0
-"""Seconds after the election until idleness begins."""
+"""Seconds between the election and the measurement."""
 START_TIME: Final = 120.0
 PROCESSES: Final = 15
-"""Of each kind at once, unless one cluster has more."""
+"""The number of concurrent processes of each kind, unless one cluster has more."""
 OTHERS: Final = 0.05
-"""Part of the machine's time that other processes may use, for a set to count."""
+"""The part of the machine's time that other processes may use in a valid set."""
 CONFIG: Final = ElectConfig()
 
 
 @attrs.frozen
 class Cost:
-    """What one node used on average in one repetition."""
+    """The average use of one node in one repetition."""
 
     cpu: float
     """Milliseconds a second."""
@@ -57,7 +57,7 @@ def start_nodes(fleet: Fleet, number: int, cluster: int) -> list[Child]:
 
 
 def start_floor(fleet: Fleet, number: int, cluster: int) -> list[Child]:
-    """Bare processes; the first exchanges what a primary and its followers do."""
+    """Start bare processes. The first exchanges the bytes of a primary and its followers."""
     ports = free_ports(number)
     return [
         fleet.twistd(
@@ -118,7 +118,7 @@ class Set:
     nodes: Cost
     floor: Cost
     others: float
-    """Which part of the machine's time went to other processes."""
+    """The part of the machine's time that other processes used."""
 
 
 def observe_both(nodes: list[Child], floor: list[Child], seconds: float) -> Set:

@@ -1,9 +1,8 @@
-"""Heartbeats per second that one node takes from one connection, and its CPU for each.
+"""Heartbeats per second that one node reads from one connection, and its CPU time for each.
 
-Beside it, in the same repetition, bare Twisted processes that split as many
-frames of as many bytes by Twisted's own receivers and discard them. The last
-frame is one that each refuses: when the connection is gone, all before it were
-taken.
+The same repetition measures bare Twisted processes, which split as many frames of as many bytes by
+Twisted's own receivers and discard them. The last frame is one that each refuses: when the
+connection ends, all frames before it were read.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ANSWER_TIME: Final = 120.0
 
 @attrs.frozen
 class Subject:
-    """A process that takes frames, and the bytes to send to it."""
+    """A process that reads frames, and the bytes to send to it."""
 
     what: str
     child: Child
@@ -38,7 +37,7 @@ class Subject:
 
 @attrs.frozen
 class Taking:
-    """How it took them."""
+    """The speed and cost of reading."""
 
     rate: float
     cpu_each: float
@@ -50,7 +49,7 @@ def heartbeats(role: Role, greeting: bytes) -> Callable[[int], bytes]:
 
 
 def differing(frames: int) -> bytes:
-    """Each with another offset than the one before."""
+    """Heartbeats whose offsets all differ."""
     pair = b"".join(wire.encode(Heartbeat(2, "b", Role.REPLICA, offset)) for offset in (42, 43))
     return frames // 2 * pair + BAD_FRAME
 
@@ -67,7 +66,7 @@ def netstrings(length: int) -> Callable[[int], bytes]:
 
 
 def take(subject: Subject, frames: int) -> Taking:
-    """Send so many frames at once; how fast and at which cost they were taken."""
+    """Send so many frames at once. Return at which speed and cost they were read."""
     data = subject.stream(frames)
     with socket.create_connection((HOST, subject.port), ANSWER_TIME) as connection:
         before, started = subject.child.usage(), time.monotonic()
@@ -86,7 +85,7 @@ def _await_end(connection: socket.socket) -> None:
 
 
 def start_node(fleet: Fleet) -> tuple[Child, int]:
-    """A witness, which does not run for primary meanwhile, with two peers that are away."""
+    """Start a witness, which does not run for primary meanwhile, with two absent peers."""
     port, *others = free_ports(3)
     peers = f"a@{HOST}:{port},b@{HOST}:{others[0]},c@{HOST}:{others[1]}"
     command = (*TWISTD, "kevy-elect", "--witness", "--node-id=a", f"--peers={peers}")

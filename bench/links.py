@@ -1,7 +1,7 @@
-"""Handshakes and heartbeats per second of CPU by noise and tls, beside plain links.
+"""Handshakes and heartbeats per second of CPU time by noise and tls, and by plain links.
 
-Both ends of a connection in one process, without sockets: what a channel costs beyond TCP. And
-what that is of the CPU of an idle node.
+Both ends of a connection are in one process, without sockets: this is the cost of a channel in
+addition to TCP. It is also compared with the CPU time of an idle node.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Ends = tuple[Security, Security]
 
 
 def ends(kind: str, directory: Path) -> Ends:
-    """What a and b prove themselves by to each other."""
+    """The security of a and b for each other."""
     given = secured.options(kind, "ab", directory)
     return secured.security("a", "b", given["a"]), secured.security("b", "a", given["b"])
 
@@ -50,7 +50,7 @@ def shake(ends: Ends, times: int) -> None:
 
 
 def beat(ends: Ends, times: int) -> None:
-    """Heartbeats that are sealed, opened and decoded one by one."""
+    """Encrypt, decrypt and decode heartbeats one by one."""
     dialled, accepted = connect(ends)
     decoder = wire.Decoder(wire.MESSAGES)
     for _ in range(times):
@@ -60,7 +60,7 @@ def beat(ends: Ends, times: int) -> None:
 
 
 def cost(work: Callable[[Ends, int], None], ends: Ends, times: int) -> float:
-    """Microseconds of CPU each."""
+    """Microseconds of CPU time each."""
     started = time.process_time()
     work(ends, times)
     return (time.process_time() - started) / times * 1e6
@@ -87,7 +87,7 @@ def measure(kinds: Mapping[str, Ends], beats: int, repetitions: int) -> list[Tab
 
 
 class Idle(KevyElect):
-    """Three nodes that do nothing but keep a primary."""
+    """Three idle nodes that have a primary."""
 
     def usage(self) -> Iterator[Usage]:
         return (child.usage() for child in self.children.values())
@@ -102,7 +102,7 @@ class IdleTls(Idle):
 
 
 def measure_idle(seconds: float, repetitions: int) -> Table:
-    """The clusters of all kinds at once, so that other work of the machine hits all."""
+    """Measure the clusters of all kinds at once, so that other work of the machine affects all."""
     timings = Timings("200 ms / 5 s", heartbeat=0.2, down_after=5.0)
     table = Table(f"links: CPU of an idle node of three, {timings.name}")
     with ExitStack() as ends:
@@ -120,7 +120,7 @@ def measure_idle(seconds: float, repetitions: int) -> Table:
 
 
 def idle_once(kinds: Mapping[str, Idle], seconds: float) -> dict[str, float]:
-    """Milliseconds of CPU that a node of each kind uses in a second."""
+    """Milliseconds of CPU time that a node of each kind uses in a second."""
     before = {kind: list(cluster.usage()) for kind, cluster in kinds.items()}
     started = time.monotonic()
     time.sleep(seconds)

@@ -1,6 +1,6 @@
-"""One real member that appends to a file what it sees, when it sees it; `node.tac` runs it.
+"""One real member that appends its observations to a file, with their times; `node.tac` runs it.
 
-The environment variable BENCH says in JSON who it is.
+The environment variable BENCH contains its identity in JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kevy_elect.service.election import ElectionService, ElectorSnapshot, use_mo
 from tests.support import secured
 
 WRITE_EVERY: Final = 0.002
-"""Seconds between two questions whether a write is allowed, where that is asked."""
+"""Seconds between two questions whether a write is allowed."""
 
 
 def make_application() -> Application:

@@ -1,8 +1,8 @@
-"""For how long a primary that was stopped for 10 s still writes beside its successor.
+"""The time for which a primary that was stopped for 10 s still writes beside its successor.
 
-SIGSTOP, then SIGCONT. Whoever believes that it may write does so every few
-milliseconds; what is counted are the writes of the old primary after it goes on.
-Three nodes each, all clusters at once.
+It gets SIGSTOP, then SIGCONT. Each process that believes that it may write does so every few
+milliseconds. The writes of the old primary after SIGCONT are counted. Each cluster has three nodes,
+and all run at once.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from bench.failover import FAST
 from bench.report import Table, parser, publish
 
 WATCHED: Final = 20.0
-"""Seconds after SIGCONT in which writes of the old primary are looked for."""
+"""Seconds after SIGCONT in which writes of the old primary count."""
 
 
 @attrs.frozen
 class Stale:
-    """What the old primary wrote after it went on."""
+    """The writes of the old primary after SIGCONT."""
 
     milliseconds: float
-    """Until its last write, 0 without any."""
+    """Milliseconds until its last write; 0 without any."""
     writes: float
 
 
 def pause_all(contenders: list[Contender], seconds: float) -> dict[str, Stale]:
-    """Stop each primary, let others take over, let it go on, and look at what it writes."""
+    """Stop each primary, let others take over, continue it, and record its writes."""
     old = {contender: contender.settle() for contender in contenders}
     stopped_at = time.monotonic_ns()
     for contender, name in old.items():

@@ -1,4 +1,4 @@
-"""The processes that a measurement starts, and what they use."""
+"""The processes of a measurement, and their use of resources."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ TWISTD: Final = (
 
 
 class DeadlineError(Exception):
-    """Something did not happen in time."""
+    """An expected event did not happen in time."""
 
 
 @attrs.frozen
 class Usage:
-    """What a process has used since it began; a difference tells what since then."""
+    """The resources that a process has used since its start; a difference is the use since then."""
 
     cpu: float
     """Seconds."""
     wakeups: float
     resident: float
-    """Bytes now, not a difference."""
+    """Resident bytes at this moment, not a difference."""
 
     @classmethod
     def of(cls, pid: int) -> Usage:
         cpu = wakeups = 0
         for task in Path(f"/proc/{pid}/task").iterdir():
-            # In nanoseconds, where /proc/PID/stat counts in hundredths of a second.
+            # In nanoseconds; /proc/PID/stat counts in hundredths of a second.
             cpu += int((task / "schedstat").read_text().split()[0])
             wakeups += _field(task / "status", "voluntary_ctxt_switches")
         return cls(cpu / 1e9, wakeups, 1024 * _field(Path(f"/proc/{pid}/status"), "VmRSS"))
@@ -65,7 +65,7 @@ def _field(file: Path, name: str) -> int:
 
 
 class Child:
-    """One process. `log` is where its output goes."""
+    """One process. `log` is the file of its output."""
 
     def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
         directory.mkdir(exist_ok=True)
@@ -96,24 +96,24 @@ class Child:
         os.kill(self._target(), signal.SIGCONT)
 
     def kill(self) -> int:
-        """End it the hard way; the moment before it, in nanoseconds of the monotonic clock."""
+        """Kill it. Return the time just before, in nanoseconds of the monotonic clock."""
         at = self.strike()
         self.wait()
         return at
 
     def strike(self) -> int:
-        """The same without waiting for the end."""
+        """Kill it without waiting for its end. Return the time just before."""
         target = self._target()
         at = time.monotonic_ns()
         os.kill(target, signal.SIGKILL)
         return at
 
     def wait(self) -> None:
-        """Wait for the end."""
+        """Wait for its end."""
         self._process.wait()
 
     def _target(self) -> int:
-        """The process that signals are for."""
+        """The process that gets signals."""
         return self.pid
 
     def logged(self, text: str) -> bool:
@@ -121,8 +121,8 @@ class Child:
 
 
 class Wrapped(Child):
-    """A process below the wrapper of a last will. Signals are for that process: the wrapper
-    ends by itself after it."""
+    """A process below the wrapper of a last will, which gets the signals. The wrapper ends after
+    it."""
 
     def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
         super().__init__([sys.executable, "-I", "-S", wrapper.__file__, *command], directory, env)
@@ -133,8 +133,7 @@ class Wrapped(Child):
 
 
 class Fleet:
-    """Processes that end with the `with` block, whichever way it is left, in a directory that
-    goes with them."""
+    """Processes, and their directory, which end with the `with` block in any case."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []

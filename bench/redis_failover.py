@@ -1,6 +1,6 @@
-"""How long from SIGKILL of the Redis that takes the writes until another takes one.
+"""The time from SIGKILL of the Redis that takes the writes until another takes one.
 
-Three servers each: driven by this package, with and without a last will, and watched by
+Each cluster has three servers: driven by this package, with and without a last will, and watched by
 Redis Sentinel.
 """
 

@@ -1,4 +1,4 @@
-"""What a measurement found: a table for people, JSON for programs."""
+"""The results of a measurement: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import attrs
 
 @attrs.frozen
 class Spread:
-    """The least, the middle and the most of some samples."""
+    """Minimum, median and maximum of some samples."""
 
     minimum: float
     median: float
@@ -33,7 +33,7 @@ class Spread:
 
 @attrs.frozen
 class Row:
-    """One thing measured, several times, and its ratio to another of the same run."""
+    """One quantity, measured several times, and its ratio to another of the same run."""
 
     what: str
     quantity: str
@@ -50,8 +50,8 @@ class Row:
 
 
 class Table:
-    """Rows under one title. Ratios are taken repetition by repetition, since other work
-    on the machine changes from one to the next."""
+    """Rows under one title. Ratios are computed for each repetition, because other work on the
+    machine changes between repetitions."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -59,13 +59,13 @@ class Table:
         self.notes: list[str] = []
 
     def add(self, what: str, quantity: str, samples: Sequence[float]) -> Row:
-        """Put down what was measured, as it is."""
+        """Add a row without a ratio."""
         row = Row(what, quantity, list(samples))
         self.rows.append(row)
         return row
 
     def compare(self, what: str, quantity: str, samples: Sequence[float], beside: Row) -> Row:
-        """Put it down with its ratio to `beside`, as far as both were repeated."""
+        """Add a row with its ratio to `beside`, for the repetitions that both have."""
         pairs = zip(samples, beside.samples, strict=False)
         ratios = [mine / other for mine, other in pairs if other]
         row = Row(what, quantity, list(samples), beside.what, ratios)
@@ -73,7 +73,7 @@ class Table:
         return row
 
     def note(self, text: str) -> None:
-        """Say under the table what its numbers mean, or why some are missing."""
+        """Add a note below the table: the meaning of its numbers, or why some are missing."""
         self.notes.append(text)
 
     def __str__(self) -> str:
@@ -103,9 +103,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def publish(options: argparse.Namespace, measure: Callable[[], Sequence[Table]]) -> None:
-    """Measure, print the tables and write the JSON that was asked for.
+    """Measure, print the tables, and write the JSON file that the options name.
 
-    SIGTERM unwinds as Ctrl-C does, so that what was started is ended then, too.
+    SIGTERM unwinds the stack as Ctrl-C does, so that all processes are ended.
     """
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     tables = measure()

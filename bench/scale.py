@@ -1,7 +1,7 @@
-"""How the cost of a node and the time of a failover grow from 3 to 49 nodes.
+"""The cost of a node and the time of a failover with 3 to 49 nodes.
 
-Electors in one process under virtual time, so a failover takes what the rules
-make it take, with messages under way for up to hb_interval / 5, and no CPU time.
+Electors run in one process in virtual time. A failover therefore takes the time that the rules
+require, with message delays up to hb_interval / 5 and without CPU time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.testing import SimulatedCluster
 
 STEP: Final = 0.005
-"""Virtual seconds between two looks: as exact as the times are."""
+"""Virtual seconds between two checks, which is the precision of the times."""
 LONGEST: Final = 60.0
 CONFIG: Final = ElectConfig()
 
 
 @attrs.frozen
 class Life:
-    """What one cluster showed."""
+    """The results of one cluster."""
 
     cpu: float
-    """Milliseconds a node and second."""
+    """Milliseconds for each node and second."""
     cpu_each: float
-    """Microseconds a heartbeat."""
+    """Microseconds for each heartbeat."""
     writable: float
     """Milliseconds from the crash of the primary."""
     agreed: float
@@ -47,14 +47,15 @@ def live(nodes: int, seed: int, seconds: float) -> Life:
 
 
 def idle(cluster: SimulatedCluster, seconds: float) -> float:
-    """The CPU seconds that so many virtual ones take."""
+    """The CPU seconds that so many virtual seconds take."""
     started = time.process_time()
     cluster.advance(seconds)
     return time.process_time() - started
 
 
 def lose(cluster: SimulatedCluster, primary: str) -> tuple[float, float]:
-    """Crash the primary; virtual seconds until another can write, and until all follow it."""
+    """Crash the primary. Return the virtual seconds until another can write, and until all follow
+    it."""
     crashed_at = cluster.now
     cluster.crash(primary)
     writable: float | None = None

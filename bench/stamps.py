@@ -1,5 +1,5 @@
-"""What a process under measurement writes down: lines of JSON, each with the monotonic time,
-which is the same for all processes of a machine."""
+"""The records of a measured process: lines of JSON, each with the monotonic time, which is the same
+for all processes of a machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import attrs
 
 @attrs.frozen
 class Stamp:
-    """One line: when, in nanoseconds, what, and the rest."""
+    """One line: the time in nanoseconds, the kind, and further values."""
 
     at: int
     kind: str
@@ -38,7 +38,7 @@ class Stamps:
 
 
 def read(path: Path, since: int = 0) -> Iterator[Stamp]:
-    """The stamps in a file that are not older than `since`; none if it is not there yet."""
+    """The stamps in a file that are not older than `since`; none if there is no file yet."""
     if not path.exists():
         return
     for line in path.read_text().splitlines():

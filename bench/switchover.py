@@ -1,7 +1,8 @@
-"""How long nobody can write when an operator moves the role, without children.
+"""The time in which no node can write when an operator moves the role, without children.
 
-Real nodes at the default timings, asked by their admin sockets. Beside it, for the state
-of the machine, the same socket's answer to the offset, which takes no election.
+Real nodes run with the default timings, and are commanded by their admin sockets. For comparison
+with the state of the machine, it also measures the same socket's answer to `offset`, which needs no
+election.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from kevy_elect.config import ElectConfig
 
 IDS: Final = "abcde"
 SETTLED: Final = ElectConfig().down_after + 1.0
-"""Seconds after which a node that started may run and vote (R4.3, R5)."""
+"""Seconds after which a started node may run and vote (R4.3, R5)."""
 
 
 class Nodes:
-    """`twistd kevy-elect` with nothing but its peers, `number` times."""
+    """`number` nodes of `twistd kevy-elect` with only the peers as setting."""
 
     def __init__(self, fleet: Fleet, number: int) -> None:
         self.ids = IDS[:number]
@@ -37,7 +38,7 @@ class Nodes:
         return answer(self._sockets[node], {"command": command, **arguments})
 
     def primary(self) -> str:
-        """The one that can write and that all follow, once there is one."""
+        """The primary that can write and that all follow, as soon as there is one."""
         found: str = wait_for(self._agreed, "a primary that all follow")
         return found
 
@@ -52,8 +53,8 @@ class Nodes:
 
 
 def move(nodes: Nodes, passed_over: int) -> float:
-    """Move the role to the candidate that has so many better ones, none with more data; the
-    milliseconds in which no node could write."""
+    """Move the role to the candidate with so many better ones, none of which has more data. Return
+    the milliseconds in which no node could write."""
     holder = nodes.primary()
     target = [node for node in nodes.ids if node != holder][passed_over]
     told = nodes.ask(holder, "switchover", target=target)

@@ -1,8 +1,8 @@
-"""One copy of a web service that stands behind a load balancer; `web.tac` runs it.
+"""One copy of a web service behind a load balancer; `web.tac` runs it.
 
-A POST is a write: it is answered by the primary with its lease and refused with 503
-by everyone else. Each write that is answered is stamped first. A GET is a read, which
-everyone answers. The environment variable BENCH says in JSON who it is.
+A POST is a write: the primary with its lease answers it, and all others refuse it with 503. Each
+answered write is stamped first. A GET is a read, which all copies answer. The environment variable
+BENCH contains its identity in JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Web(Resource):
     isLeaf = True
 
     def __init__(self, election: ElectionService, stamps: Stamps, *, trusting: bool) -> None:
-        """`trusting` takes whatever the balancer sends for the primary's, which is wrong."""
+        """`trusting` means, wrongly, that every write from the balancer is for the primary."""
         super().__init__()
         self._election = election
         self._stamps = stamps

@@ -1,4 +1,4 @@
-"""Clusters, of three mostly, that elect a primary: ours, and others to compare with."""
+"""Clusters, mostly of three nodes, that elect a primary: ours, and others for comparison."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def start(
     writing: bool = False,
     nodes: int = THREE,
 ) -> list[Contender]:
-    """Start those that are installed and can have so many nodes; `ends` will end them."""
+    """Start those clusters that are installed and can have so many nodes; `ends` ends them."""
     able = [CLUSTERS[name] for name in names if not obstacle(name, nodes)]
     return [ends.enter_context(closing(one(timings, writing=writing, size=nodes))) for one in able]
 
 
 def obstacle(name: str, nodes: int = THREE) -> str:
-    """Why that one cannot be measured with so many nodes; nothing if it can."""
+    """The reason why this cluster cannot be measured with so many nodes; empty if it can."""
     one = CLUSTERS[name]
     if nodes != THREE and not one.any_size:
         return "it has three nodes here"

@@ -1,4 +1,4 @@
-"""What a measurement asks of a cluster, whoever's it is."""
+"""The interface of a cluster for a measurement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THREE: Final = 3
 
 @attrs.frozen
 class Timings:
-    """How often a primary says that it lives, and after which silence it counts as dead."""
+    """The interval of a primary's heartbeats, and the silence after which it counts as dead."""
 
     name: str
     heartbeat: float
@@ -22,19 +22,19 @@ class Timings:
 
 
 class Contender(ABC):
-    """Some processes or pairs of processes, one of them primary. Close it to end them all.
+    """Some processes or pairs of processes, one of which is primary. Close it to end all of them.
 
-    Times are nanoseconds of the monotonic clock. With `writing`, whoever may write
-    does so every few milliseconds.
+    Times are nanoseconds of the monotonic clock. With `writing`, each process that may write does
+    so every few milliseconds.
     """
 
     name: ClassVar[str]
     explanation: ClassVar[str]
-    """What its times of a failover stand for, in one line."""
+    """The meaning of its failover times, in one line."""
     pausing: ClassVar[str]
-    """What a write is, in one line."""
+    """The meaning of a write, in one line."""
     any_size: ClassVar[bool] = False
-    """Whether it can have more or fewer than three nodes."""
+    """Whether it can have another number of nodes than three."""
 
     def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
         self.timings = timings
@@ -53,37 +53,38 @@ class Contender(ABC):
 
     @classmethod
     def missing(cls) -> str:
-        """What is not installed, or nothing."""
+        """The names of missing programs; empty if there are none."""
         return ""
 
     @abstractmethod
     def begin(self) -> None:
-        """Start it."""
+        """Start the cluster."""
 
     @abstractmethod
     def settle(self) -> str:
-        """Wait until one primary can write, all follow it and it could be replaced; its name."""
+        """Wait until one primary can write, all follow it and it could be replaced. Return its
+        name."""
 
     @abstractmethod
     def kill(self, name: str) -> int:
-        """SIGKILL; the time just before it."""
+        """Send SIGKILL. Return the time just before it."""
 
     @abstractmethod
     def stop(self, name: str) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
 
     @abstractmethod
     def resume(self, name: str) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
 
     @abstractmethod
     def succession(self, old: str, since: int) -> tuple[int, int]:
-        """Wait for another primary; when it could write, and when all the others knew it."""
+        """Wait for another primary. Return when it could write, and when all others knew it."""
 
     @abstractmethod
     def revive(self, name: str) -> None:
-        """Start a killed one again."""
+        """Start a killed process again."""
 
     @abstractmethod
     def writes(self, name: str, since: int) -> list[int]:
-        """When this one wrote, or might have."""
+        """The times at which this process wrote, or could have written."""

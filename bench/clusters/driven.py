@@ -17,7 +17,7 @@ from kevy_elect.cli.demo.ports import HOST, free_ports
 
 
 class DrivenRedis(Contender):
-    """Redis and node are killed together, as when their host dies."""
+    """Redis and node are killed together, as if their host failed."""
 
     name = "kevy-elect --redis"
     explanation = (
@@ -47,14 +47,14 @@ class DrivenRedis(Contender):
 
     def settle(self) -> str:
         primary: str = wait_for(self._settled, "one primary, whose replicas are in sync", 120)
-        # One that has just started votes for nobody yet (R4.3).
+        # A node that has just started does not vote yet (R4.3).
         time.sleep(self.timings.down_after + REDIALLED)
         return primary
 
     def kill(self, name: str) -> int:
         killed = self.children[name].strike()
         if self.kills_node:
-            self.nodes[name].strike()  # a wrapper ends later, when it has told the others
+            self.nodes[name].strike()  # a wrapper ends later, after it has notified the others
         return killed
 
     def stop(self, name: str) -> None:
@@ -134,7 +134,7 @@ class DrivenRedis(Contender):
 
 
 class DrivenRedisLastWill(DrivenRedis):
-    """The same below wrappers, which tell the others when the node's process dies."""
+    """The same below wrappers, which notify the others when the node's process dies."""
 
     name = "kevy-elect --redis, last will"
     explanation = (
@@ -148,7 +148,7 @@ class DrivenRedisLastWill(DrivenRedis):
 
 
 class DrivenRedisAlone(DrivenRedis):
-    """Only the server dies; its node notices."""
+    """Only the server dies, and its node notices it."""
 
     name = "kevy-elect --redis, server only"
     explanation = "only the Redis primary is killed, and its node lives"

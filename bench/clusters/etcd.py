@@ -26,7 +26,7 @@ class Gateway:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
 
     def ask(self, path: str, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer, or None if there is none or it is an error."""
+        """The answer; None for an error or without an answer."""
         try:
             self._connection.request("POST", path, json.dumps(question))
             answer = self._connection.getresponse()
@@ -152,7 +152,7 @@ class Etcd(Contender):
         return self.gateways[name].ask("/v3/kv/put", WRITE) is not None
 
     def _leader(self, names: tuple[str, ...] | list[str]) -> str | None:
-        """Whom all of these name as leader."""
+        """The member that all of these name as leader."""
         named = {self._named_by(name) for name in names}
         return named.pop() if len(named) == 1 else None
 

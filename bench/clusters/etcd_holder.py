@@ -16,7 +16,7 @@ KEY: Final = base64.b64encode(b"primary").decode()
 
 
 class Holder:
-    """Takes the key if it is free, and gives up the belief when the lease turns out to be gone."""
+    """Takes the key if it is free, and stops writing when the lease turns out to be lost."""
 
     def __init__(self, setting: dict[str, Any]) -> None:
         self._gateway = Gateway(setting["port"])
@@ -27,7 +27,7 @@ class Holder:
         self.holds = False
 
     def step(self) -> None:
-        """Renew or try to take, if it is time."""
+        """Renew the lease or try to take the key, if it is time."""
         if time.monotonic() < self._due:
             return
         if self.holds:

@@ -13,9 +13,9 @@ from bench.process import Child, Wrapped
 from tests.support import secured
 
 REDIALLED = 1.2
-"""Seconds after which all links to a node that came back are up again."""
+"""Seconds after which all links to a restarted node are up again."""
 FAST = {"election_timeout": 0.5, "election_backoff": 0.1, "election_backoff_jitter": 0.4}
-"""What goes with a down_after of less than a second."""
+"""Further settings for a down_after of less than a second."""
 
 
 class KevyElect(StampedCluster):
@@ -26,7 +26,7 @@ class KevyElect(StampedCluster):
     links: ClassVar[str] = "plain"
 
     def __init__(self, timings: Timings, *, writing: bool = False, size: int = THREE) -> None:
-        # One that has just started votes for nobody yet (R4.3).
+        # A node that has just started does not vote yet (R4.3).
         self.rejoining = timings.down_after + REDIALLED
         super().__init__(timings, writing=writing, size=size)
 
@@ -44,12 +44,12 @@ class KevyElect(StampedCluster):
 
     @cached_property
     def identities(self) -> Mapping[str, list[str]]:
-        """The options by which each node proves itself."""
+        """The options for the authentication of each node."""
         return secured.options(self.links, self.names, self.fleet.directory)
 
 
 class KevyElectLastWill(KevyElect):
-    """The same below wrappers, which tell the others when the process dies."""
+    """The same below wrappers, which notify the others when the process dies."""
 
     name = "kevy-elect, last will"
     explanation = (

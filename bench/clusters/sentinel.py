@@ -27,7 +27,7 @@ class Server:
         self._socket: socket.socket | None = None
 
     def ask(self, command: str) -> str:
-        """The reply as it stands on the wire; empty if there is none."""
+        """The reply in its raw form; empty without a reply."""
         try:
             if self._socket is None:
                 self._socket = socket.create_connection((HOST, self._port), 1)
@@ -44,7 +44,7 @@ class Server:
 
 
 class Writer(threading.Thread):
-    """Writes to one server every few milliseconds, and keeps when it was taken."""
+    """Writes to one server every few milliseconds, and records when each write was taken."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
@@ -122,7 +122,7 @@ class Sentinel(Contender):
         return writable, time.monotonic_ns()
 
     def revive(self, name: str) -> None:
-        """Start a server; one that comes back is told whom to follow, which saves time."""
+        """Start a server. A restarted one is told its primary at once, which saves time."""
         command = ["redis-server", "--port", str(self.ports[name]), "--bind", HOST]
         command += ["--save", "", "--repl-diskless-sync-delay", "0"]
         if name != self.primary:
@@ -158,7 +158,7 @@ class Sentinel(Contender):
         return all(port in sentinel.ask(ASK_PRIMARY) for sentinel in self.sentinels)
 
     def _complete(self) -> bool:
-        """Whether all is as before a failover; it may have been another that Sentinel began."""
+        """Whether all is as before a failover, which Sentinel may also have begun by itself."""
         named = self.sentinels[0].ask(ASK_PRIMARY)
         for name, port in self.ports.items():
             if f"\r\n{port}\r\n" in named:

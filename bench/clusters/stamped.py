@@ -1,4 +1,4 @@
-"""A cluster whose processes stamp what they see."""
+"""A cluster whose processes write stamps of their states."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kevy_elect.cli.demo.ports import HOST, free_ports
 
 
 class StampedCluster(Contender):
-    """Each process stamps a `state` when that changes, and a `write` whenever it may."""
+    """Each process stamps a `state` when it changes, and a `write` whenever it may write."""
 
     any_size = True
     rejoining: float
-    """Seconds after which a process that came back counts as a full member."""
+    """Seconds after which a restarted process counts as a full member."""
 
     def begin(self) -> None:
         self.names = ascii_lowercase[: self.size]
@@ -90,5 +90,5 @@ def _followed(states: list[Stamp], primary: str) -> int:
 
 
 def _first(states: list[Stamp], condition: Callable[[Stamp], bool]) -> int:
-    """When the first state came for which the condition holds; 0 if none did."""
+    """The time of the first state for which the condition holds; 0 if there is none."""
     return next((stamp.at for stamp in states if condition(stamp)), 0)

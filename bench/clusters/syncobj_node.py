@@ -1,4 +1,4 @@
-"""One process of pysyncobj that stamps what it sees."""
+"""One process of pysyncobj that stamps its states."""
 
 from __future__ import annotations
 
