@@ -42,7 +42,7 @@ LONG = 4.0
 class PageTests(SynchronousTestCase):
     """The commands of a page, and the comparison of their output."""
 
-    def test_prompts_say_where(self) -> None:
+    def test_a_prompt_names_the_hosts(self) -> None:
         page = "## One\n```console\nab# date\nw$ echo\n```\n"
         self.assertEqual(
             commands(page),
@@ -50,16 +50,16 @@ class PageTests(SynchronousTestCase):
         )
         self.assertEqual(typed(commands(page)), [("a", "date"), ("b", "date"), ("w", "echo")])
 
-    def test_other_blocks_and_text_are_none(self) -> None:
+    def test_other_blocks_and_text_are_no_commands(self) -> None:
         self.assertEqual(commands("a# date\n```sh\na# date\n```\n`b# date`\n"), [])
 
-    def test_a_command_goes_on(self) -> None:
+    def test_a_command_may_have_several_lines(self) -> None:
         (command,) = commands("```console\na# cat <<END\n> x\n>\n> END\n```\n")
         self.assertEqual(command.text, "cat <<END\nx\n\nEND")
         again = f"```console\n{prompted('a', command.text)}\n```\n"
         self.assertEqual(commands(again)[0].text, command.text)
 
-    def test_a_block_of_output_only_is_refused(self) -> None:
+    def test_a_block_without_a_command_is_refused(self) -> None:
         self.assertRaises(ValueError, commands, "```console\nno prompt\n```\n")
 
     def test_output_agrees_line_by_line(self) -> None:
@@ -80,12 +80,12 @@ class PageTests(SynchronousTestCase):
 
 
 class TranscriptTests(SynchronousTestCase):
-    def test_it_is_of_the_commands_that_the_page_has(self) -> None:
+    def test_the_transcript_has_the_commands_of_the_page(self) -> None:
         page = commands((DOCS / "operating.md").read_text(encoding="utf-8"))
         transcript = commands((DOCS / "operating-transcript.md").read_text(encoding="utf-8"))
         self.assertEqual(typed(transcript), typed(page), "run python -m tests.soak.operating")
 
-    def test_it_is_of_a_trial_in_which_nothing_was_lost(self) -> None:
+    def test_the_transcript_is_of_a_trial_without_losses(self) -> None:
         text = (DOCS / "operating-transcript.md").read_text(encoding="utf-8")
         self.assertIn("\n- Violations: 0.\n", text)
 
@@ -199,7 +199,7 @@ class MembersTests(Unmeasured):
         for size in range(1, 100):
             self.assertGreater(quorum(size) + quorum(size + 1), size + 1)
 
-    def test_one_member_at_a_time_is_safe_whatever_fails_meanwhile(self) -> None:
+    def test_one_member_at_a_time_is_safe_under_faults(self) -> None:
         for seed in range(8):
             rng = random.Random(seed)
             trio = members(1, 2, 3)
@@ -215,7 +215,7 @@ class MembersTests(Unmeasured):
                 changing.cluster.advance(LONG)
                 self.assertEqual(len(changing.cluster.writers()), 1)
 
-    def test_two_more_at_once_can_make_two_writers_even_in_one_epoch(self) -> None:
+    def test_two_added_at_once_can_make_two_writers_in_one_epoch(self) -> None:
         trio, five = members(1, 2, 3), members(1, 2, 3, 4, 5)
         changing = Changing(1, dict.fromkeys(trio, trio))
         changing.cluster.advance(2)
@@ -229,7 +229,7 @@ class MembersTests(Unmeasured):
         broken = {violation.promise for violation in changing.cluster.violations}
         self.assertEqual(broken, {OneWriter.promise, OnePrimaryPerEpoch.promise})
 
-    def test_an_exchange_at_once_can_make_two_writers(self) -> None:
+    def test_an_exchange_in_one_step_can_make_two_writers(self) -> None:
         old, new = members(1, 2, 3), members(1, 2, 4)
         changing = Changing(1, dict.fromkeys(old, old))
         changing.cluster.advance(2)
@@ -239,7 +239,7 @@ class MembersTests(Unmeasured):
         self.assertRaises(Violation, changing.cluster.advance, LONG)
         self.assertEqual(len(changing.cluster.writers()), 2)
 
-    def test_one_that_was_left_behind_two_steps_ago_can_make_two_writers(self) -> None:
+    def test_a_member_two_steps_behind_can_make_two_writers(self) -> None:
         trio, five = members(1, 2, 3), members(1, 2, 3, 4, 5)
         changing = Changing(1, dict.fromkeys(five, five))
         changing.cluster.advance(2)
@@ -268,26 +268,26 @@ class LostBallotTests(Unmeasured):
         cluster.restart("n1")
         cluster.restart("n3")
 
-    def test_without_it_an_epoch_can_get_a_second_primary(self) -> None:
+    def test_without_the_ballot_an_epoch_can_get_a_second_primary(self) -> None:
         cluster = self.lose()
         self.restart_with(cluster, 0)
         with self.assertRaises(Violation) as caught:
             cluster.advance(LONG)
         self.assertEqual(caught.exception.promise, OnePrimaryPerEpoch.promise)
 
-    def test_so_it_can_with_the_epoch_of_those_that_run_only(self) -> None:
+    def test_the_epoch_of_running_members_alone_does_not_prevent_that(self) -> None:
         cluster = self.lose()
         self.restart_with(cluster, 2)
         self.assertRaises(Violation, cluster.advance, LONG)
 
-    def test_the_highest_epoch_of_all_others_keeps_epochs_apart(self) -> None:
+    def test_the_highest_epoch_of_all_others_prevents_that(self) -> None:
         cluster = self.lose()
         self.restart_with(cluster, cluster.nodes["n2"].disk.load()[0])
         cluster.advance(LONG)
         self.assertEqual(len(cluster.writers()), 1)
         self.assertGreater(max(node.elector.epoch for node in cluster.running()), 3)
 
-    def test_a_far_higher_epoch_does_too_and_a_switchover_brings_all_there(self) -> None:
+    def test_a_far_higher_epoch_prevents_that_and_a_switchover_moves_all_to_it(self) -> None:
         cluster = self.lose()
         self.restart_with(cluster, 1_000_002)
         cluster.restart("n2")
@@ -298,7 +298,7 @@ class LostBallotTests(Unmeasured):
         (epoch,) = {node.elector.epoch for node in cluster.running()}
         self.assertGreater(epoch, 1_000_002)
 
-    def test_a_far_higher_epoch_takes_no_role_away(self) -> None:
+    def test_a_far_higher_epoch_does_not_unseat_the_primary(self) -> None:
         cluster = SimulatedCluster(3, QUICK, seed=1)
         self.assertEqual(cluster.settle(), "n1")
         cluster.crash("n3")
@@ -308,7 +308,7 @@ class LostBallotTests(Unmeasured):
             cluster.advance(LONG / 40)
             self.assertEqual(cluster.writers(), ["n1"])
 
-    def test_even_without_it_no_two_write_at_once(self) -> None:
+    def test_no_two_write_at_once_without_the_ballot(self) -> None:
         """n3 backs n1, loses its ballot, and is asked by n2, which has not heard n1 for long."""
         for seed in range(10):
             cluster = SimulatedCluster(3, QUICK, seed=seed, checkers=[OneWriter()])
@@ -327,14 +327,14 @@ class LostBallotTests(Unmeasured):
 class TimingsTests(Unmeasured):
     """Changes of the timings: down_after is increased and decreased, under faults."""
 
-    def test_in_one_step_a_failover_in_between_can_make_two_writers(self) -> None:
+    def test_one_step_with_a_failover_can_make_two_writers(self) -> None:
         """n2 leads with the longer lease, and n1 promises less."""
         cluster = self.failed_over_within(SLOW)
         with self.assertRaises(Violation) as caught:
             self.cut_off_twice(cluster)
         self.assertEqual(caught.exception.promise, OneWriter.promise)
 
-    def test_in_two_steps_it_cannot(self) -> None:
+    def test_two_steps_with_a_failover_cannot(self) -> None:
         cluster = self.failed_over_within(BETWEEN)
         self.cut_off_twice(cluster)
         cluster.heal()
@@ -360,11 +360,11 @@ class TimingsTests(Unmeasured):
         cluster.cut("n2", "n1")
         cluster.advance(LONG)
 
-    def test_two_steps_hold_whatever_fails_in_between(self) -> None:
+    def test_two_steps_are_safe_under_faults(self) -> None:
         for seed in range(40):
             self.change(seed, [BETWEEN, SLOW, BETWEEN, QUICK])
 
-    def test_one_step_does_not(self) -> None:
+    def test_one_step_is_not_safe_under_faults(self) -> None:
         """Run the same faults in one step, so that the test before this one is known to be able to
         fail."""
         with self.assertRaises(Violation) as caught:

@@ -15,7 +15,7 @@ SEED = 1
 MINUTES = 0.3
 
 
-def test_nobody_writes_beside_another_and_all_agree_again(tmp_path: Path) -> None:
+def test_no_two_nodes_write_at_once_and_all_agree_again(tmp_path: Path) -> None:
     obstacle = sandbox.obstacle()
     if obstacle is not None:
         pytest.skip(obstacle)

@@ -53,7 +53,7 @@ GOOD = [
 
 
 class AtWorkTests(SynchronousTestCase):
-    def test_one_after_another_is_right(self) -> None:
+    def test_successive_children_are_no_violation(self) -> None:
         verdict = told(GOOD, Count(2, 3))
         self.assertEqual(verdict.violations, [])
         self.assertEqual((verdict.lives, verdict.epochs, verdict.late), (2, 2, 0))
@@ -68,13 +68,13 @@ class AtWorkTests(SynchronousTestCase):
         later = turn("b", 2, 60, Count(1, 2), 3)
         self.assertEqual(told(lines + later, Count(2, 3)).violations, [])
 
-    def test_two_at_work(self) -> None:
+    def test_two_children_at_work_are_a_violation(self) -> None:
         lines = [*GOOD, line("a", 1, START, 51)]
         (violation,) = told(lines, Count(2, 3)).violations
         self.assertIn("two at work: a 1@1", violation)
         self.assertIn("b 1@2", violation)
 
-    def test_a_third_in_between_does_not_hide_it(self) -> None:
+    def test_a_third_child_does_not_hide_a_violation(self) -> None:
         lines = [
             line("a", 1, START, 10),
             line("b", 2, START, 20),
@@ -84,50 +84,50 @@ class AtWorkTests(SynchronousTestCase):
         ]
         self.assertEqual(len(told(lines, NOTHING).violations), 2)
 
-    def test_two_runs_at_one_node(self) -> None:
+    def test_two_runs_on_one_node_are_a_violation(self) -> None:
         lines = [line("a", 1, START, 10), line("a", 2, START, 20), line("a", 1, STOP, 30)]
         self.assertEqual(len(told(lines, NOTHING).violations), 1)
 
-    def test_a_stopped_one_that_only_ends_later_was_there_all_the_time(self) -> None:
+    def test_a_stopped_child_is_at_work_until_its_last_line(self) -> None:
         lines = [*GOOD[:-4], line("b", 2, START, 39), line("a", 1, STOP, 40)]
         self.assertEqual(len(told(lines, Count(1, 2)).violations), 1)
 
-    def test_a_process_that_the_next_one_still_found(self) -> None:
+    def test_a_process_that_the_next_child_finds_is_a_violation(self) -> None:
         (violation,) = told([*GOOD, line("b", 2, COMPANY, 66)], Count(2, 3)).violations
         self.assertIn("earlier run was still there", violation)
 
 
 class LossTests(SynchronousTestCase):
-    def test_a_number_that_was_given_twice(self) -> None:
+    def test_a_repeated_number_is_a_violation(self) -> None:
         lines = [*turn("a", 1, 20, NOTHING, 1), *turn("b", 2, 60, NOTHING, 1)]
         violations = told(lines, Count(2, 1)).violations
         self.assertIn("1 acknowledged increments were lost", violations[0])
         self.assertIn("after 1 had been acknowledged", violations[1])
 
-    def test_an_old_number_is_read_though_nobody_wrote_it_again(self) -> None:
+    def test_a_child_that_reads_an_old_number_is_a_violation(self) -> None:
         lines = [*GOOD, line("b", 2, TURN, 70, Count(1, 2))]
         self.assertTrue(
             any("after 3 had been" in each for each in told(lines, Count(2, 3)).violations)
         )
 
-    def test_the_last_ones_are_not_in_the_file(self) -> None:
+    def test_missing_last_increments_are_a_violation(self) -> None:
         (violation,) = told(GOOD, Count(2, 2)).violations
         self.assertIn("ends at 2, 3 was acknowledged", violation)
 
-    def test_somebody_else_incremented_in_between(self) -> None:
+    def test_an_increment_of_another_child_in_between_is_a_violation(self) -> None:
         lines = [*GOOD, *turn("b", 2, 70, Count(2, 4), 5)]
         (violation,) = told(lines, Count(2, 5)).violations
         self.assertIn("b 1@2 wrote 2 3 and read 2 4", violation)
 
 
 class EpochTests(SynchronousTestCase):
-    def test_an_older_one_writes_over_a_newer(self) -> None:
+    def test_an_older_epoch_over_a_newer_one_is_a_violation(self) -> None:
         lines = [*turn("b", 2, 20, NOTHING, 1), *turn("a", 1, 60, Count(2, 1), 2)]
         violations = told(lines, Count(1, 2)).violations
         self.assertIn("epoch 1 is about to write over epoch 2", violations[0])
         self.assertIn("the epoch falls: 1 for 2 after 2", violations[1])
 
-    def test_it_has_fallen_in_the_end(self) -> None:
+    def test_a_fallen_epoch_at_the_end_is_a_violation(self) -> None:
         (violation,) = told(GOOD, Count(1, 4)).violations
         self.assertIn("the epoch falls: 1 for 4 after 2", violation)
 
@@ -148,7 +148,7 @@ class QuestionTests(SynchronousTestCase):
         self.assertEqual((verdict.late, verdict.refused, verdict.busy), (1, 0, 1))
         self.assertEqual(len(told(late, Count(2, 2)).violations), 1)
 
-    def test_one_that_was_refused_in_the_end_is_no_violation(self) -> None:
+    def test_a_last_refusal_is_no_violation(self) -> None:
         lines = [
             *turn("b", 2, 50, NOTHING, 1),
             asked("a", 1, REFUSED, 20, 21, Count(2, 1)),
@@ -157,7 +157,7 @@ class QuestionTests(SynchronousTestCase):
         self.assertEqual(verdict.violations, [])
         self.assertEqual(verdict.refused, 1)
 
-    def test_one_that_was_refused_although_told_yes_after_the_newer_is(self) -> None:
+    def test_a_refusal_after_a_yes_in_an_older_epoch_is_a_violation(self) -> None:
         lines = [
             *turn("b", 2, 50, NOTHING, 1),
             asked("a", 1, REFUSED, 20, 21, Count(2, 1)),
@@ -169,7 +169,7 @@ class QuestionTests(SynchronousTestCase):
         lines = [asked("a", 1, BUSY, 10, 60, NOTHING), asked("b", 2, BUSY, 20, 21, NOTHING)]
         self.assertEqual(told(lines, NOTHING, asks=True).violations, [])
 
-    def test_late_without_a_check_loses_increments(self) -> None:
+    def test_late_writes_without_a_check_lose_increments(self) -> None:
         lines = [
             asked("a", 1, TURN, 20, 21, NOTHING),
             asked("b", 2, TURN, 50, 51, NOTHING),
@@ -182,7 +182,7 @@ class QuestionTests(SynchronousTestCase):
 
 
 class FilesTests(SynchronousTestCase):
-    def test_a_journal_is_read_as_it_was_told(self) -> None:
+    def test_a_journal_is_read_as_it_was_written(self) -> None:
         path = Path(self.mktemp())
         told = Journal(path, "a", 3)
         told.tell(START)
@@ -201,7 +201,7 @@ class FilesTests(SynchronousTestCase):
         counter.write(Count(3, 4))
         self.assertEqual(Counter(directory).read(), Count(3, 4))
 
-    def test_only_one_changes_it_at_a_time(self) -> None:
+    def test_only_one_process_changes_the_counter_at_a_time(self) -> None:
         directory = Path(self.mktemp())
         directory.mkdir()
         with Counter(directory).alone():

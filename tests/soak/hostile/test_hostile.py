@@ -53,11 +53,11 @@ def secure(
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_the_nodes_bear_it(name: str, cluster: Cluster) -> None:
+def test_nodes_withstand_the_attack(name: str, cluster: Cluster) -> None:
     bear(name, cluster)
 
 
-def test_nodes_with_secure_links_bear_it(secure: Cluster) -> None:
+def test_nodes_with_secure_links_withstand_the_attacks(secure: Cluster) -> None:
     for name in SECURE[secure.links]:
         bear(name, secure)
 
