@@ -206,7 +206,7 @@ class Handover:
             within = min(within + freezing, longest)
         rest = 0.0 if self._named else steps
         election.hand_over(self._target, within, rest, self._reason)
-        self._say(f"stepped down; {self._target} alone knows so far")
+        self._say(f"stepped down; only {self._target} is notified so far")
         self._deadline = election.now() + within + steps + config.election_timeout
 
         def voted() -> bool:
@@ -218,7 +218,7 @@ class Handover:
 
         if await self._until(lambda: voted() or self._is_hopeless()) and voted() and not elected():
             epoch = election.state_snapshot().epoch
-            self._say(f"an election of epoch {epoch} is under way; the others know, too")
+            self._say(f"an election of epoch {epoch} is in progress; all members are notified")
         await self._until(lambda: elected() or self._is_hopeless())
         primary = election.state_snapshot().current_primary
         if primary is None:
