@@ -1,1 +1,1 @@
-"""The settings of a node: one table, and what reads it from options, environment and file."""
+"""The settings of a node: one table, and the readers of options, environment and file."""

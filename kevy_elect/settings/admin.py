@@ -1,5 +1,5 @@
-"""What a node and its operator's client share: the place of the admin socket, and the defaults of
-commands."""
+"""Definitions for a node and its operator's client: the place of the admin socket, and the defaults
+and bounds of commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_REASON: Final = 200
 
 
 def check_reason(reason: str) -> None:
-    """Raises ConfigError unless it is short and printable on one line."""
+    """Raise ConfigError unless the reason is short and printable on one line."""
     if len(reason) > LONGEST_REASON:
         raise ConfigError(
             f"the reason has {len(reason)} characters, and may have {LONGEST_REASON}: shorten it"
@@ -47,7 +47,7 @@ def socket_in(data_dir: str | os.PathLike[str]) -> str:
 
 
 def parse_socket(description: str) -> tuple[str, int] | None:
-    """Path and mode of the Unix socket in `description`, None if it is no Unix socket.
+    """Path and mode of the Unix socket in `description`; None if it is not a Unix socket.
 
     Raises ConfigError for an invalid socket.
     """

@@ -1,4 +1,4 @@
-"""Files with keys, certificates and passwords: read whole, or refused."""
+"""Files with keys, certificates and passwords, which are read as a whole or refused."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 from kevy_elect.errors import ConfigError
 
 _FILE_LIMIT: Final = 1024 * 1024
-"""Bytes; more is no key, certificate or list of authorities."""
+"""The most bytes of a file; keys, certificates and lists of authorities have fewer."""
 
 
 def read_private(path: str, remedy: str) -> bytes:
-    """What is in a file that only its owner may use. Raises ConfigError."""
+    """The content of a file that only its owner may use. Raises ConfigError for any other file."""
     content = read_regular(path, remedy)
     mode = stat.S_IMODE(os.stat(path).st_mode)
     if mode & 0o077:
@@ -25,7 +25,7 @@ def read_private(path: str, remedy: str) -> bytes:
 
 
 def read_regular(path: str, remedy: str) -> bytes:
-    """What is in a regular file. Raises ConfigError."""
+    """The content of a regular file. Raises ConfigError for any other file."""
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 MAX_PASSWORD: Final = 512
-"""Bytes; a longer one does not fit into a request."""
+"""The most bytes of a password, so that it fits into a request."""
 ALPN: Final = "kevy-elect"
 """The protocol that members name within TLS."""
 _URI: Final = "kevy-elect:"
@@ -44,7 +44,7 @@ class TlsIdentity:
     accepting: ssl.SSLContext = attrs.field(eq=False, repr=False)
     node_id: str
     ends: float
-    """When the certificate expires, in seconds since 1970."""
+    """The time at which the certificate expires, in seconds since 1970."""
     files: tuple[bytes, ...] = attrs.field(repr=False)
     """The contents of the files of the certificate, its key and the authority."""
 
@@ -80,8 +80,8 @@ def read_private_key(path: str) -> bytes:
 def read_password(path: str) -> bytes:
     """The password in a file, without the end of its line.
 
-    Raises ConfigError if it cannot be read, holds none that a client could send, or others may
-    use it.
+    Raises ConfigError if the file cannot be read, has no password that a client could send, or
+    others may use it.
     """
     remedy = "write the password into it"
     password = read_private(path, remedy).rstrip(b"\r\n")
@@ -166,7 +166,8 @@ def member_names(certificate: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _context(purpose: int, certificate: str, key: str, authority: str) -> ssl.SSLContext:
-    """Raises ConfigError, naming the files, if OpenSSL cannot use them."""
+    """A context with these files. Raises ConfigError, naming the files, if OpenSSL cannot use
+    them."""
     import ssl
 
     context = ssl.SSLContext(purpose)

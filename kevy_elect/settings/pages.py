@@ -1,4 +1,4 @@
-"""How the pages of a node are protected: by TLS, and by a token that whoever reads them sends."""
+"""The protection of a node's pages: TLS, and a token that readers must send."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ _TOKEN: Final = re.compile(rb"[!-~]{%d,%d}" % (MIN_TOKEN, MAX_TOKEN))
 
 @attrs.frozen(kw_only=True)
 class PageSecurity:
-    """What a node serves its pages by, and reads those of the others by."""
+    """The TLS contexts and the token of a node's pages, also for reading the pages of other
+    members."""
 
     token: bytes | None = attrs.field(default=None, repr=False)
-    """What a reader has to send; None if anybody may read."""
+    """The token that a reader must send; None if anybody may read."""
     serving: ssl.SSLContext | None = attrs.field(default=None, eq=False, repr=False)
-    """None if pages are served without TLS, and so are those of the others."""
+    """The context for serving; None without TLS. Then the other members' pages have no TLS
+    either."""
     asking: ssl.SSLContext | None = attrs.field(default=None, eq=False, repr=False)
     content: str = ""
-    """A digest of the files of TLS, by which two readings of them are compared."""
+    """A digest of the TLS files, by which a change of them is detected."""
 
 
 OPEN: Final = PageSecurity()
-"""Pages that anybody may read who reaches them, without TLS."""
+"""No protection: anybody who reaches the pages may read them, without TLS."""
 
 
 def read_token(path: str) -> bytes:
     """The token in a file, without the end of its line.
 
-    Raises ConfigError if it cannot be read, holds none that can be sent, or others may use it.
+    Raises ConfigError if the file cannot be read, has no token that can be sent, or others may use
+    it.
     """
     remedy = "openssl rand -hex 32 prints one"
     token = read_private(path, remedy).rstrip(b"\r\n")
@@ -59,8 +62,8 @@ def read_token(path: str) -> bytes:
 def read_contexts(
     certificate: str, key: str, authority: str | None
 ) -> tuple[ssl.SSLContext, ssl.SSLContext, str]:
-    """How pages are served and asked by TLS with these PEM files, and a digest of them. The
-    system's authorities are trusted if no file names others.
+    """The contexts for serving pages and for asking other pages with these PEM files, and a digest
+    of the files. Without a file of authorities, those of the system are trusted.
 
     Raises ConfigError, naming the file, if one cannot be used.
     """
@@ -80,7 +83,7 @@ def read_contexts(
 
 
 def token_warning(values: Mapping[str, Any]) -> str | None:
-    """What is to be said of these settings, if their token crosses a network in the clear."""
+    """A warning if the token of these settings crosses a network without encryption, or None."""
     if values["http-token-file"] is None or values["http-cert"] is not None:
         return None
     if not _reaches_beyond(values["http"]):
@@ -92,14 +95,14 @@ def token_warning(values: Mapping[str, Any]) -> str | None:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Whether what is sent to this page, `host:port` or a URL, can be read on the way."""
+    """Whether data for this page, `host:port` or a URL, crosses a network without encryption."""
     scheme, found, rest = url.partition("://")
     host = parse_host((rest if found else url).partition("/")[0])
     return scheme != "https" and not is_loopback(host)
 
 
 def _reaches_beyond(endpoint: str) -> bool:
-    """Whether other machines may reach what is served on this endpoint."""
+    """Whether other machines may reach this endpoint."""
     kind, *rest = parts(endpoint)
     if kind == "unix":
         return False

@@ -1,4 +1,4 @@
-"""Certificates and private keys in files of PEM, loaded into a context of TLS."""
+"""Certificates and private keys in PEM files, loaded into a TLS context."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class ClientTls:
-    """The files by which a client recognises a server, and proves who it is itself.
+    """The files by which a client authenticates a server, and itself to the server.
 
-    `authority` has the certificates of those who may have signed the server's; `certificate` and
-    `key` are the client's own, None if the server asks for none.
+    `authority` has the certificates of the authorities that may sign the server's certificate.
+    `certificate` and `key` are the client's own, or None if the server requires none.
     """
 
     authority: str
@@ -28,7 +28,7 @@ class ClientTls:
     key: str | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Of the files as they are now. Raises ConfigError, naming the file."""
+        """A context with the present contents of the files. Raises ConfigError, naming the file."""
         readable(self.authority, read_regular)
         context = trusting(self.authority)
         if self.certificate is not None and self.key is not None:
@@ -39,7 +39,8 @@ class ClientTls:
 
 
 def readable(path: str, reader: Any) -> bytes:
-    """What this reader of `settings.files` finds. Raises ConfigError, naming the file."""
+    """The content of the file, read by a reader of `settings.files`. Raises ConfigError, naming the
+    file."""
     try:
         content: bytes = reader(path, "name a file in PEM")
     except ConfigError as error:
@@ -48,7 +49,7 @@ def readable(path: str, reader: Any) -> bytes:
 
 
 def trusting(authority: str | None) -> ssl.SSLContext:
-    """Of a client that trusts the authorities in this file, by default those of the system.
+    """A client's context that trusts the authorities in this file, by default those of the system.
     Raises ConfigError, naming the file."""
     import ssl
 
@@ -61,7 +62,7 @@ def trusting(authority: str | None) -> ssl.SSLContext:
 
 
 def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Prove who we are by these. Raises ConfigError, naming the files."""
+    """Add this certificate and its key to the context. Raises ConfigError, naming the files."""
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except OSError as error:
