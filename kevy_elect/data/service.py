@@ -186,12 +186,12 @@ class DataService(Service):
             self._kept_until = until
             assert self._frozen is not None  # it is frozen before it is promoted
             guard.keep(until, config.lease_duration / MARGIN, self._frozen.process)
-            self.election.heir = guard.pid
+            self.election.survivor = guard.pid
 
     def _release(self) -> None:
         """Tell the guard that the server takes no writes, and needs no guard."""
         self._kept_until = 0.0
-        self.election.heir = 0
+        self.election.survivor = 0
         if self._guard is not None:
             self._guard.release()
 

@@ -158,7 +158,7 @@ class ElectionService(Service):
         """Called before another member takes the role. It sets the newest offset."""
         self.data: DataDriver | None = None
         """Drives the data server beside this node, if there is one; set before the start."""
-        self.heir = 0
+        self.survivor = 0
         """The id of a process that may outlive this one for a moment to finish its work: the
         wrapper waits for it. 0 if there is none."""
         self.health_check: Check | None = None
@@ -736,7 +736,7 @@ class ElectionService(Service):
                     for link in [self._links[view.node_id]]
                     if view.acknowledging and link.address is not None
                 ],
-                heir=self.heir,
+                survivor=self.survivor,
                 security=self._security,
             )
 

@@ -116,19 +116,21 @@ class LastWill:
         offset: int,
         lock: Path,
         members: Iterable[Addressee],
-        heir: int = 0,
+        survivor: int = 0,
         security: Security = PLAIN_SECURITY,
     ) -> None:
         """Make a will: notify `members` that the primary of `epoch` has resigned, over connections
         of `security`. The node holds `lock`, and the wrapper takes it then. The wrapper first waits
-        until the process `heir`, if there is one, has ended by itself."""
+        until the process `survivor`, if there is one, has ended by itself."""
         members = tuple(members)
-        left = (epoch, offset, members, lock, heir, security)
+        left = (epoch, offset, members, lock, survivor, security)
         if left != self._left:
             frame = wire.encode(Heartbeat(epoch, node_id, Role.REPLICA, offset))
             receivers = tuple(f"{each.host} {each.port} {each.node_id}" for each in members)
             secret, path = self._credentials(security, members)
-            Will(os.getpid(), str(lock), frame, receivers, heir, secret, path).write(self._record)
+            Will(os.getpid(), str(lock), frame, receivers, survivor, secret, path).write(
+                self._record
+            )
             self._left = left
             self._have_read(secret)
 

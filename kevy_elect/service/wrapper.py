@@ -75,17 +75,17 @@ class Will:
         lock: str = "",
         frame: bytes = b"",
         members: tuple[str, ...] = (),
-        heir: int = 0,
+        survivor: int = 0,
         credentials: bytes = b"",
         path: str = "",
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
         message, and `members` its receivers, as `host port id` with numbers for host and port.
-        `heir` is the id of a process that finishes its work first, 0 for none. With secure links,
+        `survivor` is the id of a process that finishes its work first, 0 for none. With secure links,
         `credentials` authenticate the node, and `path`, in the form of PYTHONPATH, is the import
         path for them."""
         self.node = node
-        self.heir = heir
+        self.survivor = survivor
         self.lock = lock
         self.frame = frame
         self.members = members
@@ -94,7 +94,7 @@ class Will:
 
     def write(self, record: int) -> None:
         """Replace the will."""
-        pids = [b"%d" % self.node, b"%d" % self.heir]
+        pids = [b"%d" % self.node, b"%d" % self.survivor]
         members = [member.encode() for member in self.members]
         paths = [os.fsencode(self.lock), os.fsencode(self.path)]
         body = b"\0".join([*pids, *paths, self.credentials, self.frame, *members])
@@ -111,10 +111,12 @@ class Will:
         body = os.pread(record, length, 8)
         if zlib.crc32(body) != checksum:
             return None
-        node, heir, lock, path, credentials, frame, *members = body.split(b"\0")
+        node, survivor, lock, path, credentials, frame, *members = body.split(b"\0")
         receivers = tuple(member.decode() for member in members)
         where = os.fsdecode(path)
-        return cls(int(node), os.fsdecode(lock), frame, receivers, int(heir), credentials, where)
+        return cls(
+            int(node), os.fsdecode(lock), frame, receivers, int(survivor), credentials, where
+        )
 
 
 class Wrapper:
@@ -135,7 +137,7 @@ class Wrapper:
             self._execute(command, alive, mask)
         status = self._wait()
         will = Will.read(self._record)
-        ended = _end_descendants(will.heir if will is not None else 0)
+        ended = _end_descendants(will.survivor if will is not None else 0)
         if will is not None and will.frame and ended:
             lock = _take(will.lock)
             if lock is not None and self._proof.read(will):
@@ -323,15 +325,15 @@ def _take(lock: str) -> int | None:
     return descriptor
 
 
-def _end_descendants(heir: int) -> bool:
+def _end_descendants(survivor: int) -> bool:
     """Kill and collect until the kernel reports that no descendant is left. Return whether it does.
-    Orphans become children of this process. The process `heir`, if it is a child, ends by itself;
+    Orphans become children of this process. The process `survivor`, if it is a child, ends by itself;
     after PATIENCE seconds this stops waiting for it."""
     over_at = time.monotonic() + PATIENCE
     while True:
         children = _children()
         for pid in children:
-            if pid != heir:
+            if pid != survivor:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         try:
@@ -339,7 +341,7 @@ def _end_descendants(heir: int) -> bool:
                 pass
         except ChildProcessError:
             return True
-        if children == [heir] and time.monotonic() > over_at:
+        if children == [survivor] and time.monotonic() > over_at:
             return False
         signal.sigtimedwait({signal.SIGCHLD}, _BETWEEN_LOOKS)
 

@@ -111,13 +111,13 @@ class TellingCase(SynchronousTestCase):
         "import os, signal, sys, time\n"
         "from kevy_elect.service.wrapper import VARIABLE, Will\n"
         "record = int(os.environ[VARIABLE].split()[0])\n"
-        "lock, member, secret, heir = *sys.argv[1:4], 0\n"
-        "if 'heir' in sys.argv and (heir := os.fork()) == 0:\n"
+        "lock, member, secret, survivor = *sys.argv[1:4], 0\n"
+        "if 'survivor' in sys.argv and (survivor := os.fork()) == 0:\n"
         "    time.sleep(0.05)\n"
         "    os.write(1, b'finished')\n"
         "    os._exit(0)\n"
         "proof = secret.encode(), os.pathsep.join(sys.path[1:])\n"
-        "Will(os.getpid(), lock, b'frame', (member,), heir, *proof).write(record)\n"
+        "Will(os.getpid(), lock, b'frame', (member,), survivor, *proof).write(record)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
 
@@ -178,7 +178,7 @@ class TellingTests(TellingCase):
             self.member.accept()
 
     def test_who_has_something_to_finish_does_so_before_anybody_is_told(self) -> None:
-        process = self.start("heir")
+        process = self.start("survivor")
         self.call()
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
