@@ -81,9 +81,9 @@ class Will:
     ) -> None:
         """`node` is a process id, `lock` the path of the data directory's lock, `frame` the
         message, and `members` its receivers, as `host port id` with numbers for host and port.
-        `survivor` is the id of a process that finishes its work first, 0 for none. With secure links,
-        `credentials` authenticate the node, and `path`, in the form of PYTHONPATH, is the import
-        path for them."""
+        `survivor` is the id of a process that finishes its work first, 0 for none. With secure
+        links, `credentials` authenticate the node, and `path`, in the form of PYTHONPATH, is the
+        import path for them."""
         self.node = node
         self.survivor = survivor
         self.lock = lock
@@ -327,8 +327,8 @@ def _take(lock: str) -> int | None:
 
 def _end_descendants(survivor: int) -> bool:
     """Kill and collect until the kernel reports that no descendant is left. Return whether it does.
-    Orphans become children of this process. The process `survivor`, if it is a child, ends by itself;
-    after PATIENCE seconds this stops waiting for it."""
+    Orphans become children of this process. The process `survivor`, if it is a child, ends by
+    itself; after PATIENCE seconds this stops waiting for it."""
     over_at = time.monotonic() + PATIENCE
     while True:
         children = _children()
