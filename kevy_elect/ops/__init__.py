@@ -1,1 +1,1 @@
-"""What a node offers to operators and their tools."""
+"""The interfaces of a node for operators and their tools."""

@@ -46,20 +46,20 @@ from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing
 
 MAX_REQUEST: Final = 4096
-"""Bytes of one request."""
+"""The most bytes of a request."""
 MAX_OPERATORS: Final = 16
-"""Connections at a time."""
+"""The most connections at a time."""
 MAX_SECONDS: Final = 1e9
-"""The bound of any argument; each command has a bound of its own besides."""
+"""The bound of every number in a request. Each command also has bounds of its own."""
 IDLE: Final = 10.0
-"""Seconds within which a request has to arrive."""
+"""Seconds within which a request must arrive."""
 
 MEMBER_LINES: Final = 20
-"""Requests of one other member that are logged and kept in ten seconds."""
+"""The most requests of one other member that are logged and kept in ten seconds."""
 MAX_RESULT: Final = 1000
-"""Characters of a result that are logged."""
+"""The most characters of a result that are logged."""
 TOLD_WITHIN: Final = 5.0
-"""Seconds that each member may take to answer, where all of them are told something."""
+"""Seconds that each member may take to answer a command for all members."""
 SLACK: Final = 60.0
 """Seconds that another member may take to answer, in addition to the requested time."""
 
@@ -159,7 +159,7 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "offset": _Command(_offset, {"offset": int}),
 }
 _NOBODY: Final = ""
-"""Who makes requests that are none, as a cause of lines in the log."""
+"""The cause of log lines about invalid requests."""
 _QUESTIONS: Final = ("status", "events")
 """Commands that change nothing, and are not logged."""
 _REQUIRED: Final = {"pause": "seconds", "maintenance": "seconds", "offset": "offset"}
@@ -287,9 +287,9 @@ class Admin(Service):
         return self.listener.close()
 
     async def answer(self, line: bytes, say: Say, member: str = "") -> Answer:
-        """Execute a request and return the end of the answer; `say` gets the rest of it.
+        """Execute a request and return the last object of the answer; `say` gets the others.
 
-        Another `member` may have forwarded the request; one such command runs at a time.
+        Another `member` may have forwarded the request. One such command runs at a time.
         """
         try:
             name, arguments = _parse(line)
@@ -320,8 +320,8 @@ class Admin(Service):
         return answer
 
     def _where(self, name: str, on: str | None, member: str) -> str:
-        """The other member that has to execute a command; empty for this node. Raises
-        ConfigError if it cannot be reached."""
+        """The other member that must execute a command; empty for this node. Raises ConfigError if
+        that member cannot be reached."""
         me, snapshot = self.election.cluster.node_id, self.election.state_snapshot()
         if member:
             if on is not None or name in LOCAL:
@@ -354,7 +354,7 @@ class Admin(Service):
         return await self.peers.ask(member, request, say, patience)
 
     async def _tell_all(self, request: Mapping[str, Any], say: Say, mine: Answer) -> Answer:
-        """Have all other members do the same; what came of it with each is said."""
+        """Send the request to all other members, and report each answer."""
         say({"told": mine["text"]})
         others = [peer.node_id for peer in self.election.cluster.peers]
         asked = [Deferred.fromCoroutine(self._tell_one(each, request)) for each in others]
@@ -378,7 +378,7 @@ class Admin(Service):
 
     @contextmanager
     def _one_at_a_time(self, name: str, member: str) -> Iterator[None]:
-        """Raises ConfigError while another forwarded command is in progress."""
+        """Raise ConfigError while another forwarded command is in progress."""
         if not member or name in _QUESTIONS:
             yield
             return
@@ -391,7 +391,7 @@ class Admin(Service):
             self._at_work = ""
 
     def note(self, text: str, member: str = "") -> None:
-        """Log and keep an operator's command or its result; with the other member, if it was
+        """Log and keep an operator's command or its result, with the other member if it was
         forwarded."""
         if member and self._sparing.line(member, self.election.now(), MEMBER_LINES) is None:
             return

@@ -18,14 +18,14 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.transport.channel import Channel
 
 CONNECT_WITHIN: Final = 2.0
-"""Seconds for all addresses of a host together."""
+"""Seconds for a connection to any address of a host."""
 MAX_LINE: Final = 1024 * 1024
-"""Bytes of one line of an answer."""
+"""The most bytes of one line of an answer."""
 MAX_ANSWER: Final = 4 * MAX_LINE
-"""Bytes of a whole answer."""
+"""The most bytes of a whole answer."""
 TRIES: Final = 2
-"""Connections before the request is sent: while a member changes its key, the first key
-may be the wrong one."""
+"""The number of attempts to connect before the request is sent: while a member changes its key, the
+first key may be the wrong one."""
 
 Answer = dict[str, Any]
 
@@ -53,9 +53,9 @@ class AdminPeers:
         say: Callable[[Answer], object],
         patience: float,
     ) -> Answer:
-        """Send the request; `say` gets all of the answer but its end, which is returned.
+        """Send the request, and return the last object of the answer; `say` gets the others.
 
-        Raises UnansweredError if the end has not come `patience` seconds after the request.
+        Raises UnansweredError if the answer has not ended `patience` seconds after the request.
         """
         where = self._addresses[member]
         for left in reversed(range(TRIES)):

@@ -19,9 +19,9 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.service.timers import timers
 
 MAX_CHECKERS: Final = 16
-"""Connections at a time; one more is closed without an answer."""
+"""The most connections at a time. A further one is closed without an answer."""
 TIMEOUT: Final = 10.0
-"""Seconds that a client may take to read one line."""
+"""Seconds within which a client must read the line."""
 
 
 def answer(election: ElectionService) -> bytes:

@@ -1,4 +1,4 @@
-"""HTTP connections that cannot harm the node: one request each, few at a time, and not for long."""
+"""HTTP connections with bounds: one request each, few at a time, and not for long."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kevy_elect.config import is_address, parse_host
 from kevy_elect.ops.page_access import PageAccess
 
 MAX_READERS: Final = 16
-"""Connections at a time, those of watchers included."""
+"""The most connections at a time, including those of watchers."""
 PATIENCE: Final = 10.0
-"""Seconds for a request to arrive, and again for its answer to be read."""
+"""Seconds within which a request must arrive, and then its answer must be read."""
 KEPT: Final = 0.1
-"""Seconds for which a copy of an answer is given instead of a new one."""
+"""Seconds for which a copy of an answer is sent instead of a new one."""
 
 
 @attrs.define
 class Copy:
-    """An answer that is costly to compose: whoever asks too soon is given a copy."""
+    """An answer that is costly to compute. Requests within KEPT seconds get a copy."""
 
     compose: Callable[[], bytes]
     now: Callable[[], float]
@@ -44,35 +44,36 @@ class Copy:
 
 
 class UnreadRequest(Request):
-    """Throws away what is sent along, which would be put on the disk without a bound."""
+    """A request whose body is discarded; otherwise it would be stored on the disk without a
+    bound."""
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(0)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Nobody reads it."""
+        """Discard the bytes."""
 
 
 class OneRequest(HTTPChannel):
-    """Answers one request and hangs up. Twisted would answer all that one read brings in one
-    turn of the reactor, and keep the answers until they are read.
+    """Answers one request and closes. Twisted would answer all requests of one read in one turn of
+    the reactor, and keep the answers until they are read.
 
-    The request must arrive within PATIENCE seconds in all, however slowly, and a finished
-    answer must be read within as many.
+    The request must arrive within PATIENCE seconds, and a finished answer must be read within as
+    many.
     """
 
     transport: ITCPTransport
     answering = False
-    """Whether an answer has begun that has not ended."""
+    """Whether an answer has begun and not ended."""
     ended = False
-    """Whether it made room for another."""
+    """Whether it was ended to make room for another."""
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
         return False
 
     def dataReceived(self, data: bytes) -> None:
-        """Take `data` without more time for the rest."""
+        """Process `data`. This does not extend the time for the rest."""
         LineReceiver.dataReceived(self, data)
 
     def allContentReceived(self) -> None:
@@ -94,10 +95,11 @@ class OneRequest(HTTPChannel):
 
 
 class Pages(Site):
-    """A site whose connections answer one request each, and which logs no line for it.
+    """A site whose connections answer one request each, and which does not log requests.
 
-    It answers to addresses, localhost and the given names only: else a web page elsewhere
-    could have its own name lead here, and its readers' browsers would tell it what is here.
+    It answers only requests for addresses, localhost and the given names. Otherwise a web page
+    elsewhere could point its own name at this port, and read the pages through the browsers of its
+    visitors.
     """
 
     protocol = OneRequest  # type: ignore[assignment]
@@ -112,7 +114,8 @@ class Pages(Site):
         access: PageAccess | None = None,
         unguarded: Iterable[bytes] = (),
     ) -> None:
-        """Only whom `access` admits is answered, but for the `unguarded` pages by their names."""
+        """Only requests that `access` admits are answered, except those for `unguarded` pages, by
+        name."""
         super().__init__(root, timeout=PATIENCE, reactor=reactor)
         self._access = access or PageAccess()
         self._unguarded = frozenset(unguarded)
@@ -136,15 +139,16 @@ class Pages(Site):
         return name in self._names or is_address(name)
 
     def log(self, request: HTTPRequest) -> None:
-        """Others cause requests at will."""
+        """Log nothing, because others cause requests at will."""
 
 
 class FewReaders(WrappingFactory):
-    """At most MAX_READERS at a time: who asks must not use up the process's descriptors.
+    """Admits at most MAX_READERS connections, because clients must not use up the process's
+    descriptors.
 
-    One more takes the place of the oldest that is not being answered, so that those who
-    only hold connections keep nobody else out; where all are, it is refused. They end with
-    the listening port, after `stop()` is called.
+    A further connection replaces the oldest one without an answer in progress, so idle connections
+    keep no client out. It is refused if all have one. All end with the listening port, after
+    `stop()` is called.
     """
 
     noisy = False

@@ -20,7 +20,7 @@ from kevy_elect.replication import is_in_sync
 from kevy_elect.service.election import ElectionService
 
 METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
-"""All of them answer with the status; only GET has a body."""
+"""The allowed methods. All answer with the same status, and only GET has a body."""
 
 Question = Callable[[ElectionService], bool]
 

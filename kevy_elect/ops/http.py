@@ -33,7 +33,7 @@ class StatusPage(Resource):
 
 
 def _metrics(service: ElectionService) -> IResource:
-    """The page for Prometheus, or without its library one that says how to install it."""
+    """The page for Prometheus, or without its library a page that says how to install it."""
     try:
         from kevy_elect.ops.metrics import MetricsPage
     except ImportError as error:
@@ -49,13 +49,15 @@ def site(
     hosts: Iterable[str] = (),
     access: PageAccess | None = None,
 ) -> WrappingFactory:
-    """The factory for a listening port that serves this service's status, and the page that
-    shows the cluster. `others` are the base URLs of other members' own, by their ids, such
-    as `http://10.0.0.2:8101`. It answers to addresses, localhost and the members' hosts, and to
-    the names in `hosts`. `access` restricts all but the health checks, and serves them
-    by TLS; without it everybody may read, without TLS.
+    """The factory for a listening port that serves this service's status, and the page of the
+    cluster.
 
-    Raises ConfigError for an invalid URL, or one of no member.
+    `others` are the base URLs of the other members, by their ids, such as `http://10.0.0.2:8101`.
+    The site answers requests for addresses, localhost, the members' hosts, and the names in
+    `hosts`. `access` restricts all pages except the health checks, and may serve them by TLS.
+    Without it everybody may read, without TLS.
+
+    Raises ConfigError for an invalid URL, or for a URL of an unknown member.
     """
     access = access or PageAccess()
     watch = Watch(service, others or {}, access)

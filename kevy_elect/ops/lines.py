@@ -11,7 +11,7 @@ from kevy_elect.transport.channel import HANDSHAKE_TIMEOUT, MAX_PLAIN, Channel, 
 from kevy_elect.transport.framing import ChannelProtocol
 
 READ_AT_ONCE: Final = 4096
-"""Bytes read from one connection in one turn of the reactor, as on an election port."""
+"""The most bytes that are read in one turn of the reactor, as on an election port."""
 
 
 class ChannelLines(ChannelProtocol, TimeoutMixin):
@@ -29,7 +29,7 @@ class ChannelLines(ChannelProtocol, TimeoutMixin):
         self._unread = bytearray()
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line, without its end."""
+        """Handle a line, without its end."""
         raise NotImplementedError
 
     def failed(self, why: str) -> None:

@@ -20,13 +20,13 @@ from kevy_elect.settings.admin import LONGEST_MAINTENANCE
 FILE: Final = "maintenance.json"
 BESIDE: Final = "maintenance.json.new"
 _MAX: Final = 1000
-"""Bytes of the file."""
+"""The most bytes of the file."""
 
 
 class Maintenance(Service):
-    """Begins and ends the maintenance of `election`, and goes on with it after a start.
+    """Begins and ends the maintenance of `election`, and continues it after a restart.
 
-    It is to be started after the election. `wall` tells the time of day, in seconds since 1970.
+    Start it after the election. `wall` returns the time of day, in seconds since 1970.
     """
 
     log = Logger()
@@ -36,16 +36,17 @@ class Maintenance(Service):
         self._wall = wall
 
     def startService(self) -> None:
-        """Go on with what the file says, if it is not over."""
+        """Continue the maintenance of the file, if it is not over."""
         super().startService()
         left = self._kept()
         if left > 0:
             self._election.maintain(left)
 
     def begin(self, seconds: float) -> None:
-        """Begin for so many seconds, or end with 0.
+        """Begin maintenance for so many seconds, or end it with 0.
 
-        Raises ConfigError, with nothing changed, if there are too many or it cannot be kept.
+        Raises ConfigError, with nothing changed, if there are too many seconds or the file cannot
+        be saved.
         """
         if not 0 <= seconds <= LONGEST_MAINTENANCE:
             raise ConfigError(
@@ -56,7 +57,7 @@ class Maintenance(Service):
             self._election.maintain(seconds)
 
     def _kept(self) -> float:
-        """Seconds that are left by what the file says."""
+        """The seconds that remain of the maintenance in the file."""
         directory = self._election.directory
         if directory is None:
             return 0.0

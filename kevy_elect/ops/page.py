@@ -33,12 +33,12 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.service.timers import timers
 
 MAX_WATCHERS: Final = 6
-"""Streams at a time. The other connections that status.py allows are for who asks once."""
+"""The most streams at a time. The other connections are for clients with single requests."""
 UNREAD_FOR: Final = 20.0
-"""Seconds after which a stream that is not read is ended: the watcher is gone or asleep."""
+"""Seconds after which an unread stream is ended, because its viewer is gone or asleep."""
 RETRY_AFTER: Final = 2
-"""Seconds after which a browser that lost its stream connects again."""
-# Keys of events. The others are members' ids, which have no colon.
+"""Seconds after which a browser whose stream has ended connects again."""
+# Keys of events. The other keys are members' ids, which have no colon.
 _CLUSTER: Final = ":cluster"
 _HEADLINE: Final = ":headline"
 _LINKS: Final = ":links"
@@ -46,11 +46,11 @@ _HISTORY: Final = ":history"
 
 
 class Watch:
-    """What all watchers of one node see. Nothing is asked or composed while nobody watches.
+    """The data for all viewers of one node's page. Nothing is asked or computed without a viewer.
 
-    There are five kinds of events, all JSON: `cluster`, what does not change;
-    `headline`; `links`; `history`; and `node`, one member, this one several times a second.
-    Each says all that those before it of the same kind and member said.
+    There are five kinds of events, all JSON: `cluster`, for values that do not change; `headline`;
+    `links`; `history`; and `node`, for one member, sent several times a second for this one. Each
+    event contains all values of the earlier events of the same kind and member.
     """
 
     log = Logger()
@@ -61,7 +61,8 @@ class Watch:
         urls: Mapping[str, str],
         access: PageAccess | None = None,
     ) -> None:
-        """`urls` are where others give their status, as this node does by `access`.
+        """`urls` are the addresses of the other members' statuses, with the same access as this
+        node's.
 
         Raises ConfigError for a URL that cannot be asked.
         """
@@ -85,14 +86,14 @@ class Watch:
         self._happened: list[tuple[list[Happening], float | None]] = []
         self._newest: Event | None = None
         self._shared: dict[str, bytes] | None = None
-        """While several streams are told of one change: what is composed once for all."""
+        """The events that were computed for the present change, so that all streams share them."""
 
     @property
     def is_full(self) -> bool:
         return len(self._streams) >= MAX_WATCHERS
 
     def join(self, stream: Stream) -> None:
-        """Have `stream` told everything, and then what changes."""
+        """Send `stream` all events, and then the changes."""
         self._look()
         if self._loop is None:
             self._begin()
@@ -100,14 +101,14 @@ class Watch:
         stream.put(_CLUSTER, _HEADLINE, _LINKS, _HISTORY, *self._service.cluster.ids)
 
     def leave(self, stream: Stream) -> None:
-        """Tell `stream` nothing more."""
+        """Send `stream` nothing more."""
         if stream in self._streams:
             self._streams.remove(stream)
             if not self._streams:
                 self._end()
 
     def stop(self) -> None:
-        """End all streams, and everything that runs for them."""
+        """End all streams, and all work for them."""
         for stream in list(self._streams):
             self.leave(stream)
             stream.end()
@@ -115,7 +116,7 @@ class Watch:
             self._end()
 
     def sweep(self) -> None:
-        """End the streams that are not read."""
+        """End the unread streams."""
         now = self._service.now()
         for stream in list(self._streams):
             if stream.unread_since is not None and now - stream.unread_since >= UNREAD_FOR:
@@ -123,7 +124,7 @@ class Watch:
                 stream.end()
 
     def event(self, key: str) -> bytes:
-        """The event of this key as it is now."""
+        """The present event of this key."""
         if self._shared is None:
             return self._event(key)
         if key not in self._shared:
@@ -137,7 +138,7 @@ class Watch:
     def now(self) -> float:
         return self._service.now()
 
-    # What goes on while somebody watches
+    # The work while a page is shown
 
     def _begin(self) -> None:
         interval = min(max(self._service.config.hb_interval, 0.1), 0.25)
@@ -168,7 +169,7 @@ class Watch:
         self.sweep()
 
     def _look_soon(self) -> None:
-        """After a change; the elector is not to wait until it is told."""
+        """Look after a change, without delaying the elector."""
         if self._soon is None:
             self._soon = timers(self._service.reactor).callLater(0, self._look_now)
 
@@ -179,10 +180,10 @@ class Watch:
         self._others.ask()
 
     def _answered(self, node_id: str) -> None:
-        self._put(node_id)  # what it changes for the whole is seen with the next tick
+        self._put(node_id)  # the next tick updates the headline
 
     def _look(self) -> None:
-        """See how this node is, and tell what that changes for the whole."""
+        """Check the state of this node, and send the resulting changes."""
         now = self._service.now()
         me = self._me
         me.say(own_status(self._service, events=False), now, now)
@@ -208,7 +209,7 @@ class Watch:
             self._put(_LINKS)
 
     def _look_at_nodes(self, now: float) -> None:
-        """Tell of those that have changed; of this one is told all the time."""
+        """Send the nodes that have changed, and always this one."""
         for other in self._others:
             seen = view(other, self._me, now)
             if not seen.is_like(self._views.get(other.node_id)):
@@ -275,8 +276,8 @@ class Watch:
 
 @implementer(IPushProducer)
 class Stream:
-    """One watcher. While it does not read, no more is kept than which events it lacks:
-    they are composed when it reads again, and so are never old."""
+    """One viewer. While it does not read, only the keys of its missing events are kept. The events
+    are computed when it reads again, so they are never old."""
 
     def __init__(self, watch: Watch, request: Request) -> None:
         self._watch = watch
@@ -288,14 +289,14 @@ class Stream:
         request = self._request
         request.setHeader(b"content-type", b"text/event-stream")
         request.setHeader(b"cache-control", b"no-store")
-        request.setHeader(b"x-accel-buffering", b"no")  # for proxies that would hold it back
+        request.setHeader(b"x-accel-buffering", b"no")  # for proxies, which would buffer the stream
         request.notifyFinish().addBoth(lambda _: self._watch.leave(self))
         request.registerProducer(self, streaming=True)
         request.write(f"retry: {RETRY_AFTER * 1000}\n\n".encode())
         self._watch.join(self)
 
     def put(self, *keys: str) -> None:
-        """Send the events of these keys, now or once the watcher reads."""
+        """Send the events of these keys, now or once the viewer reads."""
         self._lacking.update(dict.fromkeys(keys))
         self._write()
 
@@ -319,7 +320,7 @@ class Stream:
         self._write()
 
     def stopProducing(self) -> None:
-        """The connection is going; `notifyFinish` tells."""
+        """The connection is closing; `notifyFinish` reports it."""
 
 
 class StreamResource(Resource):
@@ -350,8 +351,8 @@ class StreamResource(Resource):
 
 @attrs.frozen
 class Page:
-    """The page and the policy under which a browser shows it: its own style and script,
-    recognized by their hashes, this node's stream, and nothing else."""
+    """The page, and the policy under which a browser shows it: only its own style and script, by
+    their hashes, and this node's stream."""
 
     html: bytes
     policy: bytes
@@ -385,7 +386,7 @@ _PARTS: Final = {
     b"/* style */\n": ("page.css",),
     b"// script\n": ("parts.js", "ring.js", "timeline.js", "page.js"),
 }
-"""What stands where in page.html: one answer is one request, and the policy needs no names."""
+"""The parts of page.html. The page is one answer, and its policy needs no names."""
 
 
 def _hash(html: bytes, element: bytes) -> bytes:

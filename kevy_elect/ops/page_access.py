@@ -10,20 +10,20 @@ from kevy_elect.settings.pages import OPEN, PageSecurity
 
 
 class PageAccess:
-    """The security of the pages at this moment; `present` may be replaced while they are served."""
+    """The present security of the pages; `present` may be replaced while they are served."""
 
     def __init__(self, present: PageSecurity = OPEN) -> None:
         self.present = present
 
     def admits(self, authorization: bytes | None) -> bool:
-        """Whether a request with this header may be answered. The token is taken as a bearer's,
-        or as the password of any user, which is what a browser can send."""
+        """Whether a request with this header may be answered. The token may be that of a bearer, or
+        the password of any user, which a browser can send."""
         wanted = self.present.token
         return wanted is None or hmac.compare_digest(_sent(authorization or b""), wanted)
 
     @property
     def authorization(self) -> bytes | None:
-        """The header for asking the other members, which have the same token."""
+        """The header for requests to the other members, which have the same token."""
         token = self.present.token
         return None if token is None else b"Bearer " + token
 

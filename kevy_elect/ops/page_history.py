@@ -1,4 +1,4 @@
-"""What happened, by epochs, and the role of each node over time. Pure."""
+"""The events by epoch, and the role of each node over time. Pure."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from kevy_elect.messages import Role
 from kevy_elect.ops.page_model import Happening, Known
 
 EVENTS: Final = 256
-"""Events that are shown in all."""
+"""The most events that are shown in total."""
 GONE: Final = "gone"
-"""What stands for a role while a node is not heard."""
+"""The entry in place of a role while a node is not heard."""
 
 WON: Final = ((EventKind.ROLE, Cause.ELECTED), (EventKind.RENEWAL, Cause.ELECTED))
-"""Kind and cause of the events by which a node tells that it is primary."""
+"""Kind and cause of the events by which a node reports that it is primary."""
 
 
 @attrs.define
 class Epoch:
-    """One epoch as all events together tell it."""
+    """One epoch, by the events of all nodes."""
 
     number: str
-    """Its decimal digits, or empty for events that do not name theirs."""
+    """Its decimal digits; empty for events without an epoch."""
     events: list[Happening] = attrs.field(factory=list)
     primary: str | None = None
     elected_at: float | None = None
     why: str | None = None
-    """Why the primary ran, or who ran in vain; None if nobody told."""
+    """The reason why the primary ran, or the failed candidates; None if no event has it."""
 
 
 def epochs(events: Iterable[Happening]) -> list[Epoch]:
@@ -49,7 +49,7 @@ def epochs(events: Iterable[Happening]) -> list[Epoch]:
 
 
 def _find_primary(epoch: Epoch, resigned: Mapping[str, Happening]) -> None:
-    """Who won, when and why: in the winner's own events if they are there."""
+    """Find the winner, the time and the reason: in the winner's own events if they are known."""
     runs: dict[str, str] = {}
     for event in epoch.events:
         if event.kind == EventKind.CANDIDACY:
@@ -71,7 +71,8 @@ def _is_resignation(event: Happening) -> bool:
 
 
 def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
-    """Why a candidate ran: its cause, and what its former primary tells of how its term ended."""
+    """The reason of a candidacy: its cause, and the former primary's reason for the end of its
+    role."""
     if run.cause == Cause.PRIMARY_DOWN:
         return f"{run.member} was down"
     if run.cause == Cause.OTHERS_AHEAD:
@@ -88,7 +89,7 @@ def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
 
 
 def history(known_epochs: Sequence[Epoch], now: float) -> dict[str, Any]:
-    """The epochs for the page, ready for JSON."""
+    """The epochs, as an object for JSON."""
     return {
         "epochs": [
             {
@@ -118,7 +119,7 @@ def history(known_epochs: Sequence[Epoch], now: float) -> dict[str, Any]:
 
 @attrs.define
 class Span:
-    """A role that a node had from one time to another; `until` is None while it lasts."""
+    """The time for which a node had a role; `until` is None while it lasts."""
 
     role: str
     epoch: str
@@ -127,7 +128,7 @@ class Span:
 
 
 def lane(events: Sequence[Happening]) -> list[Span]:
-    """The roles of one node, the oldest first, as its own events, in order, tell them."""
+    """The roles of one node by its own events in order, the oldest first."""
     spans: list[Span] = []
     for event in events:
         role, epoch = _role_after(event, spans[-1] if spans else None)
@@ -140,7 +141,7 @@ def lane(events: Sequence[Happening]) -> list[Span]:
 
 
 def _role_after(event: Happening, before: Span | None) -> tuple[str, str]:
-    """Role and epoch; a replica's epoch, which follows the primary's, is left out."""
+    """Role and epoch. A replica's epoch is left out, because it follows the primary's."""
     if (event.kind, event.cause) in WON:
         return Role.PRIMARY, event.epoch
     if event.kind == EventKind.CANDIDACY and event.cause != Cause.EPOCHS_USED_UP:
@@ -151,7 +152,8 @@ def _role_after(event: Happening, before: Span | None) -> tuple[str, str]:
 
 
 def lanes(everyone: Sequence[Known], known_epochs: Sequence[Epoch], now: float) -> dict[str, Any]:
-    """The lane of each node, ready for JSON: its spans, the oldest first, and its outages."""
+    """The lane of each node, as an object for JSON: its spans, the oldest first, and its
+    outages."""
     return {
         known.node_id: {
             "spans": [
@@ -170,7 +172,7 @@ def lanes(everyone: Sequence[Known], known_epochs: Sequence[Epoch], now: float) 
 
 
 def whole_lane(known: Known, known_epochs: Sequence[Epoch], now: float) -> list[Span]:
-    """The roles of a node by its own events; where these do not reach, by those of others."""
+    """The roles of a node by its own events, and before these by the events of others."""
     spans = lane(known.events)
     started = _started_at(known)
     if started is not None and (not spans or started < spans[0].since):
@@ -188,7 +190,7 @@ def whole_lane(known: Known, known_epochs: Sequence[Epoch], now: float) -> list[
 
 
 def _started_at(known: Known) -> float | None:
-    """When its election began, if it says so and remembers all since then."""
+    """The start of its election, if it states it and remembers all events since then."""
     status = known.status
     if status is None or status.uptime is None or known.at is None:
         return None
@@ -196,7 +198,7 @@ def _started_at(known: Known) -> float | None:
 
 
 def _terms(node_id: str, known_epochs: Sequence[Epoch], before: float) -> list[Span]:
-    """When this node was primary, as others tell of the time before `before`."""
+    """The times at which this node was primary, by the events of others before `before`."""
     terms = []
     end: float = before
     for epoch in known_epochs:  # the newest first

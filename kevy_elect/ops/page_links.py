@@ -1,4 +1,4 @@
-"""Each direction of each link, as the nodes at both its ends tell it. Pure."""
+"""Each direction of each link, by the reports of the nodes at both ends. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kevy_elect.ops.page_model import LONGEST, Known, quiet_after
 from kevy_elect.status import PeerStatus, Status
 
 SAME_WITHIN: Final = 1.5
-"""Seconds by which a time may differ from one answer to the next."""
+"""Seconds by which the time of one event may differ between two answers."""
 
 
 class State(StrEnum):
-    """How one direction of a link is."""
+    """The state of one direction of a link."""
 
     HEARD = "heard"
     SILENT = "silent"
@@ -28,22 +28,22 @@ class State(StrEnum):
 
 @attrs.frozen
 class Link:
-    """What one node sends to another. It is a connection of its own, which the sender dials.
+    """One direction of a link, which is a connection of its own that the sender dials.
 
-    Times are seconds of this node's clock, None for what does not apply or nobody told.
+    Times are seconds of this node's clock. They are None if they do not apply or are not known.
     """
 
     sender: str
     receiver: str
     state: State
     heard_at: float | None = None
-    """When the receiver heard it last; only while it does not."""
+    """The time when the receiver last heard the sender; only while it hears nothing."""
     dialled_at: float | None = None
     accepted_at: float | None = None
     confirms: bool | None = None
-    """Whether the receiver confirms the sender's lease; only while it hears it."""
+    """Whether the receiver confirms the sender's lease; only while it hears the sender."""
     security: str = ""
-    """What the receiver has proven itself by to the sender."""
+    """The kind of authentication of the receiver."""
     key: str = ""
 
     @property
@@ -51,7 +51,7 @@ class Link:
         return self.state in (State.SILENT, State.DOWN)
 
     def is_like(self, other: Link) -> bool:
-        """Whether nothing is new but by how much an answer shifts a time."""
+        """Whether nothing has changed, except small shifts of times between two answers."""
         return (
             self._is() == other._is()
             and _is_near(self.heard_at, other.heard_at)
@@ -60,11 +60,11 @@ class Link:
         )
 
     def _is(self) -> tuple[object, ...]:
-        """All but times."""
+        """All values except times."""
         return self.sender, self.receiver, self.state, self.confirms, self.security, self.key
 
     def told(self, now: float) -> dict[str, Any]:
-        """For the page, ready for JSON."""
+        """The values for the page, as an object for JSON."""
         return {
             "from": self.sender,
             "to": self.receiver,
@@ -101,7 +101,7 @@ def links(everyone: Iterable[Known], now: float) -> list[Link]:
 
 
 def _peers(known: Known, now: float) -> dict[str, PeerStatus]:
-    """What the node tells of its peers, if that is how it is now."""
+    """The peers in the node's answer, if the answer is current."""
     status = known.status
     return {peer.node_id: peer for peer in status.peers} if status and known.is_fresh(now) else {}
 
@@ -136,7 +136,7 @@ def _link(
 
 
 def _unless_outdated(peer: PeerStatus | None, teller: Known, other: Known) -> PeerStatus | None:
-    """What is told of a node that is not heard any more may be from before."""
+    """The report, unless it may be older than the silence of the other node."""
     outdated = other.lost_at is not None and (teller.at or 0.0) < other.lost_at
     return None if outdated else peer
 
@@ -144,7 +144,7 @@ def _unless_outdated(peer: PeerStatus | None, teller: Known, other: Known) -> Pe
 def _state(
     receiver: Known, at_sender: PeerStatus | None, at_receiver: PeerStatus | None
 ) -> tuple[State, float | None]:
-    """How the link is, and when it was heard last if it is not heard."""
+    """The state of the link, and the time when it was last heard if it is silent."""
     if at_receiver is not None:
         assert isinstance(receiver.status, Status)
         heard_at = _before(receiver, at_receiver.heard_ago)

@@ -1,4 +1,4 @@
-"""What the page knows of each node, how old that is, and what happened there. Pure."""
+"""The page's knowledge of each node, its age, and the node's events. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import attrs
 from kevy_elect.status import EventStatus, PeerStatus, Status, read
 
 LONGEST: Final = 300
-"""Characters of any text that is shown."""
+"""The most characters of any text that is shown."""
 FRESH: Final = 3.5
-"""Seconds for which a word tells how a node is now: each is asked every second, and an answer may
-take two."""
+"""Seconds for which an answer counts as current: each node is asked every second, and an answer may
+take two seconds."""
 OUTAGES: Final = 64
-"""Times without a connection that are remembered of each node."""
+"""The number of times without a connection that are kept for each node."""
 
 SAME_WITHIN: Final = 5.0
-"""Seconds by which the time of an event may differ from one answer to the next."""
+"""Seconds by which the time of one event may differ between two answers."""
 
 
 @attrs.frozen
 class Happening:
-    """An event of one node; `at` is in seconds of this node's clock, whosever it is."""
+    """An event of any node; `at` is in seconds of this node's clock."""
 
     node_id: str
     at: float = attrs.field(eq=False)
@@ -38,7 +38,7 @@ class Happening:
 
 
 def happenings(node_id: str, events: Iterable[EventStatus], now: float) -> list[Happening]:
-    """The events of a status, oldest first."""
+    """The events of a status, the oldest first."""
     return [
         Happening(
             node_id,
@@ -59,15 +59,15 @@ def _short(text: str | None) -> str | None:
     return None if text is None else text[:LONGEST]
 
 
-# What is known of a node
+# The knowledge of a node
 
 
 @attrs.define
 class Known:
-    """What is known of one node, and since when; times are seconds of this node's clock.
+    """The knowledge of one node. Times are seconds of this node's clock.
 
-    `at` is when that was so at the latest, None if it never answered; `error` why it did
-    not answer when it was asked last.
+    `at` is the latest time at which the last answer may have been composed; None without an answer.
+    `error` is the reason why the last request was not answered.
     """
 
     node_id: str
@@ -77,25 +77,26 @@ class Known:
     error: str | None = None
     events: list[Happening] = attrs.field(factory=list)
     writes_since: float | None = None
-    """Since when each of its answers has said that it may write, in one epoch."""
+    """The time since which each of its answers has said that it may write, in one epoch."""
     lost_at: float | None = None
-    """Since when this node has not heard it; None while it does."""
+    """The time since which this node has not heard it; None while it hears it."""
     outages: deque[tuple[float, float]] = attrs.field(factory=lambda: deque(maxlen=OUTAGES))
-    """From when to when that was so before, as long as somebody watched."""
+    """Earlier times without hearing it, each with begin and end, while a page was shown."""
 
     @property
     def is_silent(self) -> bool:
-        """Whether it did not answer when it was asked last."""
+        """Whether it did not answer the last request."""
         return self.url is not None and self.error is not None
 
     def is_fresh(self, now: float) -> bool:
-        """Whether its word tells how it is now."""
+        """Whether its last answer is current."""
         if self.status is None or self.at is None or self.error is not None:
             return False
         return now - self.at < FRESH and (self.lost_at is None or self.at >= self.lost_at)
 
     def see(self, peer: PeerStatus | None, now: float, quiet: float = float("inf")) -> None:
-        """Take in how this node hears it at `now`; after `quiet` seconds of silence it does not."""
+        """Record how this node hears it at `now`; after `quiet` seconds of silence it counts as
+        unheard."""
         if peer is None or is_heard(peer, quiet):
             if self.lost_at is not None:
                 self.outages.append((self.lost_at, now))
@@ -105,9 +106,9 @@ class Known:
             self.lost_at = now - (peer.heard_ago or 0.0) if silent else now
 
     def take(self, document: bytes, asked: float, now: float) -> None:
-        """Take in the status that answered at `now` a question of `asked`.
+        """Process the status that arrived at `now` as the answer to a request of `asked`.
 
-        Raises ValueError for that of another node, StatusError for what is none.
+        Raises ValueError for the status of another node, and StatusError for an invalid document.
         """
         status = read(document)
         if status.node_id != self.node_id:
@@ -116,7 +117,7 @@ class Known:
         self.note(happenings(self.node_id, status.events, now))
 
     def say(self, status: Status, asked: float, now: float) -> None:
-        """Take in what the node said of itself: true at some time from `asked` to `now`."""
+        """Record a status of this node, composed at some time from `asked` to `now`."""
         before = self.status
         if not status.can_write:
             self.writes_since = None
@@ -125,8 +126,8 @@ class Known:
         self.status, self.at, self.error = status, asked, None
 
     def note(self, events: list[Happening]) -> None:
-        """Take in its events. If they are the same as before they keep their times, which
-        each answer would move a little."""
+        """Record its events. If they are the same as before, they keep their times, which would
+        shift a little with each answer."""
         same = events == self.events and all(
             abs(new.at - old.at) < SAME_WITHIN
             for new, old in zip(events[-1:], self.events[-1:], strict=True)
@@ -135,7 +136,7 @@ class Known:
             self.events = events
 
     def writes(self, now: float) -> bool:
-        """Whether it may write, as far as its last word reaches."""
+        """Whether it may write, by its last answer and until the end of that lease."""
         status = self.status
         if status is None or self.at is None or not status.can_write:
             return False
@@ -144,15 +145,14 @@ class Known:
 
 
 def is_heard(peer: PeerStatus, quiet: float = float("inf")) -> bool:
-    """Whether the peer was heard less than `quiet` seconds ago, and a connection is there on which
-    it could be heard again."""
+    """Whether the peer was heard less than `quiet` seconds ago, and has a connection."""
     if not peer.alive or (peer.heard_ago is not None and peer.heard_ago >= quiet):
         return False
     return peer.link == "connected" or peer.incoming_age is not None
 
 
 def quiet_after(status: Status) -> float:
-    """The silence of a peer, in seconds, of which the page speaks: several heartbeats, and at
-    least a second, but never longer than until the peer counts as down."""
+    """The seconds of silence of a peer after which the page mentions it: several heartbeats, at
+    least a second, and at most down_after."""
     settings = status.settings
     return min(settings.get("down_after", 5.0), max(1.0, 5 * settings.get("hb_interval", 0.2)))

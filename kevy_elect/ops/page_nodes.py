@@ -1,4 +1,4 @@
-"""One node as the page shows it, in words. Pure."""
+"""The details of one node on the page, in words. Pure."""
 
 from __future__ import annotations
 
@@ -34,35 +34,36 @@ _SERVERS: Final = {
 
 @attrs.frozen
 class View:
-    """What the page shows of a node. Ages and ends are seconds from now."""
+    """The details of a node. Ages and ends are seconds from now."""
 
     node_id: str
     url: str | None
     role: str
-    """One of Role's, or empty if it is not known."""
+    """A value of Role; empty if it is not known."""
     is_well: bool
-    """Whether it is heard, and what is shown is how it is now."""
+    """Whether it is heard, and the shown values are current."""
     word: str
-    """Its role, or what else is to be said first."""
+    """Its role, or its most important problem."""
     short: str
-    """The same where there is little room."""
+    """A short form of this for small screens."""
     lease: dict[str, Any] | None
-    """Of a primary: when it ends, or none, and how long it lasts when it was just renewed."""
+    """The end of a primary's lease, or none, and its full length."""
     data: str
-    """How its data server is; empty without one."""
+    """The state of its data server; empty without one."""
     data_is_well: bool
     job: str
-    """What runs only on the primary; empty without any."""
+    """Its children that run only on the primary; empty without any."""
     version: str
     epoch: str
     up_for: float | None
     age: float | None
-    """Of its word."""
+    """The age of its answer."""
     rows: list[dict[str, Any]]
-    """All that is known: a label and a text each, and a time that runs on."""
+    """All known values: a label and a text each, and possibly a time that passes."""
 
     def told(self) -> dict[str, Any]:
-        """Ready for JSON. Numbers of 64 bits are text: those of a browser have 53."""
+        """The details as an object for JSON. Numbers of 64 bits are text, because browsers have 53
+        bits."""
         found: dict[str, Any] = _bounded(attrs.asdict(self))
         return found
 
@@ -85,7 +86,7 @@ def _timeless(view: View) -> tuple[Any, ...]:
 
 
 def view(known: Known, me: Known, now: float) -> View:
-    """How a node is, by its own word or by what `me` hears of it."""
+    """The details of a node, by its own answer or by what `me` hears of it."""
     status = known.status
     heard = None if known is me else _peer(me, known.node_id)
     fresh = known is me or known.is_fresh(now)
@@ -124,7 +125,7 @@ def _was_heard(heard: PeerStatus | None) -> bool:
 
 
 def _role(status: Status | None, heard: PeerStatus | None, *, fresh: bool) -> Role | None:
-    """By its own word, unless what is heard of it is newer."""
+    """The role by its own answer, unless its heartbeats are newer."""
     if heard is None or not _was_heard(heard):
         return None if status is None else status.role
     if status is None or heard.epoch > status.epoch or (heard.alive and not fresh):
@@ -133,7 +134,7 @@ def _role(status: Status | None, heard: PeerStatus | None, *, fresh: bool) -> Ro
 
 
 def _word(known: Known, me: Known, role: Role | None, *, fresh: bool) -> tuple[str, str]:
-    """What is to be said of it first, and in short."""
+    """Its role or most important problem, and the short form."""
     status = known.status
     name = "" if role is None else _ROLES[role]
     if status is not None and status.witness and role is Role.REPLICA:
@@ -204,7 +205,7 @@ def _rows(
 def _row(
     label: str, text: str, ago: float | None = None, left: float | None = None
 ) -> dict[str, Any]:
-    """`ago` and `left` follow the text as a time that passes."""
+    """`ago` or `left` is a time that follows the text, and passes."""
     return {"label": label, "text": text, "ago": ago, "left": left}
 
 
@@ -326,7 +327,7 @@ def _heard_by(me: Known, heard: PeerStatus, known: Known, now: float) -> dict[st
 
 
 def _source(known: Known, me: Known, now: float) -> Iterator[dict[str, Any]]:
-    """Where all that comes from, and how old it is."""
+    """The source of the details, and its age."""
     if known is me:
         return
     if known.url is None:

@@ -1,4 +1,4 @@
-"""Asks the other nodes for their status over HTTP, as long as somebody wants to know."""
+"""Asks the other nodes for their status over HTTP, while a page is shown."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from kevy_elect.status import MAX_BYTES
 from kevy_elect.transport.tls_streams import TlsFactory
 
 ASK_EVERY: Final = 1.0
-"""Seconds between two questions to one node; the next one waits for the answer. Less where
-a lease is so short that its word would not last until then."""
+"""Seconds between two requests to one node; the next one waits for the answer. They are fewer if
+the lease is shorter than the age of an answer."""
 ANSWER_WITHIN: Final = 2.0
-"""Seconds for connecting, and again for the whole answer."""
+"""Seconds for the connection, and again for the whole answer."""
 _LATE: Final = f"no answer within {ANSWER_WITHIN:g} s"
 LONGEST_ANSWER: Final = MAX_BYTES + 4096
-"""Bytes of a status and its headers."""
+"""The most bytes of a status and its headers."""
 
 
 class Others:
-    """The other members. Those with a URL are asked between `start` and `stop`, and
-    `answered(node_id)` is called after each answer or failure."""
+    """The other members. Those with a URL are asked between `start` and `stop`. `answered(node_id)`
+    is called after each answer or failure."""
 
     log = Logger()
 
@@ -57,8 +57,9 @@ class Others:
         answered: Callable[[str], object],
         access: PageAccess | None = None,
     ) -> None:
-        """Raises ConfigError for a URL that is not http://, or https://, or of no member. Our own
-        is allowed, so that all nodes may be given the same, and not asked."""
+        """Raises ConfigError for a URL that is not http:// or https://, or of an unknown member.
+        This node's own URL is allowed, so that all nodes may have the same list; it is not
+        asked."""
         for node_id, url in urls.items():
             if node_id not in cluster.ids:
                 raise ConfigError(f"{node_id!r} is not among the peers {', '.join(cluster.ids)}")
@@ -83,7 +84,7 @@ class Others:
         return self._known[node_id]
 
     def start(self) -> None:
-        """Ask every node at once, and then again and again."""
+        """Ask every node at once, and then repeatedly."""
         for known in self:
             if known.url is not None:
                 loop = LoopingCall(self._ask, known)
@@ -92,14 +93,14 @@ class Others:
                 loop.start(self._interval).addErrback(self._broken)
 
     def ask(self) -> None:
-        """Ask every node soon, since something has changed; nothing while stopped."""
+        """Ask every node soon, because something has changed. Does nothing while stopped."""
         if self._loops:
             for known in self:
                 if known.url is not None:
                     self._ask(known)
 
     def stop(self) -> None:
-        """Ask no more, and drop what was asked. What is known stays known, and grows old."""
+        """Stop asking, and drop open requests. The last answers are kept, and get older."""
         loops, self._loops = self._loops, []
         for loop in loops:
             if loop.running:
@@ -116,7 +117,7 @@ class Others:
         if asking is not None and not asking.called:
             return None
         if now - self._asked.get(known.node_id, -math.inf) < self._interval / 2:
-            return None  # whoever comes and goes quickly does not have it asked more often
+            return None  # a page that is opened often causes no more requests
         self._asked[known.node_id] = now
         asking = self._open[known.node_id] = Deferred.fromCoroutine(self._put_question(known, now))
         return asking
@@ -125,7 +126,7 @@ class Others:
         try:
             document = await self._get(f"{known.url}/status")
             known.take(document, asked, self._clock())
-        except Exception as error:  # whatever the network and the other node make of it
+        except Exception as error:  # any error of the network or the other node
             if not self._loops:
                 return
             known.error = _problem(error)
@@ -151,7 +152,7 @@ class Others:
 
 
 def _problem(error: BaseException) -> str:
-    """What went wrong, in words; twisted.web wraps the cause."""
+    """The problem in words; twisted.web wraps the cause."""
     while getattr(error, "reasons", None):
         error = cast(Any, error).reasons[0].value
     if isinstance(error, TimeoutError):
@@ -163,10 +164,10 @@ def _problem(error: BaseException) -> str:
 
 @implementer(IAgentEndpointFactory)
 class _Question:
-    """One question, by a connection of its own that ends after so many bytes and seconds.
+    """One request, by a connection of its own with a bound of bytes and seconds.
 
-    Connecting ends by itself, but for the resolver, whose threads nobody can end; the
-    next question waits for that, so that they cannot become more.
+    A connection attempt ends by itself, except for the resolver, whose threads cannot be ended. The
+    next request waits for it, so the number of threads is bounded.
     """
 
     def __init__(self, reactor: Any, tls: ssl.SSLContext | None) -> None:
@@ -202,7 +203,7 @@ class _Question:
         return connection.wrappedProtocol
 
     def read(self, response: IResponse) -> Deferred[bytes]:
-        """The body. Cancelling it ends the connection, which twisted.web's readBody does not."""
+        """The body. Its cancellation ends the connection, unlike that of twisted.web's readBody."""
         assert self._connection is not None
         body = _Body(self._connection.abort)
         response.deliverBody(body)

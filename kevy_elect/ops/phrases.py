@@ -15,10 +15,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def either(names: Sequence[str], one: str, many: str) -> str:
-    """The form of a word that goes with so many names."""
+    """The form of a word for so many names."""
     return one if len(names) == 1 else many
 
 
 def do(names: Sequence[str]) -> str:
-    """The auxiliary that goes with them."""
+    """The auxiliary verb for these names."""
     return either(names, "does", "do")

@@ -1,4 +1,4 @@
-"""A port that tells everybody, and so says in the log when not only this machine reaches it."""
+"""A port without authentication, which logs a warning if other machines can reach it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ WARNING: Final = (
 
 
 class Port(StreamServerEndpointService):
-    """Listens where `description` says, which the option of this name gave. Starting it raises what
-    keeps it from listening."""
+    """Listens on the endpoint `description`, the value of the option of this name. Its start raises
+    the reason if it cannot listen."""
 
     log = Logger()
     _waitingForPort: Any

@@ -29,7 +29,7 @@ SPACING: Final = 0.5
 """Seconds from the end of one reading to the next one, so that signals without end do not keep the
 process busy."""
 MOST_MISTAKES: Final = 20
-"""Mistakes of one reading that are logged."""
+"""The most mistakes of one reading that are logged."""
 
 
 class Offset(Protocol):
@@ -80,7 +80,9 @@ class Reload(Service):
 
     def startService(self) -> None:
         super().startService()
-        if threading.current_thread() is threading.main_thread():  # others cannot catch signals
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # only there
             reactor: Any = self._election.reactor
             self._before = signal.signal(
                 signal.SIGHUP, lambda *_: reactor.callFromThread(self.reread)

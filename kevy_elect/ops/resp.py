@@ -64,5 +64,5 @@ def _array(marker: bytes, items: Iterable[Any], count: int, version: int) -> byt
 
 
 def _line(text: str) -> bytes:
-    """Without characters that would end the line early."""
+    """The text without characters that would end the line early."""
     return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")

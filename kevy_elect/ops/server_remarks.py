@@ -1,4 +1,4 @@
-"""What the page says of data servers that are not as they have to be, and what to do. Pure."""
+"""The page's remarks on data servers that are not in their required state. Pure."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from kevy_elect.status import Status
 
 @attrs.frozen
 class Remark:
-    """Something that is so, and what to do about it."""
+    """A fact about the cluster, and the advice about it."""
 
     text: str
     advice: str
 
 
 class Trouble(Enum):
-    """How a data server is not as it has to be, the worst first."""
+    """The trouble of a data server, the worst first."""
 
     UNKNOWN = auto()
     LOST = auto()
-    """It has less than its node knows that it had."""
+    """It has less data than its node knows that it had."""
     FAILING = auto()
     LATE = auto()
-    """It does not have all that the primary's sent."""
+    """It does not have all data of the primary's server."""
     MISSING = auto()
-    """Its node drives none, and others do."""
+    """Its node drives no server, and others do."""
 
 
 def server_remarks(
     statuses: Mapping[str, Status], writer: str | None, recent: Collection[str]
 ) -> Iterator[Remark]:
-    """What there is to say of what these members tell, by their ids.
+    """The remarks about the servers in these statuses, by member.
 
-    `writer` is the primary that holds its lease, if there is one; `recent` are those whose word
-    is from after its election.
+    `writer` is the primary that holds its lease, if there is one. `recent` are the members whose
+    answers are newer than its election.
     """
     found = {node_id: _trouble(status, writer, recent) for node_id, status in statuses.items()}
     found |= dict.fromkeys(without_server(statuses.values()), Trouble.MISSING)
@@ -54,7 +54,7 @@ def _trouble(status: Status, writer: str | None, recent: Collection[str]) -> Tro
         return None
     if data.state == "unknown":
         return Trouble.UNKNOWN
-    if data.problem:  # a server that is frozen has no other
+    if data.problem:  # a frozen server has no other trouble
         return Trouble.LOST if data.state == "frozen" else Trouble.FAILING
     if writer in (None, status.node_id) or status.node_id not in recent:
         return None

@@ -24,7 +24,7 @@ VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 RETRY: Final = 5.0
 """Seconds between attempts to resend when no watchdog is set."""
 PINGS: Final = 4
-"""Messages to the watchdog within its limit."""
+"""The number of messages to the watchdog within its limit."""
 AFTERWARDS: Final = 10.0
 """Seconds that a stop may take in addition to the handover: the last hook, connections, the log."""
 
@@ -39,7 +39,7 @@ class Manager:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Manager | None:
-        """The manager that `environment` names, None without one. Its variables are removed,
+        """The manager that `environment` names; None without one. This removes its variables,
         because processes that this one starts must not send messages for it.
 
         Raises ConfigError, with all variables removed, for an invalid socket or limit.
