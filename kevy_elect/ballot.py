@@ -44,9 +44,11 @@ class MemoryBallot:
         self._saved: tuple[int, str | None] = (0, None)
 
     def load(self) -> tuple[int, str | None]:
+        """The saved epoch and vote, `(0, None)` if none was ever saved."""
         return self._saved
 
     def save(self, epoch: int, voted_for: str | None) -> None:
+        """Save this ballot in memory."""
         self._saved = (epoch, voted_for)
 
 
@@ -70,6 +72,8 @@ class FileBallot:
         self._began = False
 
     def load(self) -> tuple[int, str | None]:
+        """The saved epoch and vote, `(0, None)` without a file. Raises BallotError if the file
+        cannot be read or is no ballot."""
         try:
             text = self._read()
         except FileNotFoundError:
@@ -96,6 +100,8 @@ class FileBallot:
             return file.read(_LONGEST)
 
     def save(self, epoch: int, voted_for: str | None) -> None:
+        """Save this ballot: it is on the disk when this returns. Raises BallotError if that
+        fails."""
         text = f"epoch {epoch}\nvoted {voted_for or NOBODY}\n".encode("ascii")
         try:
             with self._opened() as directory:
@@ -144,9 +150,11 @@ class TimedBallot:
         self._tell = tell
 
     def load(self) -> tuple[int, str | None]:
+        """See `Ballot.load`."""
         return self._ballot.load()
 
     def save(self, epoch: int, voted_for: str | None) -> None:
+        """See `Ballot.save`."""
         began, kept = self._clock(), False
         try:
             self._ballot.save(epoch, voted_for)

@@ -134,6 +134,7 @@ class EventLog:
         self._kept: deque[Event] = deque(maxlen=EVENTS_KEPT)
 
     def note(self, event: Event) -> None:
+        """Add an event; the oldest one beyond EVENTS_KEPT is dropped."""
         self.count += 1
         self._kept.append(event)
 

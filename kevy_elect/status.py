@@ -183,15 +183,24 @@ class View(Protocol):
     """A node's knowledge of the primary, from a Status or a snapshot of its elector."""
 
     @property
-    def current_primary(self) -> str | None: ...
+    def current_primary(self) -> str | None:
+        """The id of the primary, or None."""
+
     @property
-    def primary_addr(self) -> str | None: ...
+    def primary_addr(self) -> str | None:
+        """The address of the primary for clients, or None."""
+
     @property
-    def has_quorum(self) -> bool: ...
+    def has_quorum(self) -> bool:
+        """Whether a quorum backs the node."""
+
     @property
-    def can_write(self) -> bool: ...
+    def can_write(self) -> bool:
+        """Whether the node is primary with its lease."""
+
     @property
-    def down_peers(self) -> tuple[str, ...]: ...
+    def down_peers(self) -> tuple[str, ...]:
+        """The ids of peers that are DOWN."""
 
 
 def address_for_clients(node_id: str, view: View) -> str | None:

@@ -79,6 +79,7 @@ class PrimaryOnly(Service):
         self._ended: Deferred[None] | None = None
 
     def startService(self) -> None:
+        """Begin to watch the election. The children start once the lease is safe."""
         super().startService()
         self._ended = Deferred()
         self._forget = self.election.add_observer(lambda snapshot, reason: self._watch())

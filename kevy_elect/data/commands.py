@@ -82,6 +82,7 @@ class Commands:
 
     @property
     def freezes_within(self) -> float:
+        """Seconds that the commands for a freeze and the offset may take together."""
         return sum(DEADLINES[what] for what in (FREEZE, OFFSET) if what in self._commands)
 
     def use(self, command: Sequence[str]) -> None:
@@ -91,6 +92,7 @@ class Commands:
     # The interface of a data server
 
     def start(self) -> None:
+        """Begin to read the offset."""
         self._loop.start(INTERVAL).addErrback(self._broken)
 
     def stop(self) -> Deferred[None]:
@@ -108,12 +110,15 @@ class Commands:
         return Deferred.fromCoroutine(self._report())
 
     def freeze(self) -> Deferred[Frozen]:
+        """See `DataServer.freeze`."""
         return Deferred.fromCoroutine(self._freeze())
 
     def promote(self) -> Deferred[Report]:
+        """See `DataServer.promote`."""
         return Deferred.fromCoroutine(self._promote())
 
     def follow(self, address: str) -> Deferred[None]:
+        """See `DataServer.follow`."""
         return Deferred.fromCoroutine(self._follow(address))
 
     async def _report(self) -> Report:

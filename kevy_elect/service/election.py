@@ -688,6 +688,7 @@ class ElectionService(Service):
     # For the driver
 
     def send(self, outbound: Outbound) -> None:
+        """Pass messages of the elector to the links of their receivers."""
         if outbound.to == Outbound.BROADCAST:
             for link in self._links.values():
                 link.send(outbound.message)
@@ -706,6 +707,7 @@ class ElectionService(Service):
             self._leave_will()
 
     def changed(self, reason: str) -> None:
+        """Update the last will, and call the observers."""
         self._leave_will()
         self._observers.tell(reason)
 

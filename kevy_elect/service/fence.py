@@ -46,6 +46,7 @@ class Fence:
 
     @property
     def is_closed(self) -> bool:
+        """Whether writes are forbidden at this moment."""
         return self._closed > 0
 
     def children(self) -> list[ChildStatus]:

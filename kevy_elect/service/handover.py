@@ -30,33 +30,44 @@ class Primary(Protocol):
     """The part of a node that a handover uses."""
 
     @property
-    def cluster(self) -> Cluster: ...
+    def cluster(self) -> Cluster:
+        """The members."""
 
     @property
-    def config(self) -> ElectConfig: ...
+    def config(self) -> ElectConfig:
+        """The timings."""
 
     @property
-    def fence(self) -> Fence: ...
+    def fence(self) -> Fence:
+        """The fence, with all writers."""
 
     @property
-    def reactor(self) -> Any: ...
+    def reactor(self) -> Any:
+        """The reactor for timers."""
 
     @property
-    def is_electing(self) -> bool: ...
+    def is_electing(self) -> bool:
+        """Whether the elector runs."""
 
     @property
-    def repl_offset(self) -> int: ...
+    def repl_offset(self) -> int:
+        """How much data this node has."""
 
     @property
-    def server_freezes_within(self) -> float: ...
+    def server_freezes_within(self) -> float:
+        """Seconds that freezing a data server may take; 0 without one."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Seconds of this node's clock."""
 
-    def state_snapshot(self) -> ElectorSnapshot: ...
+    def state_snapshot(self) -> ElectorSnapshot:
+        """This node's present state."""
 
-    def peer_status(self) -> list[PeerStatus]: ...
+    def peer_status(self) -> list[PeerStatus]:
+        """The peers as this node sees them."""
 
-    def add_observer(self, observer: Observer) -> Callable[[], None]: ...
+    def add_observer(self, observer: Observer) -> Callable[[], None]:
+        """Call `observer` at each change. Returns a function that removes it."""
 
     async def refresh_offset(self) -> None:
         """Read how much data this node has now."""

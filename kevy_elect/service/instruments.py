@@ -37,12 +37,15 @@ class Probes:
         return enlist(self._probes, probe)
 
     def noted(self, event: Event) -> None:
+        """Report an event to all probes."""
         self._tell(lambda probe: probe.noted(event))
 
     def ticked(self, late: float) -> None:
+        """Report a tick to all probes."""
         self._tell(lambda probe: probe.ticked(late))
 
     def saved(self, took: float, *, kept: bool) -> None:
+        """Report a save of the ballot to all probes."""
         self._tell(lambda probe: probe.saved(took, kept=kept))
 
     def _tell(self, tell: Callable[[Probe], None]) -> None:

@@ -21,16 +21,26 @@ class Watched(Protocol):
     """The parts of a cluster that a checker may see, at one instant."""
 
     @property
-    def now(self) -> float: ...
-    @property
-    def config(self) -> ElectConfig: ...
-    @property
-    def nodes(self) -> Mapping[str, SimulatedNode]: ...
-    @property
-    def promises_one_writer(self) -> bool: ...
+    def now(self) -> float:
+        """Virtual seconds since the start."""
 
-    def writers(self) -> list[str]: ...
-    def note(self, who: str, text: str) -> None: ...
+    @property
+    def config(self) -> ElectConfig:
+        """The timings."""
+
+    @property
+    def nodes(self) -> Mapping[str, SimulatedNode]:
+        """All nodes, by id."""
+
+    @property
+    def promises_one_writer(self) -> bool:
+        """Whether two nodes of ours must never write at once."""
+
+    def writers(self) -> list[str]:
+        """The nodes that would take a write now."""
+
+    def note(self, who: str, text: str) -> None:
+        """Add a line to the trace."""
 
 
 class Whose(enum.StrEnum):
@@ -42,6 +52,7 @@ class Whose(enum.StrEnum):
 
 
 def whose(nodes: Iterable[SimulatedNode]) -> Whose:
+    """The implementation of these nodes."""
     kinds = {node.legacy for node in nodes}
     if len(kinds) > 1:
         return Whose.BOTH

@@ -22,19 +22,35 @@ class Machine(Protocol):
     """The program of a node: our Elector, or the model of the existing implementation."""
 
     @property
-    def role(self) -> Role: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def current_primary(self) -> str | None: ...
-    @property
-    def repl_offset(self) -> int: ...
+    def role(self) -> Role:
+        """The role of the node."""
 
-    def set_repl_offset(self, offset: int) -> None: ...
-    def tick(self, now: float) -> list[Outbound]: ...
-    def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]: ...
-    def has_quorum(self, now: float) -> bool: ...
-    def can_write(self, now: float) -> bool: ...
+    @property
+    def epoch(self) -> int:
+        """The epoch of the node."""
+
+    @property
+    def current_primary(self) -> str | None:
+        """The primary that it follows, itself, or None."""
+
+    @property
+    def repl_offset(self) -> int:
+        """How much data it has."""
+
+    def set_repl_offset(self, offset: int) -> None:
+        """Set how much data it has."""
+
+    def tick(self, now: float) -> list[Outbound]:
+        """Do the work of this time. Returns the messages to send."""
+
+    def on_message(self, sender: str, message: Message, now: float) -> list[Outbound]:
+        """Handle a message. Returns the messages to send."""
+
+    def has_quorum(self, now: float) -> bool:
+        """Whether a quorum backs it."""
+
+    def can_write(self, now: float) -> bool:
+        """Whether it may write."""
 
 
 @attrs.frozen
@@ -68,9 +84,11 @@ class SimulatedDisk:
         self._saved: tuple[int, str | None] = (0, None)
 
     def load(self) -> tuple[int, str | None]:
+        """The ballot on the disk."""
         return self._saved
 
     def save(self, epoch: int, voted_for: str | None) -> None:
+        """Save a ballot. Raises BallotError if the disk fails."""
         if self.broken:
             if self._node.legacy:
                 return  # the existing implementation ignores the failure
@@ -163,6 +181,7 @@ class SimulatedNode(Host):
         return machine.role, machine.epoch, machine.current_primary, quorum
 
     def snapshot(self) -> NodeSnapshot:
+        """The state of the node now. The node must run."""
         machine, now = self.machine, self.clock()
         return NodeSnapshot(
             node_id=self.node_id,
@@ -176,6 +195,7 @@ class SimulatedNode(Host):
         )
 
     def down_peers(self) -> list[str]:
+        """The ids of the peers that it does not hear."""
         machine = self.machine
         peers = machine if isinstance(machine, LegacyNode) else self.elector.peers
         return peers.down(self.clock())

@@ -437,7 +437,7 @@ def run_schedule(
     elector: type[Elector] = Elector,
     wrapper: type[SimulatedWrapper] = SimulatedWrapper,
 ) -> Outcome:
-    """Run it to its end, whatever is violated on the way."""
+    """Run a schedule to its end, also after violations."""
     writer = OneWriter()
     checkers = [writer, *(c for c in default_checkers() if not isinstance(c, OneWriter))]
     kind: Callable[..., SimulatedCluster] = SimulatedCluster
@@ -462,7 +462,7 @@ def run_schedule(
     cluster.tracing = tracing
     try:
         settled_after, failed = _run(schedule, cluster)
-    except Exception as error:  # a bug of whatever kind is what is looked for
+    except Exception as error:  # a bug of any kind is a result
         settled_after, failed = None, [Violation(cluster.now, "no exception", repr(error))]
     violations = [*cluster.violations, *failed]
     return Outcome(schedule, violations, settled_after, writer.longest, cluster.trace)
@@ -478,14 +478,14 @@ def _run(schedule: Schedule, cluster: SimulatedCluster) -> tuple[float | None, l
 
 
 def _strike(cluster: SimulatedCluster, fault: Fault) -> None:
-    """Crashed nodes can neither crash nor pause."""
+    """Cause a fault. A crashed node can neither crash nor pause."""
     if fault.action in ("crash", "die", "pause") and not cluster.nodes[fault.arguments[0]].running:
         return
     getattr(cluster, fault.action)(*fault.arguments)
 
 
 def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
-    """How long it took until everybody followed one primary, and went on to."""
+    """The seconds until all nodes follow one primary and keep it; None if they never do."""
     healed_at = since = cluster.now
     settled = cluster.leader()
     while settled is None or cluster.now < since + STAYS_FOR:
@@ -501,8 +501,8 @@ def _settle(cluster: SimulatedCluster) -> tuple[float | None, list[Violation]]:
 
 
 def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]:
-    """Whether some are still in another epoch than the primary. Those of the existing
-    implementation, which may not vote for it, keep it waiting for as long as they like."""
+    """A violation if some nodes stay in another epoch than the primary. Nodes of the existing
+    implementation may refuse to vote for it, and so delay it for long."""
     mixed = any(node.legacy for node in cluster.nodes.values())
     waits = GATHERS_WITHIN + _longest_wait(cluster)
     until = healed_at + (SETTLES_WITHIN if mixed else waits * COARSE.down_after)
@@ -517,7 +517,7 @@ def _left_behind(cluster: SimulatedCluster, healed_at: float) -> list[Violation]
 
 
 def _unlike(cluster: DataCluster) -> list[Violation]:
-    """Whether some data servers still lack data of the primary's."""
+    """A violation if some data servers still lack data of the primary's."""
     cluster.stop_clients()
     until = cluster.now + ALIKE_WITHIN * COARSE.down_after
     while not cluster.are_alike():
@@ -530,14 +530,14 @@ def _unlike(cluster: DataCluster) -> list[Violation]:
 
 
 def _longest_wait(cluster: SimulatedCluster) -> int:
-    """For how many down_after a primary may now wait before it renews: 1, but more where
-    renewals have failed, as with a broken disk (R8)."""
+    """The number of down_after that a primary may now wait before it renews: 1, or more after
+    failed renewals, as with a broken disk (R8)."""
     ours = [node for node in cluster.nodes.values() if not node.legacy]
     return max(view.wait for node in ours for view in node.elector.peers)
 
 
 def _all_together(cluster: SimulatedCluster) -> bool:
-    """Whether all are in the epoch of the primary and back it, if it is one of ours."""
+    """Whether all nodes back the primary in its epoch, if it is one of ours."""
     leader = cluster.nodes.get(cluster.leader() or "")
     if leader is None or leader.legacy:
         return leader is not None
@@ -545,6 +545,6 @@ def _all_together(cluster: SimulatedCluster) -> bool:
 
 
 def _theirs_disagree(cluster: SimulatedCluster) -> bool:
-    """Whether nodes of the existing implementation follow different primaries: of that they
-    are not always cured, whatever ours do."""
+    """Whether nodes of the existing implementation follow different primaries, which our nodes
+    cannot always prevent."""
     return len({n.machine.current_primary for n in cluster.nodes.values() if n.legacy}) > 1

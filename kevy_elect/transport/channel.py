@@ -37,7 +37,8 @@ class Channel(Protocol):
     """One end of one connection."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """The kind of authentication."""
 
     @property
     def names(self) -> Collection[str] | None:
@@ -71,7 +72,8 @@ class Security(Protocol):
     """Makes the channels of one node: all of one kind, with one set of keys."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """The kind of the channels."""
 
     @property
     def ends(self) -> float | None:

@@ -30,6 +30,7 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, message: Message) -> None:
+        """Add a message. It replaces an older one of its kind."""
         kind = type(message)
         if self._waiting.pop(kind, None) is not None:
             self.dropped += 1

@@ -70,7 +70,7 @@ class Node:
         return self.process.wait(DEADLINE)
 
     async def status(self) -> dict[str, Any] | None:
-        """What the node tells over HTTP, None if it does not answer."""
+        """The status document of the node over HTTP; None if it does not answer."""
         told: dict[str, Any] | None = await deferToThread(self.ask)
         return told
 
