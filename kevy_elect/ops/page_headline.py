@@ -1,4 +1,4 @@
-"""What is so in the cluster, in words: who may write, what is wrong, and what to do. Pure."""
+"""The state of the cluster in words: the primary, the problems, and the advice. Pure."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ NOTHING_TO_DO = "Nothing needs to be done."
 class Headline:
     """The state of the cluster in words. Times are seconds of this node's clock.
 
-    The texts hold no time that passes, so that they change, and are read out, only with
-    the state.
+    The texts contain no time that passes. They change, and screen readers read them, only with the
+    state.
     """
 
     level: Level
     lead: str
-    """What is so, above all."""
+    """The most important fact."""
     remarks: tuple[Remark, ...] = ()
-    """What else is so, and what to do about each; a text may be empty."""
+    """Further facts, each with its advice; one of both texts may be empty."""
     since: float | None = attrs.field(default=None, eq=lambda at: None if at is None else round(at))
-    """Since when the lead is so, None if nobody told."""
+    """The time since which the lead is true; None if it is not known."""
     lease_end: float | None = None
-    """When the lease ends with which the lead breaks off, None if it ends with a full stop."""
+    """The end of the lease to which an unfinished lead refers; None for a complete sentence."""
 
     @property
     def text(self) -> str:
-        """All that is so."""
+        """All facts."""
         return " ".join((self.lead, *(each.text for each in self.remarks if each.text)))
 
     @property
     def advice(self) -> str:
-        """All that is to be done."""
+        """All advice."""
         return " ".join(each.advice for each in self.remarks if each.advice) or NOTHING_TO_DO
 
     def told(self, now: float) -> dict[str, Any]:
-        """For the page, ready for JSON."""
+        """The headline, as an object for JSON."""
         return {
             "level": self.level,
             "lead": self.lead,
@@ -66,7 +66,7 @@ class Headline:
 def headline(
     me: Known, others: Sequence[Known], now: float, found: Sequence[Link] | None = None
 ) -> Headline:
-    """What is so, as `me` and who answered tell it, since when, and what to do.
+    """The state by the answers of `me` and the others, the time since then, and the advice.
 
     `found` are the links, if they are known already.
     """
@@ -86,7 +86,7 @@ def headline(
 
 
 def _name_apart(told: Headline, everyone: Sequence[Known]) -> Headline:
-    """The headline with a remark if nodes say that they belong to clusters of several names."""
+    """Add a remark if nodes report clusters of several names."""
     names = {
         known.node_id: known.status.cluster_name for known in everyone if known.status is not None
     }
@@ -127,7 +127,7 @@ def _to_do(advice: str) -> tuple[Remark, ...]:
 
 
 def _named(me: Known, writers: Sequence[Known]) -> str | None:
-    """The primary: who may write in the highest epoch, or else whom this node follows."""
+    """The primary: the writer of the highest epoch, or else the one that this node follows."""
     assert me.status is not None
     if writers:
         return max(writers, key=lambda known: known.status.epoch if known.status else 0).node_id
@@ -135,7 +135,8 @@ def _named(me: Known, writers: Sequence[Known]) -> str | None:
 
 
 def _lost(primary: Known, me: Known, everyone: Sequence[Known], now: float) -> Headline:
-    """The primary cannot be reached from here; whether others reach it decides what that means."""
+    """The primary cannot be reached from this node. The meaning depends on whether others reach
+    it."""
     name, lost_at = primary.node_id, primary.lost_at
     assert lost_at is not None
     hearers = [
@@ -176,7 +177,7 @@ def _lost(primary: Known, me: Known, everyone: Sequence[Known], now: float) -> H
 
 
 def _missing(me: Known, others: Sequence[Known], now: float) -> Iterator[Remark]:
-    """Who cannot be reached, and whose page alone."""
+    """The members that cannot be reached, and those of which only the page cannot be reached."""
     silent = [known for known in others if not known.is_fresh(now)]
     if lost := [known.node_id for known in silent if known.lost_at is not None]:
         spare = len(others) + 1 - len(lost) - quorum(len(others) + 1)
@@ -203,12 +204,13 @@ def _tolerance(spare: int) -> str:
 
 
 def _wrote_together(one: Known, other: Known) -> bool:
-    """Whether both said so throughout some time, and not one after the other."""
+    """Whether both could write at the same time, by all of their answers."""
     return _wrote_after(one, other) and _wrote_after(other, one)
 
 
 def _wrote_after(one: Known, other: Known) -> bool:
-    """Whether `one` said so, too, after `other` and all along since it said so first."""
+    """Whether `one` reported that it may write after `other` did, and since then without
+    interruption."""
     since = other.writes_since
     return one.at is not None and since is not None and since < one.at
 
@@ -264,7 +266,7 @@ def _astray(
 
 
 def _unheard(answering: Mapping[str, Status], broken: Sequence[Link]) -> Iterator[Remark]:
-    """Who does not hear whom, of those who run: those who hear the same are named together."""
+    """The members that do not hear others; members that hear the same ones are in one remark."""
     silent = {(link.receiver, link.sender) for link in broken}
     silent |= {(node_id, down) for node_id, each in answering.items() for down in each.down_peers}
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -286,19 +288,19 @@ def _other_direction(unheard: Sequence[str], deaf: Sequence[str]) -> str:
 
 
 def _mixed(answering: Mapping[str, Status]) -> Iterator[Remark]:
-    """Settings that members do not have alike: each sentence names first what is so."""
+    """Settings that differ between members, one remark each."""
     for sentence in mixed_timings({each: status.settings for each, status in answering.items()}):
         yield _in_two(sentence)
 
 
 def _in_two(warning: str) -> Remark:
-    """What is so, and what to do about it."""
+    """The fact and the advice in a warning."""
     text, _, advice = warning.rpartition(". ")
     return Remark(f"{text[:1].upper()}{text[1:]}.", f"{advice}.")
 
 
 def _elected_at(writer: Known, everyone: Sequence[Known]) -> float | None:
-    """When the primary was elected in its epoch: by its own word, or by that of a follower."""
+    """The time of the primary's election, by its own events or those of a follower."""
     assert writer.status is not None
     epoch = str(writer.status.epoch)
     own = [e.at for e in writer.events if e.epoch == epoch and (e.kind, e.cause) in WON]
@@ -314,13 +316,13 @@ def _elected_at(writer: Known, everyone: Sequence[Known]) -> float | None:
 
 
 def _is_older(known: Known, writer: Known) -> bool:
-    """Whether its word is from before what is known of the writer's election."""
+    """Whether its answer is older than the writer's election."""
     since = writer.writes_since
     return known.at is not None and since is not None and known.at < since
 
 
 def _answering(everyone: Sequence[Known]) -> dict[str, Status]:
-    """What those say who answered when they were asked last."""
+    """The statuses of the nodes that answered the last request."""
     return {
         known.node_id: known.status
         for known in everyone
@@ -361,7 +363,7 @@ def _without_writer(me: Known, everyone: Sequence[Known], missing: tuple[Remark,
 
 
 def _blind(status: Status, answering: int) -> str:
-    """This node hears too few; whether others could have elected one depends on who answers."""
+    """The sentence of a node that hears too few members to know whether others have a primary."""
     who = status.node_id
     if len(status.members) - answering >= quorum(len(status.members)):
         return f"{who} hears too few members and knows no primary; the others may have one."
@@ -369,7 +371,7 @@ def _blind(status: Status, answering: int) -> str:
 
 
 def _is_past(mine: Status, told: Status) -> bool:
-    """Whether this node follows a primary of a later epoch than that of which a node told."""
+    """Whether this node follows a primary of a later epoch than the one in that status."""
     return mine.current_primary is not None and told.epoch < mine.epoch
 
 
@@ -378,7 +380,7 @@ def _wait(names: str) -> str:
 
 
 def _unsure_primary(node_id: str, status: Status, missing: tuple[Remark, ...]) -> Headline:
-    """A primary that may not write, or whose word has outlasted its lease."""
+    """A primary that may not write, or whose lease has ended since its answer."""
     what = f"{node_id} is primary of epoch {status.epoch}"
     wait = _to_do(_wait(node_id))
     if status.can_write:
@@ -398,7 +400,7 @@ def _unsure_primary(node_id: str, status: Status, missing: tuple[Remark, ...]) -
 def _following(
     name: str, primary: str, answering: Mapping[str, Status], missing: tuple[Remark, ...]
 ) -> Headline:
-    """This node follows one whose page it does not know."""
+    """This node follows a primary whose page it does not know."""
     remarks = (*server_remarks(answering, primary, ()), *missing)
     page = f"Open the page of {primary}, or give this node its address with --http-peers."
     return Headline(
@@ -417,7 +419,7 @@ def _find_quorum(members: int, gone: Sequence[str]) -> str:
 
 
 def _lost_at(everyone: Sequence[Known]) -> float | None:
-    """When the last primary was lost, as far as anyone noted it."""
+    """The time at which the last primary was lost, by any node's events."""
     ends = (Cause.LOST, Cause.HANDED_OVER, Cause.RESIGNED, Cause.LEASELESS)
     kinds = (EventKind.PRIMARY, EventKind.ROLE, EventKind.QUORUM)
     lost = [

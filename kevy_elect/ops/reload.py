@@ -80,9 +80,7 @@ class Reload(Service):
 
     def startService(self) -> None:
         super().startService()
-        if (
-            threading.current_thread() is threading.main_thread()
-        ):  # only there
+        if threading.current_thread() is threading.main_thread():  # only there
             reactor: Any = self._election.reactor
             self._before = signal.signal(
                 signal.SIGHUP, lambda *_: reactor.callFromThread(self.reread)
