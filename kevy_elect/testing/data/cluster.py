@@ -125,7 +125,7 @@ class DataCluster(SimulatedCluster):
 
     def switch_over(self, target: str) -> None:
         """Let the writable primary hand over to `target` once that has all data (section 5). Does
-        nothing if no other node is writable."""
+        nothing unless another node is the writable primary."""
         for node in self._resigning():
             if target in self.servers and node.node_id != target:
                 self._fault(f"switch over from {node.node_id} to {target}")
