@@ -80,6 +80,8 @@ class _Candidacy:
     epoch: int
     offered_at: float
     accepted: set[str]
+    will_of: str | None = None
+    """Whose last will it began with."""
 
 
 @attrs.frozen
@@ -152,6 +154,9 @@ class Elector:
         self._none_since = NEVER
         self._no_wait = False  # R5: the primary stepped down
         self._resigned: str | None = None  # the primary that stepped down
+        self._will_of: str | None = None  # the primary whose last will was heard
+        self.began_by_will_of: str | None = None
+        """The member whose last will was heard just before the epoch of this node's primary."""
 
         self._candidacy: _Candidacy | None = None
         self._eligible_since: float | None = None
@@ -695,6 +700,26 @@ class Elector:
         self._anew.add(peer)
         self._changed()
 
+    def expect_last_will(self, first: Message) -> bool:
+        """Whether `first`, which is taken next, is a last will: this node's primary, which
+        acknowledges, resigns in the first message on a connection without a greeting.
+
+        A node that acknowledges greets on all its connections, whenever it dials them. Only the
+        wrapper of a dead one does not, because it reads no replies.
+        """
+        sender = first.sender
+        is_will = (
+            isinstance(first, Heartbeat)
+            and first.role is Role.REPLICA
+            and (sender, first.epoch) == (self._primary, self._primary_epoch)
+            and sender in self.peers
+            and self.peers[sender].acknowledging
+        )
+        if is_will:
+            self._anew.add(sender)
+            self._will_of = sender
+        return is_will
+
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether this node backs `sender` as primary of `epoch`, so that it may send an ACK."""
         vote = self._binding_vote(now)
@@ -780,6 +805,8 @@ class Elector:
             and (vote.epoch, vote.candidate) == (heartbeat.epoch, sender)
         )
         why = f"{sender} says that it is {heartbeat.role}"
+        if sender == self._will_of:
+            why = f"its last will says that {sender} is dead"
         self._forget_primary(now, why, sender if resigned else None)
 
     def _on_announce(self, announce: Announce, now: float) -> None:
@@ -1019,6 +1046,9 @@ class Elector:
             if self._primary is not None:
                 why = f"primary {self._primary} is down"
                 self._become_candidate(now, why, Cause.PRIMARY_DOWN, self._primary)
+            elif self._resigned is not None and self._resigned == self._will_of:
+                why = f"by the last will of {self._resigned}"
+                self._become_candidate(now, why, Cause.LAST_WILL, self._resigned)
             elif self._resigned is not None:
                 why = f"{self._resigned} is primary no more"
                 self._become_candidate(now, why, Cause.PRIMARY_GONE, self._resigned)
@@ -1225,6 +1255,8 @@ class Elector:
         self._enter(epoch)
         self._vote = None
         self._candidacy = _Candidacy(epoch, now, {self.node_id})
+        if cause is Cause.LAST_WILL:
+            self._candidacy.will_of = member
         self.peers.forget_confirmations()
         self._tell_all()
         text = f"running in epoch {epoch}: {why}"
@@ -1259,6 +1291,7 @@ class Elector:
     def _lead(self, now: float, kind: EventKind, text: str) -> None:
         """Become primary, elected (R6) or renewed in a higher epoch (R8)."""
         assert self._candidacy is not None
+        self.began_by_will_of, self._will_of = self._candidacy.will_of, None
         self._enter(self._candidacy.epoch)
         self._role = Role.PRIMARY
         self._primary = self.node_id
@@ -1306,6 +1339,8 @@ class Elector:
             cause = Cause.FOLLOWED if epoch == self._epoch else Cause.FOLLOWED_OLDER
             text = f"following {sender}, primary of epoch {epoch}"
             self._note(now, EventKind.PRIMARY, text, cause, member=sender)
+            self.began_by_will_of = None if self._will_of == sender else self._will_of
+            self._will_of = None
         if sender != self._primary:
             self._primary_addr = None
         self._primary = sender
@@ -1327,6 +1362,7 @@ class Elector:
         self._primary = None
         self._primary_epoch = 0
         self._primary_addr = None
+        self.began_by_will_of = None
         self._announced = False
         self._none_since = now
         self._no_wait = resigned is not None

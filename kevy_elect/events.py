@@ -71,8 +71,9 @@ class Cause(StrEnum):
     PRIMARY_DOWN = "primary-down"
     """`member`, its primary, was silent for down_after."""
     PRIMARY_GONE = "primary-gone"
-    """`member`, its primary, gave up the role: it stepped down, was restarted, or is dead and its
-    last will said so."""
+    """`member`, its primary, gave up the role: it stepped down or was restarted."""
+    LAST_WILL = "last-will"
+    """`member`, its primary, is dead, and its last will said so."""
     NO_PRIMARY = "no-primary"
     OTHERS_AHEAD = "others-ahead"
     """Others are in a higher epoch."""

@@ -169,6 +169,8 @@ class Status:
     """Seconds since its election started; None if the node does not state it."""
     cluster_name: str = ""
     """The operator's name of the cluster; empty without a name."""
+    began_by_will_of: str | None = None
+    """The member whose last will it heard just before the epoch of its primary began."""
 
     def as_object(self) -> dict[str, Any]:
         """The document as an object for JSON."""

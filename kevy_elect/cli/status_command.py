@@ -376,6 +376,10 @@ def _remarks(status: Status) -> Iterator[str]:
         yield f"check: {'healthy' if status.check.healthy else 'unhealthy'}{problem}"
     if status.witness:
         yield "this node is a witness: it never runs for election"
+    if status.began_by_will_of is not None and status.current_primary is not None:
+        yield (
+            f"{status.current_primary} became primary by the last will of {status.began_by_will_of}"
+        )
     if status.last_will:
         yield "this node has a last will: if it dies, the other members are notified at once"
     if status.paused_for:

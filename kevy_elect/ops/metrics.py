@@ -40,6 +40,10 @@ CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 RESULTS: Final = (
     *(Cause.ELECTED, Cause.RESIGNED, Cause.SUPERSEDED, Cause.TIMEOUT, Cause.WITHDRAWN),
 )
+TERMS: Final = (
+    *(Cause.PRIMARY_DOWN, Cause.PRIMARY_GONE, Cause.LAST_WILL),
+    *(Cause.NO_PRIMARY, Cause.OTHERS_AHEAD),
+)
 DEMOTIONS: Final = (
     *(Cause.HANDED_OVER, Cause.LEASELESS, Cause.RESIGNED, Cause.SUPERSEDED, Cause.WITHDRAWN),
 )
@@ -77,6 +81,7 @@ class Metrics:
         self._election = election
         self._wall = wall
         self._leads = election.state_snapshot().role is Role.PRIMARY
+        self._ran: Cause | None = None  # why it ran last
         self._events = self._counter(
             "kevy_elect_events", "Events of this node, by kind.", "kind", EventKind
         )
@@ -85,6 +90,13 @@ class Metrics:
             "Candidacies of this node, by result.",
             "result",
             RESULTS,
+        )
+        self._terms = self._counter(
+            "kevy_elect_terms",
+            "Elections of this node as primary, by why it ran: last-will if a dead primary's last "
+            "will was heard.",
+            "cause",
+            TERMS,
         )
         self._demotions = self._counter(
             "kevy_elect_demotions",
@@ -141,10 +153,13 @@ class Metrics:
             self._renewals.labels(event.cause).inc()
         elif event.kind is EventKind.CANDIDACY and event.cause is not Cause.EPOCHS_USED_UP:
             self._leads = False
+            self._ran = event.cause
         elif event.kind is EventKind.ROLE:
             ended = self._demotions if self._leads else self._elections
             ended.labels(event.cause).inc()
             self._leads = event.cause is Cause.ELECTED
+            if self._leads:
+                self._terms.labels(self._ran).inc()
 
     def ticked(self, late: float) -> None:
         self._lateness.observe(late)

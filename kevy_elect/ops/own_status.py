@@ -26,6 +26,7 @@ def own_status(election: ElectionService, *, events: bool = True) -> Status:
         paused_for=election.paused_for(),
         maintained_for=election.maintained_for(),
         last_will=election.last_will,
+        began_by_will_of=election.began_by_will_of,
         settings=attrs.asdict(election.config),
         peers=tuple(election.peer_status()),
         children=tuple(election.children()),

@@ -242,9 +242,11 @@ def _with_writer(
         *missing,
         *_mixed(answering),
     )
+    dead = writer.status.began_by_will_of
+    will = "" if dead is None else f", by the last will of {dead},"
     return Headline(
         "warning" if remarks else "ok",
-        f"{writer.node_id} is primary of epoch {writer.status.epoch} and holds its lease.",
+        f"{writer.node_id} is primary of epoch {writer.status.epoch}{will} and holds its lease.",
         remarks,
         _elected_at(writer, everyone),
     )

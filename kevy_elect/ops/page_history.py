@@ -75,6 +75,8 @@ def _motive(run: Happening, resigned: Mapping[str, Happening]) -> str:
     role."""
     if run.cause == Cause.PRIMARY_DOWN:
         return f"{run.member} was down"
+    if run.cause == Cause.LAST_WILL:
+        return f"{run.member} died, as its last will said"
     if run.cause == Cause.OTHERS_AHEAD:
         return "its lease was lost and others were in a higher epoch"
     if run.cause != Cause.PRIMARY_GONE:

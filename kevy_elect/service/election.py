@@ -386,6 +386,12 @@ class ElectionService(Service):
             return None
         return self._last_will.stands
 
+    @property
+    def began_by_will_of(self) -> str | None:
+        """The member whose last will was heard here just before the epoch of the present primary
+        began; None if it began otherwise, or there is no primary."""
+        return None if self._elector is None else self._elector.began_by_will_of
+
     def children(self) -> list[ChildStatus]:
         """The children that run only on the primary, on this node, with their states."""
         return self.fence.children()
@@ -658,6 +664,10 @@ class ElectionService(Service):
     def member_connected(self, member: str, *, greeted: bool) -> None:
         """Record whether `member` reads replies, and so acknowledges heartbeats (section 4)."""
         self._ask(lambda elector: elector.set_acknowledging(member, acknowledging=greeted))
+
+    def expect_last_will(self, first: Message) -> bool:
+        """See `Elector.expect_last_will`."""
+        return bool(self._ask(lambda elector: elector.expect_last_will(first)))
 
     def peer_connected(self, peer: str, *, connected: bool) -> None:
         """Record whether this node has a connection on which it sends to `peer` (R8)."""

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from kevy_elect.transport.channel import Channel, Security
 
 VARIABLE = "KEVY_LAST_WILL"
-GREETING = b"*0\r\n"
-"""The first bytes of every connection (section 4)."""
 TIMES = 5
 """The number of times that the message is sent, because members ignore messages that arrive before
 they know that the node's own connection has ended."""
@@ -262,7 +260,8 @@ class Call:
     def __init__(self, member: str, frame: bytes, security: Security | None) -> None:
         self.due = float("inf")
         """The time of the next sending, once the member is connected and authenticated."""
-        self._frames = [GREETING + frame] + (TIMES - 1) * [frame]
+        # Without a greeting: nothing is read here, and the member knows a last will by that.
+        self._frames = TIMES * [frame]
         host, port, node_id = member.split()
         self._channel: Channel | None = None if security is None else security.dials(node_id)
         self._dialled = False

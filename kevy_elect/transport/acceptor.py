@@ -62,6 +62,10 @@ class Receiver(Protocol):
     def member_connected(self, member: str, *, greeted: bool) -> None:
         """A connection of `member` began, with a greeting or without (section 4)."""
 
+    def expect_last_will(self, first: Message) -> bool:
+        """Whether `first`, which a connection without a greeting begins with, and which is passed
+        on next, is the last will of a dead member."""
+
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         """Whether a heartbeat of `sender` as primary of `epoch` must be acknowledged."""
 
@@ -81,6 +85,7 @@ class Incoming(ElectionProtocol):
         self._acceptor = acceptor
         self.since = self.last_spoke = now
         self.introduced = False  # whether `member_connected` was called
+        self.last_will: Message | None = None  # the message, if this is a wrapper's connection
         self.turns = 0  # how often a rival sent between two messages of this one
         self.handshake = 0.0  # seconds of processor time that it took so far
         self._heartbeats = 0
@@ -275,10 +280,19 @@ class Acceptor(ServerFactory):
             if self._current.is_replaced(sender, connection.number):
                 self._end(connection, REPLACED)
             return False
-        if not connection.introduced:
+        if not connection.introduced and not self._is_last_will(connection, message):
             connection.introduced = True
             self.receiver.member_connected(sender, greeted=connection.greeted)
         self.receiver.message_received(sender, message, now)
+        return True
+
+    def _is_last_will(self, connection: Incoming, message: Message) -> bool:
+        """Whether the connection is the wrapper's of a dead member, and not one of its node."""
+        if connection.last_will is not None:
+            return message == connection.last_will
+        if connection.greeted or not self.receiver.expect_last_will(message):
+            return False
+        connection.last_will = message
         return True
 
     def sweep(self, now: float) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
@@ -26,8 +30,8 @@ from tests.support.waiting import DEADLINE
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
 DOWN_AFTER = 2.0
 TIMINGS = (f"--down-after={DOWN_AFTER}",)
-TOLD, SILENT = "primary-gone", "primary-down"
-"""Why another runs: the last will was heard, or nothing for DOWN_AFTER."""
+TOLD, RESIGNED, SILENT = "last-will", "primary-gone", "primary-down"
+"""Why another runs: it heard a last will, a resignation, or nothing for DOWN_AFTER."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the wrapper needs Linux")
 
@@ -142,32 +146,50 @@ async def replaced(cluster: Cluster, dead: str) -> str:
     return str(causes[-1])
 
 
+def page(node: Node, path: str, awaited: str) -> bool:
+    """Whether one of the first lines of this page has what is awaited."""
+    with urlopen(f"http://127.0.0.1:{node.http}{path}", timeout=DEADLINE) as lines:
+        return any(awaited in line.decode() for line in islice(lines, 1000))
+
+
 @ensureDeferred
 async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
     primary = await start(cluster)
     os.kill(node_below(cluster[primary]), signal.SIGKILL)
     assert await replaced(cluster, primary) == TOLD
+    told = await cluster.settled("abc".replace(primary, ""))
+    assert told["began_by_will_of"] == primary
+    new = str(told["node_id"])
+    counted = f'kevy_elect_terms_total{{cause="{TOLD}"}} 1.0'
+    assert await deferToThread(page, cluster[new], "/metrics", counted)
+    said = f", by the last will of {primary}, and holds its lease"
+    assert await deferToThread(page, cluster[new], "/watch", said)
     process = cluster[primary].process
     assert process is not None
     assert process.wait(DEADLINE) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("kind", ["noise", "tls"])
+@pytest.mark.parametrize(("kind", "command"), [("noise", "step-down"), ("tls", "switchover")])
 @ensureDeferred
-async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
-    cluster: Cluster, tmp_path: Path, kind: str
+async def test_secure_links_tell_an_operators_command_from_a_last_will(
+    cluster: Cluster, tmp_path: Path, kind: str, command: str
 ) -> None:
     secured = options(kind, cluster.nodes, tmp_path)
     for name, node in cluster.nodes.items():
         node.start(supervised(*node.command(*TIMINGS, *secured[name])))
     primary = await settled(cluster)
-    before = await cluster[primary].status()
-    assert before is not None
+    asked = [*KEVY_ELECT, command, f"--data-dir={cluster[primary].data}"]
+    await deferToThread(subprocess.run, asked, check=True, timeout=DEADLINE)
+    before = await cluster.settled(other_than=primary)
+    runs = [event["cause"] for event in before["events"] if event["kind"] == "candidacy"]
+    assert runs[-1] == RESIGNED
+    assert before["began_by_will_of"] is None
     assert {peer["security"] for peer in before["peers"]} == {kind}
+    primary = before["node_id"]
     os.kill(node_below(cluster[primary]), signal.SIGKILL)
     assert await replaced(cluster, primary) == TOLD
     after = await cluster.settled("abc".replace(primary, ""), other_than=primary)
-    assert after["epoch"] == before["epoch"] + 1
+    assert after["began_by_will_of"] == primary
     assert "lack of credentials" not in cluster.logs()
 
 
@@ -215,7 +237,9 @@ async def test_a_node_goes_on_without_its_wrapper_and_says_so(cluster: Cluster) 
 async def test_an_orderly_stop_hands_over_and_ends_the_wrapper(cluster: Cluster) -> None:
     primary = await start(cluster)
     assert cluster[primary].kill(signal.SIGTERM) == -signal.SIGTERM  # as twistd does
-    assert await replaced(cluster, primary) == TOLD
+    assert await replaced(cluster, primary) == RESIGNED
+    told = await cluster.settled("abc".replace(primary, ""))
+    assert told["began_by_will_of"] is None
     assert "handover" in cluster[primary].log.read_text()
 
 

@@ -403,6 +403,22 @@ class CountTests(NodeTests):
         self.assertEqual(self.value("demotions_total", reason="leaseless"), 1)
         self.assertEqual(self.value("events_total", kind="quorum"), 2)
 
+    def test_terms_by_why_the_node_ran(self) -> None:
+        self.be_primary()
+        self.assertEqual(self.value("terms_total", cause="no-primary"), 1)
+        self.assertEqual(self.value("terms_total", cause="last-will"), 0)
+        self.election.member_connected("b", greeted=True)
+        for _ in range(2):  # since its start (R4.3)
+            self.election.message_received("b", heartbeat("b", 3, Role.PRIMARY))
+            self.live(QUICK.down_after / 2, hearing="c", epoch=3)
+        will = heartbeat("b", 3)
+        self.assertTrue(self.election.expect_last_will(will))
+        self.election.message_received("b", will)
+        self.live(TICK, hearing="c", epoch=3)
+        self.election.message_received("c", Accept(4, "c"))
+        self.assertEqual(self.election.began_by_will_of, "b")
+        self.assertEqual(self.value("terms_total", cause="last-will"), 1)
+
     def test_a_candidacy_without_votes(self) -> None:
         self.live(TICK, hearing="bc")
         self.assertEqual(self.value("role", role="candidate"), 1)

@@ -24,6 +24,11 @@ class HeadlineTests(SynchronousTestCase):
         text = self.say(follower("a"), follower("b"), writer("c"))
         self.assertEqual((self.level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
 
+    def test_an_epoch_that_a_last_will_began_says_whose(self) -> None:
+        text = self.say(follower("a"), follower("b"), writer("c", began_by_will_of="x"))
+        said = "c is primary of epoch 3, by the last will of x, and holds its lease."
+        self.assertEqual((self.level, text), ("ok", said))
+
     def test_maintenance_is_an_alarm_that_says_whose_and_how_it_ends(self) -> None:
         on = {"maintained_for": 60.0}
         me, *others = (known(each) for each in (follower("a", **on), writer("c", **on)))

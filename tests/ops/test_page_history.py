@@ -174,6 +174,10 @@ class HistoryTests(SynchronousTestCase):
         why = "b ran: a gave up the role or its process ended"
         self.assertEqual(epochs(self.note(b))[0].why, why)
 
+    def test_who_died_with_a_last_will_has(self) -> None:
+        run = self.happened("b", 3.0, EventKind.CANDIDACY, "4", Cause.LAST_WILL, "a")
+        self.assertEqual(epochs([run])[0].why, "b ran: a died, as its last will said")
+
     def test_a_resignation_of_an_earlier_term_is_not_the_reason(self) -> None:
         told = [
             self.happened("a", 1.0, EventKind.ROLE, "2", Cause.RESIGNED),

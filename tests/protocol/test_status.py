@@ -76,7 +76,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_one_missing_value_makes_it_none(self) -> None:
         # Not told by nodes of an earlier version.
-        untold = {"data", "check", "uptime", "maintained_for", "cluster_name"}
+        untold = {"data", "check", "uptime", "maintained_for", "cluster_name", "began_by_will_of"}
         for name in document().keys() - untold:
             found = document()
             del found[name]

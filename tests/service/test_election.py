@@ -21,6 +21,7 @@ from kevy_elect.ballot import FileBallot, MemoryBallot
 from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.config import Cluster, PeerAddr
 from kevy_elect.errors import BallotError, ConfigError
+from kevy_elect.events import Cause
 from kevy_elect.messages import Accept, Heartbeat, Message, Offer, Role
 from kevy_elect.service.election import ElectionService, ElectorSnapshot
 from kevy_elect.transport.noise import public_bytes
@@ -278,6 +279,21 @@ class OlderPeer(ServerFactory):
     def say(self, to: str, message: Message) -> None:
         if to in self._links:
             self._links[to].transport.write(wire.encode(message))
+
+
+class ResignationTests(ServiceTests):
+    async def test_one_that_new_connections_begin_with_is_no_last_will(self) -> None:
+        self.make()
+        self.start()
+        await self.poll(lambda: self.agreed("abc") == "a", "a as primary")
+        for link in self.nodes["a"]._links.values():
+            link._let_go()
+        await self.nodes["a"].step_down(QUICK.down_after, "on command")
+        await self.poll(lambda: self.agreed("abc") in ("b", "c"), "another primary")
+        for node in self.nodes.values():
+            self.assertIsNone(node.began_by_will_of)
+            causes = [event.cause for _, event in node.recent_events()]
+            self.assertNotIn(Cause.LAST_WILL, causes)
 
 
 class MixedClusterTests(ServiceTests):

@@ -34,6 +34,7 @@ def document(**changes: object) -> dict[str, Any]:
         "check": None,
         "uptime": 90.0,
         "cluster_name": "",
+        "began_by_will_of": None,
     } | changes
 
 

@@ -22,6 +22,7 @@ class AcceptorTests(SynchronousTestCase):
         self.heard: list[tuple[str, Message]] = []
         self.greeted: list[tuple[str, bool]] = []
         self.backed: set[tuple[str, int]] = set()
+        self.resignation: Message | None = None
         self.acceptor = Acceptor("a", ["b", "c"], QUICK, self, self.clock.seconds)
         self.critical: list[str] = []
         globalLogPublisher.addObserver(self.log)
@@ -36,6 +37,9 @@ class AcceptorTests(SynchronousTestCase):
 
     def member_connected(self, member: str, *, greeted: bool) -> None:
         self.greeted.append((member, greeted))
+
+    def expect_last_will(self, first: Message) -> bool:
+        return first == self.resignation
 
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         return (sender, epoch) in self.backed
@@ -54,6 +58,32 @@ class AcceptorTests(SynchronousTestCase):
 
     def hang_up(self, connection: Incoming) -> None:
         connection.connectionLost(Failure(ConnectionDone()))
+
+
+class LastWillTests(AcceptorTests):
+    """The connection of a wrapper is none of its member's node (section 4)."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.resignation = heartbeat("b", 7)
+
+    def test_it_begins_with_a_resignation_and_without_a_greeting(self) -> None:
+        self.connect().dataReceived(wire.encode(heartbeat("b", 7)) * 5)
+        self.assertEqual(self.heard, [("b", self.resignation)] * 5)
+        self.assertEqual(self.greeted, [])
+
+    def test_a_node_that_connects_anew_and_resigns_greets(self) -> None:
+        self.connect().dataReceived(wire.GREETING + wire.encode(heartbeat("b", 7)) * 5)
+        self.assertEqual(self.greeted, [("b", True)])
+
+    def test_nor_is_it_one_that_says_anything_else(self) -> None:
+        for told in ((6, 7), (7, 7, 8)):
+            connection = self.connect()
+            for epoch in told:
+                connection.dataReceived(wire.encode(heartbeat("b", epoch)))
+            self.assertEqual(self.greeted.pop(), ("b", False))
+            self.assertEqual(self.greeted, [])
+            self.hang_up(connection)
 
 
 class MembersOnlyTests(AcceptorTests):

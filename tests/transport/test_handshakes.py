@@ -107,6 +107,9 @@ class FloodTests(SynchronousTestCase):
     def member_connected(self, member: str, *, greeted: bool) -> None:
         pass
 
+    def expect_last_will(self, first: Message) -> bool:
+        return False
+
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         return True
 

@@ -66,6 +66,9 @@ class SecureLinkTests(SynchronousTestCase):
     def member_connected(self, member: str, *, greeted: bool) -> None:
         self.greeted.append((member, greeted))
 
+    def expect_last_will(self, first: Message) -> bool:
+        return False
+
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         return True
 
