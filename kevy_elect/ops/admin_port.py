@@ -1,7 +1,8 @@
 """The endpoint for operators' commands that other members forward.
 
 It answers only members, by the keys or certificates of the election's own links. Connections,
-bytes and time of all others are bounded. No request can be taken for a message of the election, or
+bytes and time of all others are bounded. Their handshakes are charged to the same accounts as
+those on the election port. No request can be taken for a message of the election, or
 the reverse: a request begins with `{`, a message with `*`.
 """
 
@@ -19,6 +20,7 @@ from twisted.logger import Logger
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops.admin import MAX_REQUEST, Admin, Answer
 from kevy_elect.ops.lines import ChannelLines
+from kevy_elect.transport.handshakes import FLOOD, Handshake, host_of, in_the_way
 from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing
 
@@ -41,9 +43,20 @@ class _Member(ChannelLines):
         self._port = port
         self.asked = False
 
+    @property
+    def host(self) -> str:
+        return host_of(self.transport.getPeer())
+
     def connectionMade(self) -> None:
+        accounts = self._port.admin.election.handshakes
+        self._handshake = Handshake(accounts, self.channel, self.host)
         self._port.listener.opened(self)
         super().connectionMade()
+
+    def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        if self.channel.established:
+            return super().receive(data)
+        return self._handshake.receive(data, self._port.admin.election.now())
 
     def connectionLost(self, reason: object = None) -> None:
         super().connectionLost(reason)
@@ -57,6 +70,7 @@ class _Member(ChannelLines):
         self.setTimeout(None)
         if not self._port.admin.election.security.trusts(self.channel):
             return self.end()  # its key was removed from the list since the handshake
+        self._handshake.proven(self._port.admin.election.now())
         who = " or ".join(sorted(self.channel.names or ()))
         answering = Deferred.fromCoroutine(self._port.admin.answer(line, self._tell, who))
         answering.addCallback(self._tell)
@@ -65,7 +79,7 @@ class _Member(ChannelLines):
         return None
 
     def failed(self, why: str) -> None:
-        self._port.refused(self.transport.getPeer(), why)
+        self._port.refused(self.host, why)
 
     def timeoutConnection(self) -> None:
         if self.ended:
@@ -90,13 +104,18 @@ class _Members(ServerFactory):
         self._port = port
 
     def buildProtocol(self, addr: IAddress | None) -> _Member | None:
-        """A further connection replaces the oldest one without a request."""
-        waiting = list(self._port.listener)
-        if len(waiting) >= MAX_MEMBERS:
-            oldest = next((each for each in waiting if not each.asked), None)
-            if oldest is None:
+        """A further connection replaces one without a request. A host that has had too many
+        handshakes gets none."""
+        election, host = self._port.admin.election, host_of(addr)
+        if not election.handshakes.admits(host, election.now()):
+            self._port.refused(host, FLOOD)
+            return None
+        present = [each for each in self._port.listener if each.asked or not each.ended]
+        if len(present) >= MAX_MEMBERS:
+            strangers = [each for each in present if not each.asked]
+            if not strangers:
                 return None
-            oldest.end()
+            in_the_way(strangers).end()
         return _Member(self._port)
 
 
@@ -124,14 +143,14 @@ class AdminPort(Service):
         super().stopService()
         return self.listener.close()
 
-    def refused(self, where: object, why: str) -> None:
+    def refused(self, host: str, why: str) -> None:
         """Log why a connection was ended; only a few of many such lines."""
         left_out = self._sparing.line("", self.admin.election.now())
         if left_out is not None:
             self.log.warn(
-                "{node}: ended a connection to --admin-listen from {where}: {why}{more}",
+                "{node}: ended a connection to --admin-listen from {host}: {why}{more}",
                 node=self.admin.election.cluster.node_id,
-                where=getattr(where, "host", where),
+                host=host,
                 why=why,
                 more=f" (and {left_out} more before)" if left_out else "",
             )

@@ -184,6 +184,7 @@ class ElectionService(Service):
             clock,
             security,
         )
+        self.handshakes = self._acceptor.handshakes  # on all ports that members dial
 
     @property
     def _elector(self) -> Elector | None:

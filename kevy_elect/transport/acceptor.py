@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol, cast
@@ -25,7 +24,7 @@ from kevy_elect.transport.channel import (
     Security,
 )
 from kevy_elect.transport.framing import ElectionProtocol
-from kevy_elect.transport.handshakes import Handshakes
+from kevy_elect.transport.handshakes import FLOOD, Handshake, Handshakes, host_of, in_the_way
 from kevy_elect.transport.listener import Listener
 from kevy_elect.transport.log_limit import Sparing, and_more
 from kevy_elect.transport.takeover import CurrentConnections
@@ -44,7 +43,6 @@ SAID_NOTHING: Final = "it said nothing within election_timeout"
 UNPROVEN: Final = f"it did not finish the handshake within {HANDSHAKE_TIMEOUT:g} s"
 UNLISTED: Final = "its key is no longer listed"
 WAS_SILENT: Final = "it was silent for 2 × down_after"
-FLOOD: Final = "handshakes that proved nothing have taken too much of the processor"
 _RIVALRY: Final = 3
 """The number of alternations after which two connections count as two senders, and not as a
 reconnect."""
@@ -87,13 +85,12 @@ class Incoming(ElectionProtocol):
         self.introduced = False  # whether `member_connected` was called
         self.last_will: Message | None = None  # the message, if this is a wrapper's connection
         self.turns = 0  # how often a rival sent between two messages of this one
-        self.handshake = 0.0  # seconds of processor time that it took so far
         self._heartbeats = 0
         self._unread = False
 
     @property
     def host(self) -> str:
-        return _host(self.transport.getPeer())
+        return host_of(self.transport.getPeer())
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
@@ -101,6 +98,7 @@ class Incoming(ElectionProtocol):
         transport = cast(Any, self.transport)
         transport.bufferSize = READ_AT_ONCE
         transport.registerProducer(self, streaming=True)
+        self.handshake = Handshake(self._acceptor.handshakes, self.channel, self.host)
         self._acceptor.opened(self)
         self.open_channel()
 
@@ -115,7 +113,7 @@ class Incoming(ElectionProtocol):
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
         if self.channel.established:
             return super().receive(data)
-        return self._acceptor.shake(self, data)
+        return self.handshake.receive(data, self._acceptor.clock())
 
     def _acknowledge(self, heartbeat: Heartbeat, now: float) -> None:
         backed = self._acceptor.receiver.backs(heartbeat.sender, heartbeat.epoch, now)
@@ -184,15 +182,15 @@ class Acceptor(ServerFactory):
         self._sparing = Sparing()
         self._rivalry_logged: dict[str, float] = {}
         self.handshakes = Handshakes()
-        self.cpu: Callable[[], float] = time.thread_time
 
     def __len__(self) -> int:
         """The number of connections that are open and not being ended."""
         return sum(not connection.ended for connection in self._listener)
 
     def buildProtocol(self, addr: IAddress | None) -> Incoming | None:
-        if self._security.kind != "plain" and not self.handshakes.admits(_host(addr), self.clock()):
-            self._refuse_flood(addr)
+        host = host_of(addr)
+        if self._security.kind != "plain" and not self.handshakes.admits(host, self.clock()):
+            self._refuse_flood(host)
             return None
         self._accepted += 1
         return Incoming(self, self._security.accepts(), self._accepted, self.clock())
@@ -228,31 +226,16 @@ class Acceptor(ServerFactory):
     def opened(self, connection: Incoming) -> None:
         if len(self) >= self.limit:
             strangers = [c for c in self._listener if c.member is None and not c.ended]
-            of = Counter(stranger.host for stranger in strangers)
-            self._end(max(strangers, key=lambda stranger: of[stranger.host]), MADE_ROOM)
+            self._end(in_the_way(strangers), MADE_ROOM)
         self._listener.opened(connection)
 
-    def shake(self, connection: Incoming, data: bytes) -> tuple[bytes, bytes]:
-        """Continue the handshake of a connection, unless its host has used up its share of the
-        processor. Raises ChannelError as `Channel.receive` does."""
-        host, now = connection.host, self.clock()
-        if not self.handshakes.admits(host, now):
-            raise ChannelError("flood", FLOOD)
-        began = self.cpu()
-        try:
-            return connection.channel.receive(data)
-        finally:
-            took = self.cpu() - began
-            connection.handshake += took
-            self.handshakes.charge(host, took, now)
-
-    def _refuse_flood(self, addr: IAddress | None) -> None:
+    def _refuse_flood(self, host: str) -> None:
         self.refused["flood"] += 1
         left_out = self.line("flood")
         if left_out is not None:
             self.log.warn(
                 "refused a connection of {host}: {why}{more}",
-                host=_host(addr),
+                host=host,
                 why=FLOOD,
                 more=and_more(left_out),
             )
@@ -333,8 +316,8 @@ class Acceptor(ServerFactory):
         connection.member = sender
         others.append(connection)
         if proven is not None:
-            cost = connection.handshake
-            self.handshakes.proven(sender, connection.host, cost, self.clock())
+            connection.handshake.proven(self.clock())
+            self.handshakes.expect(sender, connection.host)
 
     def _is_heard_from_elsewhere(self, other: Incoming, newcomer: Incoming) -> bool:
         """Whether `other` is the current connection of its member, and `newcomer` comes from
@@ -383,8 +366,3 @@ class Acceptor(ServerFactory):
             if connection in speaking:
                 speaking.remove(connection)
             self._current.closed(connection.member, connection.number)
-
-
-def _host(peer: IAddress | None) -> str:
-    """The host of the other end of a connection."""
-    return str(getattr(peer, "host", peer))

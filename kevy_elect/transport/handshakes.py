@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
 import attrs
+from twisted.internet.interfaces import IAddress
+
+from kevy_elect.transport.channel import Channel, ChannelError
 
 SHARE: Final = 0.1
 """Seconds of processor time in a second that the handshakes of strangers may use in total."""
@@ -13,6 +19,17 @@ HOST_SHARE: Final = 0.05
 """The same for one host."""
 MAX_HOSTS: Final = 256
 """Hosts with an account of their own. All others are bounded by SHARE alone."""
+FLOOD: Final = "handshakes that proved nothing have taken too much of the processor"
+
+
+class Stranger(Protocol):
+    """A connection whose other end is not authenticated yet."""
+
+    @property
+    def host(self) -> str: ...
+
+
+S = TypeVar("S", bound=Stranger)
 
 
 @attrs.define
@@ -42,6 +59,8 @@ class Handshakes:
     """
 
     def __init__(self) -> None:
+        self.cpu: Callable[[], float] = time.thread_time
+        """Seconds of processor time that this node has used so far."""
         self._all = _Allowance(SHARE, SHARE, 0.0)
         self._hosts: dict[object, _Allowance] = {}
         self._members: dict[str, object] = {}
@@ -64,11 +83,6 @@ class Handshakes:
         if source not in self._members.values():
             self._all.charge(seconds, now)
 
-    def proven(self, member: str, host: str, seconds: float, now: float) -> None:
-        """Refund a handshake, because its other end has sent a message as this member."""
-        self.charge(host, -seconds, now)
-        self.expect(member, host)
-
     def expect(self, member: str, host: str) -> None:
         """Record that this member is at this host."""
         self._members[member] = _source(host)
@@ -80,6 +94,47 @@ class Handshakes:
         whole = [host for host, each in self._hosts.items() if each.left_at(now) >= each.share]
         for host in whole or [next(iter(self._hosts))]:
             del self._hosts[host]
+
+
+class Handshake:
+    """The handshake of one accepted connection, which is charged to the host that dialled."""
+
+    def __init__(self, accounts: Handshakes, channel: Channel, host: str) -> None:
+        self._accounts = accounts
+        self._channel = channel
+        self._host = host
+        self._cost = 0.0
+
+    def receive(self, data: bytes, now: float) -> tuple[bytes, bytes]:
+        """Pass received bytes to the channel, as `Channel.receive` does, unless the host has used
+        up its share of the processor. Raises ChannelError then, too."""
+        accounts = self._accounts
+        if not accounts.admits(self._host, now):
+            raise ChannelError("flood", FLOOD)
+        began = accounts.cpu()
+        try:
+            return self._channel.receive(data)
+        finally:
+            took = accounts.cpu() - began
+            self._cost += took
+            accounts.charge(self._host, took, now)
+
+    def proven(self, now: float) -> None:
+        """Refund the charge, because the other end has sent a message as a member."""
+        self._accounts.charge(self._host, -self._cost, now)
+        self._cost = 0.0
+
+
+def host_of(peer: IAddress | None) -> str:
+    """The host of the other end of a connection."""
+    return str(getattr(peer, "host", peer))
+
+
+def in_the_way(strangers: Sequence[S]) -> S:
+    """Which of these to end if there are too many: the oldest, which comes first, of the host that
+    has most. So a host cannot keep others out by many connections."""
+    of = Counter(stranger.host for stranger in strangers)
+    return max(strangers, key=lambda stranger: of[stranger.host])
 
 
 def _source(host: str) -> object:

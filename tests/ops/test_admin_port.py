@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
 
+from kevy_elect.ballot import MemoryBallot
 from kevy_elect.config import ElectConfig
 from kevy_elect.errors import ConfigError
 from kevy_elect.ops import admin, admin_port, lines
@@ -20,15 +24,22 @@ from kevy_elect.ops.admin_peers import AdminPeers
 from kevy_elect.ops.admin_port import MAX_MEMBERS, AdminPort
 from kevy_elect.ops.history import History
 from kevy_elect.ops.maintenance import Maintenance
+from kevy_elect.service.election import ElectionService
 from kevy_elect.transport.channel import Security
+from kevy_elect.transport.handshakes import HOST_SHARE
 from tests.service.test_election import ServiceTests
 from tests.support.certificates import Authority
+from tests.support.transports import Wire, cluster
 from tests.transport.test_noise import A, B, C, security
 
 PATIENT = ElectConfig(hb_interval=0.05, down_after=4.0, election_timeout=1.0)
 """A lease that a busy machine does not lose by itself."""
 STRANGER = security(C, a=A, b=B)
 """Of a key that neither a nor b knows."""
+STRANGERS = "198.51.100.1"
+FORGED = b"\x00\x60" + bytes(range(1, 97))
+STEP = 0.001
+"""Seconds that a step of a handshake takes in memory."""
 
 
 class Talk(Protocol):
@@ -212,6 +223,101 @@ class TlsPortTests(HandOnTests):
         directory.mkdir()
         authority = Authority(directory)
         return {each: authority.security(each, other) for each, other in ("ab", "ba")}
+
+
+class FloodTests(SynchronousTestCase):
+    """An endpoint in memory that is given forged first messages, two thousand of them."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.node = ElectionService(
+            cluster("b"),
+            ballot=MemoryBallot(),
+            reactor=self.reactor,
+            clock=self.reactor.seconds,
+            security=security(B, a=A, c=C),
+        )
+        self.asked = 0
+        self.node.handshakes.cpu = self.cpu
+        self.port = AdminPort(Admin(self.node, "unix:b"), "tcp:0")
+        self.members = admin_port._Members(self.port)
+
+    def cpu(self) -> float:
+        """As if each step took STEP. It is asked before and after."""
+        self.asked += 1
+        return self.asked * STEP
+
+    @property
+    def spent(self) -> float:
+        return self.asked / 2 * STEP
+
+    def connect(self, host: str) -> admin_port._Member | None:
+        connection = self.members.buildProtocol(IPv4Address("TCP", host, 1))
+        if connection is not None:
+            connection.makeConnection(Wire(host, 1))
+        return connection
+
+    def flood(self, words: bytes, times: int, every: float = 0.0) -> None:
+        for _ in range(times):
+            self.reactor.advance(every)
+            connection = self.connect(STRANGERS)
+            if connection is not None:
+                connection.dataReceived(words)
+                connection.connectionLost()
+
+    def ask(self, host: str) -> bool:
+        """Whether the member a, at this host, is answered."""
+        asking, dialled = self.connect(host), security(A, b=B).dials("b")
+        if asking is None:
+            return False
+        asking.dataReceived(dialled.start())
+        dialled.receive(asking.transport.value())
+        asking.transport.clear()
+        asking.dataReceived(dialled.seal(b'{"command": "status"}\n'))
+        answer, _ = dialled.receive(asking.transport.value())
+        asking.connectionLost()
+        return bool(answer)
+
+    def test_forged_first_messages_have_a_bounded_part_of_the_processor(self) -> None:
+        self.flood(FORGED, 2000, every=0.001)
+        self.assertTrue(2 * HOST_SHARE < self.spent < 4 * HOST_SHARE, self.spent)
+
+    def test_so_has_what_an_onlooker_replays(self) -> None:
+        self.flood(security(A, b=B).dials("b").start(), 2000, every=0.001)
+        self.assertLess(self.spent, 4 * HOST_SHARE)
+
+    def test_the_accounts_are_those_of_the_election_port(self) -> None:
+        self.flood(FORGED, 200)
+        spent = self.spent
+        incoming = self.node._acceptor.buildProtocol(IPv4Address("TCP", STRANGERS, 1))
+        self.assertIsNone(incoming)
+        self.assertEqual(self.spent, spent)
+
+    def test_a_member_elsewhere_is_answered_meanwhile(self) -> None:
+        for _ in range(10):
+            self.flood(FORGED, 200)
+            self.assertTrue(self.ask("192.0.2.1"))
+
+    def test_who_comes_after_a_flood_is_let_in_again(self) -> None:
+        self.flood(FORGED, 200)
+        self.assertFalse(self.ask(STRANGERS))
+        self.reactor.advance(1.0)
+        self.assertTrue(self.ask(STRANGERS))
+
+    def test_a_member_that_asks_again_and_again_is_never_refused(self) -> None:
+        for _ in range(60):
+            self.assertTrue(self.ask("192.0.2.1"))
+
+    def test_room_is_made_by_the_host_that_has_most_strangers(self) -> None:
+        patient = self.connect("203.0.113.1")
+        assert patient is not None
+        crowd = [self.connect(STRANGERS) for _ in range(100)]
+        self.assertFalse(patient.ended)
+        open_ones = [each for each in crowd if each is not None and not each.ended]
+        self.assertEqual(len(open_ones), MAX_MEMBERS - 1)
+        for each in (patient, *crowd):
+            assert each is not None
+            each.connectionLost()
 
 
 class StrangerTests(PortTests):

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import wire
 from kevy_elect.messages import Message
 from kevy_elect.transport.acceptor import Acceptor, Incoming
-from kevy_elect.transport.handshakes import HOST_SHARE, MAX_HOSTS, SHARE, Handshakes
+from kevy_elect.transport.handshakes import HOST_SHARE, MAX_HOSTS, SHARE, Handshake, Handshakes
 from tests.support.transports import QUICK, Wire, heartbeat
 from tests.transport.test_noise import A, B, C, security
 
@@ -56,8 +56,10 @@ class AccountTests(SynchronousTestCase):
     def test_what_a_member_proved_is_given_back(self) -> None:
         for _ in range(1000):
             self.assertTrue(self.handshakes.admits(MEMBER, 0.0))
-            self.handshakes.charge(MEMBER, STEP, 0.0)
-            self.handshakes.proven("b", MEMBER, STEP, 0.0)
+            handshake = Handshake(self.handshakes, security(B, a=A).accepts(), MEMBER)
+            self.handshakes.cpu = iter((0.0, STEP)).__next__
+            handshake.receive(b"", 0.0)
+            handshake.proven(0.0)
 
     def test_addresses_that_one_machine_can_take_are_one_host(self) -> None:
         for one, other, same in (
@@ -87,7 +89,7 @@ class FloodTests(SynchronousTestCase):
         self.acceptor = Acceptor(
             "b", ["a", "c"], QUICK, self, self.clock.seconds, security(B, a=A, c=C)
         )
-        self.acceptor.cpu = self.cpu
+        self.acceptor.handshakes.cpu = self.cpu
 
     def cpu(self) -> float:
         """As if each step took STEP. It is asked before and after."""
