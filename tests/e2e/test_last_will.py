@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -139,9 +140,17 @@ def node_below(node: Node) -> int:
     return child(node.process.pid)
 
 
+async def successor(cluster: Cluster, dead: str) -> dict[str, Any]:
+    """Wait for the two others to agree; the status of the one that is primary then."""
+    return await cluster.settled("abc".replace(dead, ""), other_than=dead)
+
+
 async def replaced(cluster: Cluster, dead: str) -> str:
-    """Wait for the two others to agree; why the one that is primary then ran against `dead`."""
-    told = await cluster.settled("abc".replace(dead, ""), other_than=dead)
+    """Why the one that is primary after `dead` ran against it."""
+    return why(await successor(cluster, dead), dead)
+
+
+def why(told: dict[str, Any], dead: str) -> str:
     causes = [e["cause"] for e in told["events"] if (e["kind"], e["member"]) == ("candidacy", dead)]
     return str(causes[-1])
 
@@ -149,16 +158,15 @@ async def replaced(cluster: Cluster, dead: str) -> str:
 def page(node: Node, path: str, awaited: str) -> bool:
     """Whether one of the first lines of this page has what is awaited."""
     with urlopen(f"http://127.0.0.1:{node.http}{path}", timeout=DEADLINE) as lines:
-        return any(awaited in line.decode() for line in islice(lines, 1000))
+        return any(awaited in line.decode() for line in islice(lines, 200))
 
 
 @ensureDeferred
 async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
     primary = await start(cluster)
     os.kill(node_below(cluster[primary]), signal.SIGKILL)
-    assert await replaced(cluster, primary) == TOLD
-    told = await cluster.settled("abc".replace(primary, ""))
-    assert told["began_by_will_of"] == primary
+    told = await successor(cluster, primary)
+    assert (why(told, primary), told["began_by_will_of"]) == (TOLD, primary)
     new = str(told["node_id"])
     counted = f'kevy_elect_terms_total{{cause="{TOLD}"}} 1.0'
     assert await deferToThread(page, cluster[new], "/metrics", counted)
@@ -169,28 +177,43 @@ async def test_a_killed_primary_is_replaced_at_once(cluster: Cluster) -> None:
     assert process.wait(DEADLINE) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("kind", "command"), [("noise", "step-down"), ("tls", "switchover")])
+@pytest.mark.parametrize("kind", ["noise", "tls"])
 @ensureDeferred
-async def test_secure_links_tell_an_operators_command_from_a_last_will(
-    cluster: Cluster, tmp_path: Path, kind: str, command: str
+async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
+    cluster: Cluster, tmp_path: Path, kind: str
 ) -> None:
     secured = options(kind, cluster.nodes, tmp_path)
     for name, node in cluster.nodes.items():
         node.start(supervised(*node.command(*TIMINGS, *secured[name])))
     primary = await settled(cluster)
-    asked = [*KEVY_ELECT, command, f"--data-dir={cluster[primary].data}"]
-    await deferToThread(subprocess.run, asked, check=True, timeout=DEADLINE)
-    before = await cluster.settled(other_than=primary)
-    runs = [event["cause"] for event in before["events"] if event["kind"] == "candidacy"]
-    assert runs[-1] == RESIGNED
-    assert before["began_by_will_of"] is None
+    before = await cluster[primary].status()
+    assert before is not None
     assert {peer["security"] for peer in before["peers"]} == {kind}
-    primary = before["node_id"]
     os.kill(node_below(cluster[primary]), signal.SIGKILL)
-    assert await replaced(cluster, primary) == TOLD
-    after = await cluster.settled("abc".replace(primary, ""), other_than=primary)
-    assert after["began_by_will_of"] == primary
+    told = await successor(cluster, primary)
+    assert (why(told, primary), told["began_by_will_of"]) == (TOLD, primary)
     assert "lack of credentials" not in cluster.logs()
+
+
+@ensureDeferred
+async def test_an_operators_command_is_no_last_will(cluster: Cluster, tmp_path: Path) -> None:
+    secured = options("noise", cluster.nodes, tmp_path)
+    for name, node in cluster.nodes.items():
+        node.start(supervised(*node.command(*secured[name])))
+    for command in ("step-down", "switchover"):
+        primary = (await cluster.settled())["node_id"]
+        asked = [*KEVY_ELECT, command, f"--data-dir={cluster[primary].data}"]
+        await poll(lambda primary=primary, asked=asked: is_replaced(cluster, primary, asked))
+    for node in cluster.nodes.values():
+        told = await poll(node.status)
+        assert told["began_by_will_of"] is None
+        assert TOLD not in [event["cause"] for event in told["events"]]
+
+
+async def is_replaced(cluster: Cluster, primary: str, asked: Sequence[str]) -> bool:
+    """Whether another is primary after this command, which a busy machine may have failed."""
+    await deferToThread(subprocess.run, asked, check=False, timeout=DEADLINE)
+    return (await cluster.settled())["node_id"] != primary
 
 
 @ensureDeferred
@@ -237,9 +260,8 @@ async def test_a_node_goes_on_without_its_wrapper_and_says_so(cluster: Cluster) 
 async def test_an_orderly_stop_hands_over_and_ends_the_wrapper(cluster: Cluster) -> None:
     primary = await start(cluster)
     assert cluster[primary].kill(signal.SIGTERM) == -signal.SIGTERM  # as twistd does
-    assert await replaced(cluster, primary) == RESIGNED
-    told = await cluster.settled("abc".replace(primary, ""))
-    assert told["began_by_will_of"] is None
+    told = await successor(cluster, primary)
+    assert (why(told, primary), told["began_by_will_of"]) == (RESIGNED, None)
     assert "handover" in cluster[primary].log.read_text()
 
 
