@@ -248,8 +248,8 @@ class Elector:
         return now < self._lease_until()
 
     def can_write(self, now: float) -> bool:
-        """Whether this node is primary, holds its lease and is not fenced. Ask at the moment of
-        writing (R8)."""
+        """Whether this node is primary, holds its lease and is not fenced, and its data server, if
+        it drives one, is promoted. Ask at the moment of writing (R8)."""
         server = self._server
         return (
             self._role is Role.PRIMARY

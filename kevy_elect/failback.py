@@ -1,7 +1,6 @@
-"""When a primary hands its role to a member that the operator prefers.
+"""The decision when a primary hands its role to a member that the operator prefers.
 
-Pure; times are seconds of one clock. It goes by what the members tell, so it knows no more of
-them than their pages do.
+Pure. Times are seconds of one clock. It knows the members only by their links and their pages.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ REASON: Final = "failback"
 LONGEST_WAIT: Final = 86400.0
 """Seconds to which the wait after a failed failback grows."""
 KEPT: Final = 10
-"""The wait is short again after the role stayed elsewhere for so many times as long."""
+"""A stay of the role elsewhere for so many times `after` makes the wait short again."""
 
 
 @attrs.frozen
 class Own:
-    """What a primary compares a member with."""
+    """The values of a primary with which a member is compared."""
 
     node_id: str
     epoch: int
     offset: int
-    """How much data it had a moment ago: what it wrote since then is still on its way."""
+    """The offset of a moment ago, because later writes may still be on their way."""
     drives_server: bool
     after: float
     """Seconds for which a member must have been fit."""
 
 
 def obstacle(peer: PeerStatus, told: Status | None, own: Own) -> str | None:
-    """Why the member is not to become primary now; None if nothing speaks against it.
+    """The reason why the member must not become primary now; None if there is none.
 
-    `told` is what its page says, None if that does not answer.
+    `told` is the status of its page; None if the page does not answer.
     """
     if not (peer.alive and peer.link == "connected" and peer.acknowledging):
         return "it is not heard, or does not acknowledge"
@@ -75,11 +74,11 @@ def _obstacle_of_server(told: Status) -> str | None:
 
 
 class Failback:
-    """Decides to whom a primary hands its role back, and when; it lives as long as the node.
+    """Decides to which member a primary hands its role, and when. It exists as long as the node.
 
-    A member must be fit for `after` seconds without interruption. After a handover that failed,
-    or after which the role soon came back, the next one waits: first for `after`, then for twice
-    as long each time, up to LONGEST_WAIT.
+    A member must be fit for `after` seconds without interruption. After a failed handover, or if
+    the role came back soon, the next handover waits: first for `after`, then twice as long each
+    time, up to LONGEST_WAIT.
     """
 
     def __init__(self, after: float) -> None:
@@ -90,8 +89,8 @@ class Failback:
         self._fit_since: dict[str, float] = {}
 
     def begin(self, now: float) -> None:
-        """A term of this node begins. If it gave the role away a short time ago, that was in
-        vain."""
+        """Record that this node has become primary. If it handed over a short time ago, that
+        handover counts as failed."""
         self._fit_since.clear()
         if self._gave_at is None:
             return
@@ -102,8 +101,8 @@ class Failback:
             self.failed(now)
 
     def choose(self, now: float, fit: Sequence[str]) -> str | None:
-        """The first of the members that are `fit` now, the most preferred first, for which it is
-        time; None if there is none. To be called about each second during a term."""
+        """The first of the members that are `fit` now, the most preferred first, whose time has
+        come; None if there is none. Call it about each second while this node is primary."""
         self._fit_since = {member: self._fit_since.get(member, now) for member in fit}
         if now < self._not_before:
             return None
@@ -111,11 +110,12 @@ class Failback:
         return next(ready, None)
 
     def gave(self, now: float) -> None:
-        """The handover was done."""
+        """Record that the handover succeeded."""
         self._gave_at = now
 
     def failed(self, now: float) -> float:
-        """The handover failed, or the role came back; returns the seconds until the next try."""
+        """Record that the handover failed, or that the role came back. Return the seconds until the
+        next one."""
         wait = self._wait
         self._not_before = now + wait
         self._wait = min(2 * wait, LONGEST_WAIT)

@@ -1,4 +1,5 @@
-"""Hands a primary's role to a member that the operator prefers, once that is fit for some time."""
+"""Hands a primary's role to a member that the operator prefers, once it has been fit for some
+time."""
 
 from __future__ import annotations
 
@@ -25,31 +26,33 @@ from kevy_elect.status import PeerStatus
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the members."""
 ON_ITS_WAY: Final = 3.0
-"""Seconds after which other members have what this node wrote, and have said so."""
+"""Seconds after which other members have received a write of this node, and have said so."""
 ELECTED_WITHIN: Final = 30.0
-"""Seconds from a handover until its target is elected, at most."""
+"""The most seconds from a handover until its target is elected."""
 TOLD_LATE: Final = 3.0
-"""Seconds by which the time of an event may be wrong: the answer that tells it took so long."""
+"""Seconds by which the time of another member's event may be wrong, because its answer took
+time."""
 
 
 class Pages(Protocol):
-    """The pages of the other members, as `page_poll.Others`."""
+    """The pages of the other members; `page_poll.Others` implements this."""
 
     def __iter__(self) -> Iterator[Known]: ...
 
     def start(self) -> None:
-        """Ask them again and again."""
+        """Begin to ask them repeatedly."""
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
 
 
 class FailbackService(Service):
-    """While `election` is primary, hands its role to whom `priorities` prefer to it.
+    """While `election` is primary, hands its role to a member that `priorities` prefer.
 
-    A member is fit if it is live, acknowledges, has all data, and its page in `pages` says that it
-    is healthy, neither paused nor in maintenance, and its data server, if this node drives one, in
-    sync. The pages are asked only while this node is primary and others are preferred.
+    A member is fit if it is alive, acknowledges, and has all data, and if its page in `pages` says
+    that it is healthy, neither paused nor in maintenance, and that its data server, if this node
+    drives one, is in sync. The pages are asked only while this node is primary and other members
+    are preferred.
     """
 
     log = Logger()
@@ -68,7 +71,7 @@ class FailbackService(Service):
         self._decision = Failback(after)
         self._preferred = preferred(election.cluster.node_id, priorities)
         self._began: float | None = None
-        """When the present term began; None outside of one."""
+        """The time at which this node became primary; None if it is not primary."""
         self._by_hand = False
         self._offsets: deque[tuple[float, int]] = deque(maxlen=60)
         self._handing_over = False
@@ -134,7 +137,7 @@ class FailbackService(Service):
             self.log.info("{node}: an operator moved the role here, so it stays here", node=me)
 
     def _fit(self, known: Mapping[str, Known], epoch: int, now: float) -> list[str]:
-        """Who may have the role now, the most preferred first."""
+        """The members that may have the role now, the most preferred first."""
         self._offsets.append((now, self._election.repl_offset))
         if not self._may_give(known.values(), now):
             return []
@@ -143,7 +146,7 @@ class FailbackService(Service):
         return [each for each in self._preferred if self._is_fit(peers, known, each, own, now)]
 
     def _may_give(self, known: Iterable[Known], now: float) -> bool:
-        """Whether this is a time for a handover that nobody asked for."""
+        """Whether a handover without an operator's command is allowed now."""
         election = self._election
         if self._by_hand or election.maintained_for() or not election.can_write():
             return False
@@ -222,8 +225,8 @@ def preferred(node_id: str, priorities: Mapping[str, int]) -> list[str]:
 
 
 def was_by_hand(event: Happening, me: str, began: float) -> bool:
-    """Whether by this event of another member an operator gave `me` the role for the term that
-    began at that time."""
+    """Whether, by this event of another member, an operator gave `me` the role that began at that
+    time."""
     if (event.kind, event.cause, event.member) != (EventKind.ROLE, Cause.HANDED_OVER, me):
         return False
     if event.reason in (REASON, STOPS):

@@ -67,7 +67,7 @@ class Metrics:
     """Measures one node for as long as it lives.
 
     `registry` has the metrics; the default is one of its own, because several nodes of one process
-    cannot share one. `wall` tells the time of day, in seconds since 1970. Counts begin when this
+    cannot share one. `wall` returns the time of day, in seconds since 1970. Counts begin when this
     is created, so create it before the service starts, and collect it in the reactor's thread.
     """
 

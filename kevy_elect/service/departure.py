@@ -19,7 +19,7 @@ from kevy_elect.service.timers import timers
 from kevy_elect.settings.admin import check_reason
 
 STOPS: Final = "this node stops"
-"""The reason that the event of a handover has if nobody but the end of the process asks for it."""
+"""The reason in the event of a handover at the end of the process."""
 
 T = TypeVar("T")
 
