@@ -386,8 +386,9 @@ class SimulatedCluster:
     def hand_over(self, target: str, within: float | None = None, rest: float = 0.0) -> None:
         """Let the writable primary hand over to `target`.
 
-        Does nothing unless another node is primary and writable. It waits for the target for `within` seconds, by default down_after / 2, and does not run
-        for `rest` seconds after that.
+        Does nothing unless another node is primary and writable. The old primary waits for the
+        target for `within` seconds, by default down_after / 2, and does not run for `rest` seconds
+        after that.
         """
         self._fault(f"hand over to {target}")
         for node in self._resigning():
