@@ -22,6 +22,17 @@ class State(StrEnum):
     PRIMARY = "primary"
 
 
+class Fencing(StrEnum):
+    """What keeps the server from taking writes when its node cannot, the strongest first."""
+
+    SUPERVISOR = "supervisor"
+    """The node started the server: it is killed when the node dies, and at the end of the lease."""
+    GUARD = "guard"
+    """A process beside the node freezes it."""
+    NODE = "node"
+    """Nothing does."""
+
+
 @attrs.frozen(kw_only=True)
 class Report:
     """A data server's description of itself."""

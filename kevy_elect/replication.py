@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from kevy_elect.local_server import join_offset, split_offset
 from kevy_elect.status import DataStatus, Status
+
+FENCED: Final = {
+    "supervisor": "its supervisor kills the data server",
+    "guard": "its guard freezes the data server",
+    "node": "the data server goes on taking writes",
+}
+"""What each kind of fencing comes to, in words."""
 
 
 def lag(status: Status) -> int | None:

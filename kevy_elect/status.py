@@ -94,6 +94,9 @@ class DataStatus:
     """The server from which it replicates; empty without one."""
     in_sync: bool
     """Whether it has all data that its source sent, and receives from it now."""
+    fencing: str = ""
+    """What keeps it from taking writes when this node cannot: `supervisor`, `guard` or `node`; see
+    `driving.Fencing`. Empty if it is not reported."""
 
 
 @attrs.frozen(kw_only=True)

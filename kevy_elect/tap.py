@@ -24,6 +24,8 @@ from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.config import Cluster, ElectConfig, parse_host
 from kevy_elect.data.commands import Commands
+from kevy_elect.data.server import Guard
+from kevy_elect.data.server_command import ServerCommand
 from kevy_elect.errors import BallotError, ElectError
 from kevy_elect.grace import OnExit, whole_grace
 from kevy_elect.ops.admin import Admin
@@ -414,7 +416,16 @@ def _redis(options: Options, election: ElectionService) -> IService:
         credentials=credentials,
         tls=_redis_tls(options),
     )
-    service: IService = DataService(election, redis, GuardProcess(redis, reactor=election.reactor))
+    guard: Guard = GuardProcess(redis.name, redis.for_guard, reactor=election.reactor)
+    if "redis-command" in options.commands:
+        guard = ServerCommand(
+            options.commands["redis-command"],
+            guard,
+            node_id=election.cluster.node_id,
+            reactor=election.reactor,
+            privileged=options["allow-new-privileges"],
+        )
+    service: IService = DataService(election, redis, guard)
     return service
 
 

@@ -12,6 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kevy_elect.children.backoff import Backoff
 from kevy_elect.children.output_log import OutputLog
 from kevy_elect.children.processes import now
 from kevy_elect.children.supervised import (
@@ -26,26 +27,8 @@ from kevy_elect.service.election import ElectionService
 from kevy_elect.service.reactor import end_with
 from kevy_elect.service.timers import timers
 
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 5.0
-STEADY_AFTER: Final = 10.0
-"""Seconds; a command that ran this long is restarted after the shortest wait."""
 LAST_RESORT: Final = 0.05
 """Seconds after which the node kills the group if its supervisor did not."""
-
-
-class Backoff:
-    """The seconds to wait before each start, which double each time."""
-
-    def __init__(self) -> None:
-        self._delay = FIRST_DELAY
-
-    def after(self, ran: float) -> float:
-        """The wait after a run of `ran` seconds."""
-        if ran >= STEADY_AFTER:
-            self._delay = FIRST_DELAY
-        delay, self._delay = self._delay, min(2 * self._delay, LONGEST_DELAY)
-        return delay
 
 
 class Command(Service):

@@ -113,7 +113,7 @@ class Run(ProcessProtocol):
         self._status: int | None = None
         self._orphaned = False
         self._drain: Any = None
-        self._stop_at = stop_at
+        self._stop_at, self._grace = stop_at, grace
         self.transport: Any = None
         words = {supervisor.LEASED: leased, supervisor.PRIVILEGED: privileged}
         how = ",".join(word for word, wanted in words.items() if wanted)
@@ -135,13 +135,15 @@ class Run(ProcessProtocol):
         except OSError as error:  # no process or no descriptor is free
             self._timers.callLater(0, self._fail, error)
 
-    def stop_at(self, when: float) -> None:
-        """Let it run until `when`, in seconds of `processes.now()`, instead."""
+    def stop_at(self, when: float, grace: float | None = None) -> None:
+        """Let it run until `when`, in seconds of `processes.now()`, instead; and give it `grace`
+        seconds from SIGTERM to SIGKILL, by default as many as before."""
         if self.transport is None or supervisor.CONTROL not in self.transport.pipes:
             return
-        if when != self._stop_at:
-            self._stop_at = when
-            self.transport.writeToChild(supervisor.CONTROL, f"{when}\n".encode())
+        grace = self._grace if grace is None else grace
+        if (when, grace) != (self._stop_at, self._grace):
+            self._stop_at, self._grace = when, grace
+            self.transport.writeToChild(supervisor.CONTROL, f"{when} {grace}\n".encode())
 
     def kill(self) -> None:
         """Kill its supervisor, whose guard kills all the rest. This is the last resort if one of

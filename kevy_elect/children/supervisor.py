@@ -6,10 +6,10 @@ takeover waits for it.
 
     supervisor GRACE STOP_AT HOW COMMAND [ARGUMENT...]
 
-runs the command in a session of its own. Each line on stdin is a new STOP_AT, in seconds of
-`processes.now()`, which all processes of a machine share. The process group gets SIGTERM at
-STOP_AT, or when the command exits and leaves processes behind. All processes get SIGKILL GRACE
-seconds after STOP_AT, or at once when stdin ends, because the node has ended then.
+runs the command in a session of its own. STOP_AT is in seconds of `processes.now()`, which all
+processes of a machine share. Each line on stdin is a new STOP_AT and GRACE. The process group gets
+SIGTERM at STOP_AT, or when the command exits and leaves processes behind. All processes get SIGKILL
+GRACE seconds after STOP_AT, or at once when stdin ends, because the node has ended then.
 
 HOW is a list of words, separated by commas. `leased`: the command writes under a lease. It runs in
 a control group if the node may make one, and at a lower priority than its supervisor. The
@@ -80,7 +80,8 @@ class Supervisor:
     def __init__(
         self, grace: float, stop_at: float, deadline: SharedTime, guard: int, cgroup: Cgroup | None
     ) -> None:
-        """`deadline` is STOP_AT as shared with the guard, `guard` a pipe that ends with it."""
+        """`deadline` is the time of SIGKILL as shared with the guard, `guard` a pipe that ends
+        with it."""
         self.grace = grace
         self.stop_at = stop_at
         self._deadline = deadline
@@ -104,7 +105,7 @@ class Supervisor:
         self._poll.register(CONTROL, select.POLLIN)
         self._poll.register(self._guard, select.POLLIN)
         self._listen(0)  # on a busy machine, lines may have arrived since the start
-        self._deadline.set(self.stop_at)
+        self._deadline.set(self.stop_at + self.grace)
         if now() >= self.stop_at:
             _report("late")
             return LATE_STATUS
@@ -193,8 +194,12 @@ class Supervisor:
             return
         *lines, self._heard = (self._heard + data).split(b"\n")
         if lines:
-            self.stop_at = float(lines[-1])
-            self._deadline.set(self.stop_at)
+            before = self._deadline.get()
+            self.stop_at, self.grace = map(float, lines[-1].split())
+            self._deadline.set(self.stop_at + self.grace)
+            if self._deadline.get() < before:  # for which the guard may not wake up
+                with suppress(PermissionError, ProcessLookupError):
+                    os.kill(os.getppid(), signal.SIGCHLD)
             self._due = self.stop_at - self._lateness.lately(self.stop_at - now())
 
     def _end_at_once(self, ended: int) -> None:
@@ -241,12 +246,9 @@ class Lateness:
 class Guard:
     """Ends the process `supervisor` in time, with all processes that it leaves behind."""
 
-    def __init__(
-        self, supervisor: int, grace: float, stop_at: SharedTime, cgroup: Cgroup | None
-    ) -> None:
+    def __init__(self, supervisor: int, deadline: SharedTime, cgroup: Cgroup | None) -> None:
         self._supervisor = supervisor
-        self._grace = grace
-        self._stop_at = stop_at
+        self._deadline = deadline
         self._cgroup = cgroup
         self._began = now()
         self._poll = select.poll()
@@ -277,10 +279,10 @@ class Guard:
 
     def _left(self) -> float:
         """Seconds until the supervisor is late, or must be checked again."""
-        stop_at = self._stop_at.get()
-        if math.isnan(stop_at):
+        deadline = self._deadline.get()
+        if math.isnan(deadline):
             return _BEAT  # nothing runs yet that could be late
-        return max(stop_at, self._began) + self._grace + _PATIENCE - now()
+        return max(deadline, self._began) + _PATIENCE - now()
 
     def _end_orphans(self, awake: int) -> None:
         """Kill and collect the children, which are what the supervisor left behind."""
@@ -402,7 +404,7 @@ def main(arguments: Sequence[str]) -> int:
     if supervisor:
         os.close(guarded)
         os.close(REPORT)
-        return Guard(supervisor, float(grace), deadline, cgroup).run()
+        return Guard(supervisor, deadline, cgroup).run()
     _report(f"supervisor {os.getpid()} {cgroup.path if cgroup else '-'}")
     os.close(guarding)
     os.setsid()

@@ -77,14 +77,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_programs(found: Configuration) -> None:
-    """Raise MistakesError if the program of --run-primary does not exist on this host."""
-    command = found.commands.get("run-primary")
-    if command is not None and shutil.which(command[0]) is None:
-        text = (
-            f"--run-primary: there is no program {shown(command[0])} here that this user can "
-            "run; correct it, or install it"
-        )
-        raise MistakesError((Mistake(text, "run-primary", found.sources["run-primary"]),))
+    """Raise MistakesError if a program that has to run for long does not exist on this host."""
+    mistakes = []
+    for name in ("run-primary", "redis-command"):
+        command = found.commands.get(name)
+        if command is not None and shutil.which(command[0]) is None:
+            text = (
+                f"--{name}: there is no program {shown(command[0])} here that this user can "
+                "run; correct it, or install it"
+            )
+            mistakes.append(Mistake(text, name, found.sources[name]))
+    if mistakes:
+        raise MistakesError(tuple(mistakes))
 
 
 def _check_step(found: Configuration) -> None:

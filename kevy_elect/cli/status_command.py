@@ -42,7 +42,7 @@ from kevy_elect.cli.responses import (
 from kevy_elect.cli.tables import Grid, Page
 from kevy_elect.cli.terminal import is_colourful, open_board, painted
 from kevy_elect.errors import ConfigError
-from kevy_elect.replication import waits_for_server, without_server
+from kevy_elect.replication import FENCED, waits_for_server, without_server
 from kevy_elect.settings.cluster_name import MAX_NAME, mixed_names
 from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import EventStatus, PeerStatus, Status
@@ -382,6 +382,8 @@ def _remarks(status: Status) -> Iterator[str]:
         )
     if status.last_will:
         yield "this node has a last will: if it dies, the other members are notified at once"
+    if status.data is not None and status.data.fencing in FENCED:
+        yield f"should this node die or hang, {FENCED[status.data.fencing]}"
     if status.paused_for:
         yield f"this node does not run for election for another {said(status.paused_for)}"
 

@@ -16,6 +16,8 @@ It is also frozen immediately when stdin ends, because the node has ended. If it
 `until`, or within `margin` if that is later, it is killed. The guard is then idle up to the next
 `until`.
 
+It writes a line on descriptor 3 when it freezes the server because of the time.
+
 It is run by its path, imports little, and ends with its stdin.
 """
 
@@ -37,6 +39,7 @@ COMMANDS = (
 )
 _LISTENING = "0A"
 _CONTROL = 0
+REPORT = 3
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LONGEST = 3600.0
 """The longest wait, in seconds."""
@@ -145,6 +148,11 @@ def _encode(words: tuple[str, ...]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
 
 
+def _report() -> None:
+    with suppress(OSError):  # the node is dead
+        os.write(REPORT, b"frozen\n")
+
+
 def _now() -> float:
     return time.clock_gettime(_CLOCK)
 
@@ -158,6 +166,7 @@ def main() -> None:
         ready, _, _ = select.select([_CONTROL], [], [], min(guard.due_in(), _LONGEST))
         if not ready:
             if not guard.due_in():
+                _report()
                 guard.freeze()
             continue
         more = os.read(_CONTROL, 65536)

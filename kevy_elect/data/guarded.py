@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProcessTransport
@@ -13,27 +14,30 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kevy_elect.data import guard
+from kevy_elect.driving import Fencing
 from kevy_elect.service.timers import timers
-
-if TYPE_CHECKING:  # it needs hiredis, which commands do not need
-    from kevy_elect.data.redis import Redis
 
 AGAIN: Final = 1.0
 """Seconds after which a guard that ended is started again."""
 
 
 class GuardProcess(ProcessProtocol):
-    """The guard of `server`, which this node keeps running.
+    """The guard of a data server, which this node keeps running.
 
     It measures time by itself. It freezes the server when the node is dead, or stopped beyond its
-    lease. It kills a server on this machine that does not answer by the end of the lease.
+    lease, by what `store()` gives; see `guard`.
     """
 
     log = Logger()
     transport: IProcessTransport
 
-    def __init__(self, server: Redis, *, reactor: Any) -> None:
-        self._server = server
+    def __init__(
+        self, name: str, store: Callable[[], Mapping[str, object]], *, reactor: Any
+    ) -> None:
+        """`name` is the server's, for people; `store` is called at each start of the guard."""
+        self.acted: Callable[[], object] = lambda: None
+        self._name = name
+        self._store = store
         self._reactor = reactor
         self._process: IProcessTransport | None = None
         self._stopped: Deferred[None] | None = None
@@ -45,6 +49,9 @@ class GuardProcess(ProcessProtocol):
         pid = None if self._process is None else self._process.pid
         return int(pid or 0)
 
+    def fencing(self, process: int) -> Fencing:
+        return Fencing.GUARD if self.pid else Fencing.NODE
+
     def start(self) -> None:
         # Without site: the guard runs as long as the node, and should be small.
         self._stopped = None
@@ -53,11 +60,9 @@ class GuardProcess(ProcessProtocol):
             sys.executable,
             [sys.executable, "-I", "-S", guard.__file__],
             env={},
-            childFDs={0: "w", 1: 1, 2: 2},
+            childFDs={0: "w", 1: 1, 2: 2, guard.REPORT: "r"},
         )
-        tls = self._server.tls
-        files = [] if tls is None else [tls.authority, tls.certificate, tls.key]
-        self._tell(**self._sent | {"server": self._server.login(), "tls": files})
+        self._tell(**self._sent | dict(self._store()))
 
     def stop(self) -> Deferred[None]:
         """End it; fires when it has ended. It first freezes the server, unless the server is known
@@ -69,8 +74,6 @@ class GuardProcess(ProcessProtocol):
         return stopped
 
     def keep(self, until: float, margin: float, process: int) -> None:
-        """Let the server with this process id take writes until `until`, in seconds of `uptime`.
-        The guard freezes it `margin` seconds before that."""
         self._tell(until=until, margin=margin, process=process)
 
     def freeze(self) -> None:
@@ -79,7 +82,6 @@ class GuardProcess(ProcessProtocol):
         self._sent.pop("at_once")
 
     def release(self) -> None:
-        """Tell the guard that the server takes no writes, and needs no guard."""
         self._tell(until=None)
 
     def _tell(self, **what: object) -> None:
@@ -87,14 +89,17 @@ class GuardProcess(ProcessProtocol):
         if self._process is not None:
             self._process.writeToChild(0, json.dumps(what).encode() + b"\n")
 
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self.acted()
+
     def processEnded(self, reason: Failure) -> None:
         self._process = None
         if self._stopped is not None:
             self._stopped.callback(None)
             return
         self.log.error(
-            "the guard of the {server} ended: {reason}; it is started again",
-            server=self._server.name,
+            "the guard of {server} ended: {reason}; it is started again",
+            server=self._name,
             reason=reason.getErrorMessage(),
         )
         timers(self._reactor).callLater(AGAIN, self._start_again)

@@ -125,14 +125,15 @@ class Redis:
     def freezes_within(self) -> float:
         return self.deadline
 
-    def login(self) -> list[str | int]:
-        """Host, port, and the arguments of AUTH, also for other programs. Raises ConfigError
-        if the password cannot be read."""
+    def for_guard(self) -> dict[str, object]:
+        """How a guard reaches it. Raises ConfigError if the password cannot be read."""
         words = [
             word if isinstance(word, str) else word.decode("utf-8", "surrogateescape")
             for word in self._credentials()
         ]
-        return [self._host, self._port, *words]
+        tls = self.tls
+        files = [] if tls is None else [tls.authority, tls.certificate, tls.key]
+        return {"server": [self._host, self._port, *words], "tls": files}
 
     def start(self) -> None:
         self._main.startService()

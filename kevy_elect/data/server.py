@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from kevy_elect.driving import Frozen, Report
+from kevy_elect.driving import Fencing, Frozen, Report
 from kevy_elect.errors import ElectError
 
 
@@ -52,3 +52,34 @@ class DataServer(Protocol):
 
     def follow(self, address: str) -> Deferred[None]:
         """Replicate from the server at `address`, `host:port`."""
+
+
+class Guard(Protocol):
+    """Something outside of this process that keeps the server from taking writes once the node
+    does not prolong its time."""
+
+    acted: Callable[[], object]
+    """Called when it has frozen the server because its time was over. The driver sets this."""
+
+    @property
+    def pid(self) -> int:
+        """The process id of what acts when this process dies, 0 if it does not run."""
+
+    def fencing(self, process: int) -> Fencing:
+        """What it can do for the server with this process id, which is 0 if that is not known."""
+
+    def start(self) -> None:
+        """Begin. It need not guard anything yet."""
+
+    def stop(self) -> Deferred[None]:
+        """End; fires when that is done. It first freezes a server that may take writes."""
+
+    def keep(self, until: float, margin: float, process: int) -> None:
+        """The server with this process id may take writes until then, in seconds of `uptime`, and
+        is to be frozen `margin` seconds before."""
+
+    def freeze(self) -> None:
+        """The driver freezes it now, and it may not answer."""
+
+    def release(self) -> None:
+        """The server takes no writes, and needs no guard."""

@@ -12,10 +12,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kevy_elect.data.guarded import GuardProcess
 from kevy_elect.data.record import HistoryRecord
-from kevy_elect.data.server import DataServer, DataServerError
+from kevy_elect.data.server import DataServer, DataServerError, Guard
 from kevy_elect.driving import (
+    Fencing,
     Frozen,
     Report,
     State,
@@ -57,7 +57,7 @@ class DataService(Service):
     log = Logger()
 
     def __init__(
-        self, election: ElectionService, server: DataServer, guard: GuardProcess | None = None
+        self, election: ElectionService, server: DataServer, guard: Guard | None = None
     ) -> None:
         """`guard` freezes the server if this process cannot."""
         self.election = election
@@ -81,6 +81,8 @@ class DataService(Service):
         self._loop = LoopingCall(self._look)
         self._loop.clock = timers(election.reactor)
         server.lost = self._look
+        if guard is not None:
+            guard.acted = self._guard_acted
         election.data = self
         election.fence.add(self)
 
@@ -118,7 +120,13 @@ class DataService(Service):
             length=report.length if report is not None else 0,
             source=report.source if report is not None else "",
             in_sync=report is not None and report.in_sync,
+            fencing=self._fencing(report),
         )
+
+    def _fencing(self, report: Report | None) -> Fencing:
+        if self._guard is None:
+            return Fencing.NODE
+        return self._guard.fencing(0 if report is None else report.process)
 
     def when_stopped(self) -> Deferred[None]:
         """Fires when the server takes no writes of clients, as far as this node can ensure."""
@@ -147,9 +155,9 @@ class DataService(Service):
         # The server must not count as lost before its first report.
         self.election.set_repl_offset(join_offset(self._histories.newest("", "", 0), 0))
         self._ignore = self.election.add_observer(self._on_change)
-        self.server.start()
         if self._guard is not None:
             self._guard.start()
+        self.server.start()
         self._loop.start(self.election.config.hb_interval).addErrback(self._broken)
 
     def stopService(self) -> Deferred[None]:
@@ -166,6 +174,7 @@ class DataService(Service):
         if self.state in (State.PRIMARY, State.UNKNOWN):
             try:
                 await self.server.freeze()
+                self._release()
             except DataServerError as error:
                 self.log.error(
                     "{server} {error}: it may still take writes",
@@ -194,6 +203,12 @@ class DataService(Service):
         self.election.survivor = 0
         if self._guard is not None:
             self._guard.release()
+
+    def _guard_acted(self) -> None:
+        """The server was frozen although this process lives."""
+        if self.running and self.state is State.PRIMARY:
+            self._lose("was frozen by its guard: this node did not renew its lease in time")
+            self._act()
 
     def _on_change(self, snapshot: ElectorSnapshot, reason: str) -> None:
         if not self.election.is_electing:  # then the election does not call `watch`

@@ -24,7 +24,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from kevy_elect import __version__
-from kevy_elect.driving import State
+from kevy_elect.driving import Fencing, State
 from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.connections import Copy
@@ -357,16 +357,23 @@ class Metrics:
             name: GaugeMetricFamily(f"kevy_elect_data_{name}", text)
             for name, text in values.items()
         }
+        fencing = GaugeMetricFamily(
+            "kevy_elect_data_fencing",
+            "What keeps the data server from taking writes when the node cannot.",
+            labels=["kind"],
+        )
         if data is not None:
             for each in State:
                 state.add_metric([each], each == data.state)
+            for kind in Fencing:
+                fencing.add_metric([kind], kind == data.fencing)
             gauges["problem"].add_metric([], bool(data.problem))
             gauges["epoch"].add_metric([], data.data_epoch)
             gauges["length"].add_metric([], data.length)
             gauges["in_sync"].add_metric([], is_in_sync(data))
             if (behind := lag(status)) is not None:
                 gauges["lag"].add_metric([], behind)
-        yield from (state, *gauges.values())
+        yield from (state, fencing, *gauges.values())
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -10,7 +10,7 @@ import attrs
 from kevy_elect.messages import Role
 from kevy_elect.ops.page_model import LONGEST, Known
 from kevy_elect.ops.phrases import listed
-from kevy_elect.replication import is_in_sync, lag, waits_for_server
+from kevy_elect.replication import FENCED, is_in_sync, lag, waits_for_server
 from kevy_elect.status import ChildStatus, DataStatus, PeerStatus, Status
 
 _ROLES: Final = {
@@ -244,6 +244,8 @@ def _server(data: DataStatus, behind: int | None) -> str:
             text += f"; data epoch {data.data_epoch}, length {data.length}"
         else:
             text += "; data epoch not known"
+    if data.state == "primary" and data.fencing in FENCED:
+        text += f"; should the node die or hang, {FENCED[data.fencing]}"
     return f"{text}: {data.problem}" if data.problem else text
 
 

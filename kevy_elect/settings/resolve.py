@@ -67,7 +67,7 @@ _PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
 _ADMIN: Final = ("admin-listen", "admin-peers")
 _REDIS_TLS: Final = ("redis-tls-ca", "redis-tls-cert", "redis-tls-key")
-_REDIS: Final = ("redis-user", "redis-password-file", *_REDIS_TLS)
+_REDIS: Final = ("redis-command", "redis-user", "redis-password-file", *_REDIS_TLS)
 _STORE: Final = ("freeze", "promote", "follow", "demote")
 _NOT_WITH_REDIS: Final = {
     "witness": "a witness has no data",

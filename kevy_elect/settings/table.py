@@ -427,6 +427,15 @@ SETTINGS: Final = (
         "none",
     ),
     Setting(
+        "redis-command",
+        Kind.COMMAND,
+        Group.DATA,
+        "Command that runs that Redis in the foreground, for as long as the node runs; it has to "
+        "start without taking writes",
+        "CMD",
+        "none",
+    ),
+    Setting(
         "redis-user",
         Kind.NAME,
         Group.DATA,

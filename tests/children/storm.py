@@ -73,7 +73,7 @@ def supervise(how: str, chains: int) -> str:
             time.sleep(0.01)
         stop_at = now() + 0.3
         assert process.stdin is not None
-        process.stdin.write(f"{stop_at}\n".encode())
+        process.stdin.write(f"{stop_at} {GRACE}\n".encode())
         process.stdin.flush()
         process.wait()
         took = now() - stop_at - GRACE

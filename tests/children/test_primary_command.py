@@ -14,10 +14,11 @@ from twisted.logger import Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect.children import output_log, supervisor
+from kevy_elect.children.backoff import Backoff
 from kevy_elect.children.change_hook import Hook
 from kevy_elect.children.offset_command import OffsetCommand
 from kevy_elect.children.output_log import LOGGED, OVERHEAD, OutputLog
-from kevy_elect.children.primary_command import Backoff, Command
+from kevy_elect.children.primary_command import Command
 from kevy_elect.children.primary_only import PrimaryOnly
 from kevy_elect.children.supervised import (
     LINES_PER_TURN,

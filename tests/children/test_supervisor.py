@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -15,11 +16,11 @@ from pathlib import Path
 from twisted.internet.error import ProcessExitedAlready
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.children import processes, supervised
+from kevy_elect.children import processes, supervised, supervisor
 from kevy_elect.children.cgroup import PREFIX, Cgroup
 from kevy_elect.children.processes import is_running, now, parent_of
 from kevy_elect.children.supervised import Run, printable
-from kevy_elect.children.supervisor import Lateness
+from kevy_elect.children.supervisor import Lateness, SharedTime, Supervisor
 from tests.children import storm
 from tests.children.test_primary_command import FOREVER, ProcessTests
 
@@ -40,6 +41,27 @@ if os.geteuid() == 0:
     processes._prctl(4, 1)  # PR_SET_DUMPABLE: /proc/self is ours, as after an exec
 os._exit(main(sys.argv[1:]))
 """
+
+
+class ControlTests(SynchronousTestCase):
+    """What a supervisor hears of its node."""
+
+    def setUp(self) -> None:
+        self.woken: list[tuple[int, int]] = []
+        self.patch(supervisor.os, "kill", lambda *call: self.woken.append(call))
+        self.deadline = SharedTime()
+        self.deadline.set(math.inf)
+        self.supervisor = Supervisor(20.0, math.inf, self.deadline, -1, None)
+
+    def test_a_time_that_comes_sooner_wakes_the_guard_which_may_wait_for_long(self) -> None:
+        self.supervisor._hear(b"100.0 0.5\n")
+        self.assertEqual(self.deadline.get(), 100.5)
+        self.assertEqual(self.woken, [(os.getppid(), signal.SIGCHLD)])
+
+    def test_a_time_that_comes_later_does_not(self) -> None:
+        self.deadline.set(99.0)
+        self.supervisor._hear(b"100.0 0.0\ninf 20.0\n")
+        self.assertEqual((self.deadline.get(), self.woken), (math.inf, []))
 
 
 class RunTests(ProcessTests):
@@ -113,6 +135,14 @@ class RunTests(ProcessTests):
         await run.started
         self.assertEqual(await run.gone, 7)
         self.assertFalse(run.out_of_time)
+
+    async def test_a_time_that_is_set_later_may_have_another_grace(self) -> None:
+        run = self.run_command(
+            *self.shell("trap '' TERM; echo > out; sleep 60"), stop_at=math.inf, grace=60.0
+        )
+        await self.poll(lambda: self.read())
+        run.stop_at(now() + 0.1, 0.0)
+        self.assertEqual(await run.gone, 128 + signal.SIGKILL)
 
     async def test_one_that_comes_too_late_was_out_of_time(self) -> None:
         run = self.run_command("true", stop_at=now() - 1)
@@ -244,7 +274,7 @@ class PrivilegeTests(SynchronousTestCase):
         process = self.supervise("leased,privileged", *self.become_root(), "sh", "-c", script)
         assert process.stdout is not None
         self.assertEqual(process.stdout.readline(), b"up\n")
-        os.write(self.control, f"{now()}\n".encode())
+        os.write(self.control, f"{now()} 0.1\n".encode())
         told = process.communicate(timeout=20)[1].decode()
         self.assertGreater(time.monotonic() - began, 1.9)
         self.assertIn("which run as another user: waiting", told)

@@ -134,6 +134,11 @@ class CheckConfigTests(SynchronousTestCase):
             self.assertIn(command.split()[0], complaint)
         self.check("--run-primary", "no-such-program --now", "--shell")
 
+    def test_nor_is_that_of_the_redis(self) -> None:
+        given = ("--redis=127.0.0.1:6379", "--redis-command=no-such-server /etc/redis.conf")
+        _, complaint = self.check("--advertise=127.0.0.1:6379", *given, status=1)
+        self.assertIn("kevy-elect: --redis-command: there is no program", complaint)
+
     def test_a_port_that_is_none(self) -> None:
         for endpoint in ("tcp:80801", "tcp:port=65536:interface=127.0.0.1"):
             _, complaint = self.check("--http", endpoint, status=1)

@@ -330,6 +330,14 @@ class ServerTests(SynchronousTestCase):
         shown = "\n".join(map(str, view(driven(in_sync=False)).page()))
         self.assertIn("b     following  3           1000    0       no\n", shown)
 
+    def test_one_node_alone_tells_what_fences_its_own(self) -> None:
+        for fencing, remarks in (
+            ("guard", ["should this node die or hang, its guard freezes the data server"]),
+            ("", []),
+        ):
+            found = view(driven(fencing=fencing)).remarks()
+            self.assertEqual([each for each in found if "should this node" in each], remarks)
+
     def test_what_is_wrong_with_a_server_is_a_warning(self) -> None:
         problem = "Redis at h:1 was restarted\x1b"
         found = view(document(data=data()), driven(problem=problem))

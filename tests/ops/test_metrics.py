@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect import __version__, elector, errors, status
 from kevy_elect.ballot import Ballot, MemoryBallot
 from kevy_elect.children.health_check import HealthCheck
-from kevy_elect.driving import State
+from kevy_elect.driving import Fencing, State
 from kevy_elect.events import Cause, Event, EventKind
 from kevy_elect.local_server import join_offset
 from kevy_elect.messages import Accept, Offer, Role
@@ -360,6 +360,11 @@ class StateTests(NodeTests):
         self.assertEqual(self.value("data_lag"), 100)
         found = [self.value(f"data_{name}") for name in ("epoch", "length", "in_sync", "problem")]
         self.assertEqual(found, [3, 900, 1, 0])
+
+    def test_what_fences_a_data_server(self) -> None:
+        self.election.data = Driven(fencing="guard")
+        found = {kind: self.value("data_fencing", kind=kind) for kind in Fencing}
+        self.assertEqual(found, {"supervisor": 0, "guard": 1, "node": 0})
 
     def test_a_node_without_a_data_server_has_no_series_of_one(self) -> None:
         self.assertNotIn("\nkevy_elect_data_", self.get()[1])

@@ -201,6 +201,17 @@ class ServerTests(SynchronousTestCase):
         self.found = writer("b")
         self.assertEqual(self.server(**statuses.data())[0], "takes writes")
 
+    def test_what_fences_that_of_the_primary(self) -> None:
+        self.found = writer("b")
+        for fencing, words in (
+            ("supervisor", "; should the node die or hang, its supervisor kills the data server"),
+            ("guard", "; should the node die or hang, its guard freezes the data server"),
+            ("node", "; should the node die or hang, the data server goes on taking writes"),
+            ("of a later version", "length 1000"),
+        ):
+            long = self.server(**statuses.data(fencing=fencing))[1]
+            self.assertTrue(long.endswith(words), long)
+
     def test_one_that_is_not_known(self) -> None:
         short, long = self.server(**statuses.data(state="unknown", problem="gave no answer"))
         self.assertEqual(

@@ -39,18 +39,22 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.client = redis.Redis(port=port, socket_timeout=DEADLINE, decode_responses=True)
 
+    @property
+    def command(self) -> list[str]:
+        """What runs it."""
+        assert REDIS_SERVER is not None
+        return [
+            *(REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--save", "", "--repl-diskless-sync-delay", "0"),
+            *("--dir", str(self.log.parent)),
+            *self.options,
+        ]
+
     def start(self, *more: str) -> None:
         """Start it, and wait until it answers."""
-        assert REDIS_SERVER is not None
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [
-                    *(REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1"),
-                    *("--save", "", "--repl-diskless-sync-delay", "0"),
-                    *("--dir", str(self.log.parent)),
-                    *self.options,
-                    *more,
-                ],
+                [*self.command, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
