@@ -416,7 +416,7 @@ def _redis(options: Options, election: ElectionService) -> IService:
         credentials=credentials,
         tls=_redis_tls(options),
     )
-    guard: Guard = GuardProcess(redis.name, redis.for_guard, reactor=election.reactor)
+    guard: Guard = GuardProcess(redis, reactor=election.reactor)
     if "redis-command" in options.commands:
         guard = ServerCommand(
             options.commands["redis-command"],

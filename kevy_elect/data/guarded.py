@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProcessTransport
@@ -21,23 +21,30 @@ AGAIN: Final = 1.0
 """Seconds after which a guard that ended is started again."""
 
 
+class Guarded(Protocol):
+    """A data server that a guard can freeze."""
+
+    @property
+    def name(self) -> str:
+        """Its kind and address, for people."""
+
+    def for_guard(self) -> Mapping[str, object]:
+        """How to freeze it, in the words of `guard`; asked at each start of the guard."""
+
+
 class GuardProcess(ProcessProtocol):
-    """The guard of a data server, which this node keeps running.
+    """The guard of `server`, which this node keeps running.
 
     It measures time by itself. It freezes the server when the node is dead, or stopped beyond its
-    lease, by what `store()` gives; see `guard`.
+    lease.
     """
 
     log = Logger()
     transport: IProcessTransport
 
-    def __init__(
-        self, name: str, store: Callable[[], Mapping[str, object]], *, reactor: Any
-    ) -> None:
-        """`name` is the server's, for people; `store` is called at each start of the guard."""
+    def __init__(self, server: Guarded, *, reactor: Any) -> None:
         self.acted: Callable[[], object] = lambda: None
-        self._name = name
-        self._store = store
+        self._server = server
         self._reactor = reactor
         self._process: IProcessTransport | None = None
         self._stopped: Deferred[None] | None = None
@@ -62,7 +69,7 @@ class GuardProcess(ProcessProtocol):
             env={},
             childFDs={0: "w", 1: 1, 2: 2, guard.REPORT: "r"},
         )
-        self._tell(**self._sent | dict(self._store()))
+        self._tell(**self._sent | dict(self._server.for_guard()))
 
     def stop(self) -> Deferred[None]:
         """End it; fires when it has ended. It first freezes the server, unless the server is known
@@ -99,7 +106,7 @@ class GuardProcess(ProcessProtocol):
             return
         self.log.error(
             "the guard of {server} ended: {reason}; it is started again",
-            server=self._name,
+            server=self._server.name,
             reason=reason.getErrorMessage(),
         )
         timers(self._reactor).callLater(AGAIN, self._start_again)

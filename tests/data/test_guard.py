@@ -97,8 +97,7 @@ async def test_one_that_was_killed_is_started_again_with_all_that_it_has_to_know
 ) -> None:
     server = RedisServer(free_ports(1)[0], tmp_path)
     server.start()
-    redis = Redis(server.address, reactor=reactor)
-    guard = GuardProcess(redis.name, redis.for_guard, reactor=reactor)
+    guard = GuardProcess(Redis(server.address, reactor=reactor), reactor=reactor)
     try:
         guard.start()
         guard.keep(uptime() + DEADLINE, 1.0, 0)

@@ -104,7 +104,7 @@ async def test_it_is_promoted_followed_and_frozen(make: Callable[[], Secured]) -
 async def test_its_guard_freezes_it_when_the_node_has_ended(make: Callable[[], Secured]) -> None:
     one = make()
     one.server.client.execute_command("REPLICAOF", "NO", "ONE")
-    guard = GuardProcess(one.driver.name, one.driver.for_guard, reactor=reactor)
+    guard = GuardProcess(one.driver, reactor=reactor)
     guard.start()
     guard.keep(uptime() + DEADLINE, 1.0, 0)
     await guard.stop()

@@ -4,51 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
-
-from twisted.internet.defer import Deferred, succeed
 
 from kevy_elect.children.processes import is_running, now
 from kevy_elect.data import server_command
 from kevy_elect.data.server_command import ServerCommand
 from kevy_elect.driving import Fencing
 from tests.children.test_primary_command import FOREVER, ProcessTests
-
-
-class Recorder:
-    """A guard that only notes what it is told."""
-
-    pid = 7
-    acted: Callable[[], object]
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def fencing(self, process: int) -> Fencing:
-        return Fencing.GUARD
-
-    def start(self) -> None:
-        self.told.append("start")
-
-    def stop(self) -> Deferred[None]:
-        self.told.append("stop")
-        return succeed(None)
-
-    def keep(self, until: float, margin: float, process: int) -> None:
-        self.told.append("keep")
-
-    def freeze(self) -> None:
-        self.told.append("freeze")
-
-    def release(self) -> None:
-        self.told.append("release")
+from tests.support.data_servers import RecordingGuard
 
 
 class ServerCommandTests(ProcessTests):
     def setUp(self) -> None:
         super().setUp()
-        self.guard = Recorder()
+        self.guard = RecordingGuard()
 
     def begin(self, script: str) -> ServerCommand:
         return self.begin_words(*self.shell(script))
@@ -127,7 +96,7 @@ class ServerCommandTests(ProcessTests):
     async def test_what_it_started_is_its_own_and_what_others_started_is_not(self) -> None:
         server = self.begin("sleep 60 & echo $! > out; wait")
         child = await self.runs()
-        self.assertEqual(server.fencing(child), Fencing.SUPERVISOR)
+        await self.poll(lambda: server.fencing(child) is Fencing.SUPERVISOR)
         self.assertEqual(server.fencing(0), Fencing.SUPERVISOR)  # not told, as by some servers
         self.assertEqual(server.fencing(os.getpid()), Fencing.GUARD)
         server.keep(now() + FOREVER, 0.05, os.getpid())

@@ -15,7 +15,7 @@ from kevy_elect.data.record import HistoryRecord
 from kevy_elect.data.server import DataServerError
 from kevy_elect.data.service import DataService
 from kevy_elect.directory import DirectoryLock
-from kevy_elect.driving import Frozen, Report, State
+from kevy_elect.driving import Fencing, Frozen, Report, State
 from kevy_elect.errors import BallotError, ConfigError
 from kevy_elect.local_server import (
     FREEZE,
@@ -28,6 +28,7 @@ from kevy_elect.local_server import (
     join_offset,
 )
 from kevy_elect.service.fence import Fence
+from tests.support.data_servers import RecordingGuard
 from tests.support.transports import QUICK, cluster
 
 
@@ -107,6 +108,7 @@ class Deciding:
     config = QUICK
     cluster = cluster()
     is_electing = True
+    heir = 0
 
     def __init__(self, directory: Path) -> None:
         self.reactor = Clock()
@@ -138,6 +140,9 @@ class Deciding:
     def repl_offset(self) -> int:
         return self.offset
 
+    def lease_left(self) -> float:
+        return 1.0
+
     def say_now(self) -> None:
         self.said.append(self.offset)
 
@@ -164,7 +169,7 @@ class Deciding:
         return lambda: self.observers.remove(observer)
 
 
-class DataServiceTests(SynchronousTestCase):
+class DrivenTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
         self.server = Obedient()
@@ -213,6 +218,8 @@ class DataServiceTests(SynchronousTestCase):
         self.told()
         self.heard()
 
+
+class DataServiceTests(DrivenTests):
     def test_whatever_it_is_found_as_it_is_frozen_first(self) -> None:
         self.server.change(takes_writes=True, length=7)
         self.start()
@@ -555,3 +562,45 @@ class HistoriesTests(SynchronousTestCase):
     def test_nor_is_it_forgotten_when_that_run_is_told_something(self) -> None:
         told = self.known.assign(Assignment("h", "s", 0, 5))
         self.assertEqual(told.newest("h", "s", 0), 5)
+
+
+class GuardTests(DrivenTests):
+    """What a guard is told, and says."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.guard = RecordingGuard()
+        self.service = DataService(self.election, self.server, self.guard)  # type: ignore[arg-type]
+
+    def test_it_has_a_time_while_the_server_takes_writes(self) -> None:
+        self.lead()
+        self.assertEqual(self.guard.told, ["start", "release", "keep"])
+        self.assertEqual((self.election.heir, self.service.status().fencing), (7, Fencing.GUARD))
+        self.election.want(FREEZE)
+        self.assertEqual((self.guard.told.pop(), self.election.heir), ("release", 0))
+
+    def test_what_the_guard_has_frozen_takes_no_writes_and_the_role_is_given_up(self) -> None:
+        self.lead()
+        self.told()
+        self.server.held = []
+        self.guard.acted()
+        self.assertEqual(self.heard()[0], "lost")
+        self.assertIn("frozen by its guard", self.service.status().problem)
+        self.assertEqual(self.told(), ["freeze"])
+
+    def test_what_it_says_of_a_server_that_takes_no_writes_is_old(self) -> None:
+        self.start()
+        self.heard()
+        self.guard.acted()
+        self.assertEqual((self.heard(), self.service.state), ([], State.FROZEN))
+
+    def test_a_server_that_was_frozen_at_the_end_is_not_frozen_by_the_guard_again(self) -> None:
+        self.lead()
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.guard.told[-2:], ["release", "stop"])
+
+    def test_one_that_could_not_be_frozen_is_left_to_the_guard(self) -> None:
+        self.lead()
+        self.server.problem = "does not answer"
+        self.successResultOf(self.service.stopService())
+        self.assertEqual(self.guard.told[-2:], ["keep", "stop"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, succeed
 
+from kevy_elect.driving import Fencing
 from kevy_elect.status import DataStatus
 from tests.support.statuses import following
 
@@ -24,3 +27,32 @@ class Driven:
 
     def status(self) -> DataStatus:
         return self._status
+
+
+class RecordingGuard:
+    """A guard that only notes what it is told."""
+
+    pid = 7
+    acted: Callable[[], object]
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def fencing(self, process: int) -> Fencing:
+        return Fencing.GUARD
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def stop(self) -> Deferred[None]:
+        self.told.append("stop")
+        return succeed(None)
+
+    def keep(self, until: float, margin: float, process: int) -> None:
+        self.told.append("keep")
+
+    def freeze(self) -> None:
+        self.told.append("freeze")
+
+    def release(self) -> None:
+        self.told.append("release")
