@@ -40,7 +40,7 @@ class ServerCommandTests(ProcessTests):
         return int(self.read())
 
     async def test_it_runs_up_to_the_stop_and_then_gets_sigterm(self) -> None:
-        script = "trap 'echo done > end; exit' TERM; echo $$ > out; sleep 60 & wait"
+        script = "trap 'echo done > end; exit' TERM; echo $$ > out; while sleep 0.05; do :; done"
         server = self.begin(script)
         await self.runs()
         await server.stop()
