@@ -108,7 +108,7 @@ class Deciding:
     config = QUICK
     cluster = cluster()
     is_electing = True
-    heir = 0
+    survivor = 0
 
     def __init__(self, directory: Path) -> None:
         self.reactor = Clock()
@@ -575,9 +575,11 @@ class GuardTests(DrivenTests):
     def test_it_has_a_time_while_the_server_takes_writes(self) -> None:
         self.lead()
         self.assertEqual(self.guard.told, ["start", "release", "keep"])
-        self.assertEqual((self.election.heir, self.service.status().fencing), (7, Fencing.GUARD))
+        self.assertEqual(
+            (self.election.survivor, self.service.status().fencing), (7, Fencing.GUARD)
+        )
         self.election.want(FREEZE)
-        self.assertEqual((self.guard.told.pop(), self.election.heir), ("release", 0))
+        self.assertEqual((self.guard.told.pop(), self.election.survivor), ("release", 0))
 
     def test_what_the_guard_has_frozen_takes_no_writes_and_the_role_is_given_up(self) -> None:
         self.lead()
