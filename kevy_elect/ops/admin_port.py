@@ -53,9 +53,7 @@ class _Member(ChannelLines):
         self._port.listener.opened(self)
         super().connectionMade()
 
-    def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        if self.channel.established:
-            return super().receive(data)
+    def shake(self, data: bytes) -> tuple[bytes, bytes]:
         return self._handshake.receive(data, self._port.admin.election.now())
 
     def connectionLost(self, reason: object = None) -> None:

@@ -110,9 +110,7 @@ class Incoming(ElectionProtocol):
             if heard and self.greeted and not self._unread:
                 self._acknowledge(message, now)
 
-    def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        if self.channel.established:
-            return super().receive(data)
+    def shake(self, data: bytes) -> tuple[bytes, bytes]:
         return self.handshake.receive(data, self._acceptor.clock())
 
     def _acknowledge(self, heartbeat: Heartbeat, now: float) -> None:

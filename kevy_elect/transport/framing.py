@@ -53,18 +53,20 @@ class ChannelProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.ended:
             return
+        receive = self.channel.receive if self._established else self.shake
         try:
-            plain, answer = self.receive(data)
+            plain, answer = receive(data)
         except ChannelError as error:
             self.end()
             self.channelFailed(error)
             return
-        self._answer(answer)
+        if answer or not self._established:
+            self._answer(answer)
         if plain and not self.ended:
             self.plainReceived(plain)
 
-    def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Pass received bytes to the channel, as `Channel.receive` does."""
+    def shake(self, data: bytes) -> tuple[bytes, bytes]:
+        """Pass bytes of the handshake to the channel, as `Channel.receive` does."""
         return self.channel.receive(data)
 
     def _answer(self, answer: bytes) -> None:

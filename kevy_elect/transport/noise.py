@@ -197,6 +197,8 @@ class _NoiseChannel:
         return b""
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
+        if self.established and not self._unread and _is_one_frame(data):  # the usual case
+            return self._receiving.open(data[_LENGTH.size :]), b""
         self._unread += data
         plain, answer = bytearray(), bytearray()
         while (message := self._next_message()) is not None:
@@ -339,6 +341,12 @@ def _derive(chain: bytes, secret: bytes) -> tuple[bytes, bytes]:
     mixed = hmac.digest(chain, secret, "blake2s")
     one = hmac.digest(mixed, b"\x01", "blake2s")
     return one, hmac.digest(mixed, one + b"\x02", "blake2s")
+
+
+def _is_one_frame(data: bytes) -> bool:
+    """Whether these bytes are a frame of an established channel and nothing else."""
+    length = len(data) - _LENGTH.size
+    return TAG_BYTES <= length <= MAX_FRAME and data[: _LENGTH.size] == _LENGTH.pack(length)
 
 
 def _framed(message: bytes) -> bytes:

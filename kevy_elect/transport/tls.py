@@ -67,7 +67,8 @@ class TlsChannel:
     def _read(self) -> bytes:
         plain = bytearray()
         try:
-            while part := self._tls.read(_AT_ONCE):
+            # A read takes a whole record. One more would raise, which takes as long again.
+            while self._incoming.pending and (part := self._tls.read(_AT_ONCE)):
                 plain += part
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             pass  # no more for now, or for ever: then the connection ends by itself

@@ -178,6 +178,22 @@ class TransportTests(TlsCase):
         self.shake(dialled, accepted)
         self.assertRaises(ChannelError, accepted.receive, b"\x17\x03\x03\xff\xff" + bytes(70000))
 
+    def test_what_comes_with_the_end_of_the_handshake_is_not_left(self) -> None:
+        dialled, accepted = self.pair()
+        _, back = accepted.receive(dialled.start())
+        _, there = dialled.receive(back)
+        self.assertEqual(accepted.receive(there + dialled.seal(b"*0\r\n"))[0], b"*0\r\n")
+
+    def test_nothing_is_taken_after_the_other_end_has_closed(self) -> None:
+        dialled, accepted = self.pair()
+        self.shake(dialled, accepted)
+        assert isinstance(dialled, TlsChannel)
+        sealed = dialled.seal(b"*0\r\n")
+        with contextlib.suppress(ssl.SSLError):
+            dialled._tls.unwrap()
+        closing = dialled._outgoing.read()
+        self.assertEqual(accepted.receive(sealed + closing + sealed)[0], b"*0\r\n")
+
     def test_any_split_of_a_stream_gives_the_same_plain_text(self) -> None:
         dialled, accepted = self.pair()
         self.shake(dialled, accepted)
