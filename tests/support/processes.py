@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.request import urlopen
 
 from twisted.internet import reactor
@@ -16,13 +16,26 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.cli.demo.ports import free_ports
+from tests.support.forked import TWISTD, Forked, fork
 from tests.support.waiting import DEADLINE, pauses
 
 DOWN_AFTER = 1.0
 TIMINGS = ("--hb-interval=0.1", f"--down-after={DOWN_AFTER}", "--election-timeout=0.5")
 BACKOFF = ("--election-backoff=0.1", "--election-backoff-jitter=0.3")
-TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twist; Twist.main()")
+
+
+Process = subprocess.Popen[bytes] | Forked
+_FOREGROUND = (*TWISTD, "-n")
+
+
+def start(command: Sequence[str], directory: Path, log: IO[bytes]) -> Process:
+    """Run a command in a directory. A twistd in the foreground is forked."""
+    if sys.platform == "linux" and tuple(command[: len(_FOREGROUND)]) == _FOREGROUND:
+        return fork(command, directory, log)
+    return subprocess.Popen(
+        command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
 
 
 class Node:
@@ -35,7 +48,7 @@ class Node:
         self.directory = directory
         self.data = directory / f"data-{node_id}"
         self.log = directory / f"{node_id}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def command(
         self, *more: str, runner: Sequence[str] = (*TWISTD, "-n", "--pidfile=")
@@ -52,15 +65,9 @@ class Node:
             *more,
         ]
 
-    def start(self, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str] | None = None) -> Process:
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                command or self.command(),
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = start(command or self.command(), self.directory, log)
         return self.process
 
     def kill(self, signal_number: int = signal.SIGKILL) -> int:
