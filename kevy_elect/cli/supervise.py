@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -40,5 +41,10 @@ def run(args: argparse.Namespace) -> NoReturn:
     if not words:
         raise ConfigError("there is no command: kevy-elect supervise -- twistd -n kevy-elect ...")
     sys.stdout.flush()
+    os.execv(sys.executable, wrapped(words))
+
+
+def wrapped(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` below a wrapper."""
     # Without site: the wrapper runs as long as the node, and should be small.
-    os.execv(sys.executable, [sys.executable, "-I", "-S", str(WRAPPER), *words])
+    return [sys.executable, "-I", "-S", str(WRAPPER), *command]

@@ -23,6 +23,7 @@ from kevy_elect.cli.admin_client import UnreachableError, ask_status
 from kevy_elect.cli.demo.child import Child
 from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.cli.responses import Response
+from kevy_elect.cli.supervise import wrapped
 from kevy_elect.config import PeerAddr
 from kevy_elect.settings.admin import SOCKET
 from kevy_elect.status import Status
@@ -104,10 +105,10 @@ def plan(
     """Nodes of these ids and options, each with a directory below `directory`."""
     ports = iter(free_ports(3 * len(names)))
     members = [PeerAddr(name, HOST, next(ports), next(ports)) for name in names]
-    options = [*options, *["--last-will"] * with_wills]
     nodes = [_node(member, next(ports), members, directory, options) for member in members]
-    for node in nodes:
-        node.wrapped = with_wills
+    if with_wills:  # as with --last-will, but for one start of Python less
+        for node in nodes:
+            node.command, node.wrapped = wrapped(node.command), True
     return nodes
 
 
