@@ -24,8 +24,9 @@ import attrs
 from bench import stamps
 from bench.clusters.contender import Timings
 from bench.clusters.kevy import FAST
-from bench.process import ROOT, Child, Fleet, wait_for
+from bench.process import Child, Fleet, wait_for
 from kevy_elect.cli.demo.ports import HOST, free_ports
+from tests.support import ROOT
 
 NAMES: Final = ("a", "b", "c")
 EVERY: Final = 0.01

@@ -16,12 +16,13 @@ from typing import Final
 import attrs
 
 from bench.floor import ASKS, READY
-from bench.process import TWISTD, Child, Fleet, Usage, wait_for
+from bench.process import Child, Fleet, Usage, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect import wire
 from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Ack, Announce, Heartbeat, Message, Role
+from tests.support import FOREGROUND
 
 SETTLING: Final = 2.0
 """Seconds between the election and the measurement."""
@@ -50,7 +51,8 @@ def start_nodes(fleet: Fleet, number: int, cluster: int) -> list[Child]:
     peers = ",".join(f"{name}@{HOST}:{port}" for name, port in zip(ids, ports, strict=True))
     return [
         fleet.start(
-            f"{cluster}-{name}", (*TWISTD, "kevy-elect", f"--node-id={name}", f"--peers={peers}")
+            f"{cluster}-{name}",
+            (*FOREGROUND, "kevy-elect", f"--node-id={name}", f"--peers={peers}"),
         )
         for name in ids
     ]

@@ -15,11 +15,12 @@ from typing import Final
 import attrs
 
 from bench.floor import LISTENING
-from bench.process import TWISTD, Child, Fleet, wait_for
+from bench.process import Child, Fleet, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect import wire
 from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.messages import Heartbeat, Role
+from tests.support import FOREGROUND
 
 BAD_FRAME: Final = b"!"
 ANSWER_TIME: Final = 120.0
@@ -88,7 +89,7 @@ def start_node(fleet: Fleet) -> tuple[Child, int]:
     """Start a witness, which does not run for primary meanwhile, with two absent peers."""
     port, *others = free_ports(3)
     peers = f"a@{HOST}:{port},b@{HOST}:{others[0]},c@{HOST}:{others[1]}"
-    command = (*TWISTD, "kevy-elect", "--witness", "--node-id=a", f"--peers={peers}")
+    command = (*FOREGROUND, "kevy-elect", "--witness", "--node-id=a", f"--peers={peers}")
     child = fleet.start("node", command)
     wait_for(lambda: child.logged("Acceptor starting") or _accepts(port), "the node")
     return child, port

@@ -13,20 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from kevy_elect.service import wrapper
-
-ROOT: Final = Path(__file__).parent.parent
-TWISTD: Final = (
-    sys.executable,
-    "-c",
-    "from twisted.scripts.twistd import run; run()",
-    "-n",
-    "--pidfile=",
-)
+from tests.support import FOREGROUND, ROOT
 
 
 class DeadlineError(Exception):
@@ -167,7 +159,7 @@ class Fleet:
         self, name: str, tac: str, setting: Mapping[str, Any], kind: type[Child] = Child
     ) -> Child:
         """Start twistd with one of this package's .tac files and what it is to read."""
-        command = [*TWISTD, "-y", str(ROOT / "bench" / tac)]
+        command = [*FOREGROUND, "-y", str(ROOT / "bench" / tac)]
         return self.start(name, command, kind, BENCH=json.dumps(setting), PYTHONPATH=str(ROOT))
 
     def _show_logs(self) -> None:

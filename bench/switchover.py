@@ -11,11 +11,12 @@ import sys
 import time
 from typing import Any, Final
 
-from bench.process import TWISTD, Fleet, wait_for
+from bench.process import Fleet, wait_for
 from bench.report import Table, parser, publish
 from kevy_elect.cli.admin_client import UnreachableError, answer
 from kevy_elect.cli.demo.ports import HOST, free_ports
 from kevy_elect.config import ElectConfig
+from tests.support import FOREGROUND
 
 IDS: Final = "abcde"
 SETTLED: Final = ElectConfig().down_after + 1.0
@@ -31,7 +32,7 @@ class Nodes:
         peers = ",".join(f"{node}@{HOST}:{port}" for node, port in ports)
         self._sockets = {node: f"unix:{fleet.directory}/{number}{node}.sock" for node in self.ids}
         for node, socket in self._sockets.items():
-            command = [*TWISTD, "kevy-elect", "--node-id", node, "--peers", peers]
+            command = [*FOREGROUND, "kevy-elect", "--node-id", node, "--peers", peers]
             fleet.start(f"{number}{node}", [*command, "--admin", socket])
 
     def ask(self, node: str, command: str, **arguments: Any) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 from bench.clusters.contender import Contender
 from bench.clusters.kevy import FAST, REDIALLED
 from bench.clusters.sentinel import ASK_EVERY, ASK_PRIMARY, NAMES, Server
-from bench.process import TWISTD, Child, Wrapped, wait_for
+from bench.process import Child, Wrapped, wait_for
 from kevy_elect.cli.demo.ports import HOST, free_ports
+from tests.support import FOREGROUND
 
 
 class DrivenRedis(Contender):
@@ -101,7 +102,7 @@ class DrivenRedis(Contender):
         timings |= FAST if down_after < 1 else {}
         peers = (f"{each}@{HOST}:{self.elect[each]}:{self.ports[each]}" for each in NAMES)
         return [
-            *(*TWISTD, "kevy-elect", f"--node-id={name}", f"--peers={','.join(peers)}"),
+            *(*FOREGROUND, "kevy-elect", f"--node-id={name}", f"--peers={','.join(peers)}"),
             f"--redis={HOST}:{self.ports[name]}",
             f"--http=tcp:{self.pages[name]}:interface={HOST}",
             f"--sentinel=tcp:{self.faces[name]}:interface={HOST}",

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from bench import stamps
 from bench.clusters.contender import Contender
-from bench.process import ROOT, Child, wait_for
+from bench.process import Child, wait_for
 from kevy_elect.cli.demo.ports import HOST, free_ports
+from tests.support import ROOT
 
 NAMES: Final = ("a", "b", "c")
 ASK_EVERY: Final = 0.002

@@ -8,7 +8,8 @@ import sys
 
 from bench.clusters.contender import THREE, Timings
 from bench.clusters.stamped import StampedCluster
-from bench.process import ROOT, Child
+from bench.process import Child
+from tests.support import ROOT
 
 
 class PySyncObj(StampedCluster):

@@ -24,6 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kevy_elect.cli import completion
 from kevy_elect.cli.main import main, make_parser
 from kevy_elect.settings.table import LOG_LEVELS, SETTINGS
+from tests.support import TWISTD
 
 PATIENCE = 20.0
 NODE_OPTIONS = {"--help", "--data-dir", "--admin", "--json"}
@@ -179,8 +180,7 @@ class TwistdTests(SynchronousTestCase):
     """Twisted comes with the completion of `twistd` in zsh, and asks our options."""
 
     def test_each_setting(self) -> None:
-        twistd = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-        found = run(*twistd, "kevy-elect", "--", "--_shell-completion", "zsh:3")
+        found = run(*TWISTD, "kevy-elect", "--", "--_shell-completion", "zsh:3")
         for setting in SETTINGS:
             self.assertIn(f"--{setting.name}{'=' if setting.metavar else ''}[", found)
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support import ROOT
-from tests.support.processes import TWIST, TWISTD, Cluster, Node, poll
+from tests.support import FOREGROUND, ROOT, TWISTD
+from tests.support.processes import TWIST, Cluster, Node, logged, poll
 from tests.support.waiting import DEADLINE
 
 EXAMPLE = ROOT / "examples/kevy-elect.toml"
@@ -50,7 +50,7 @@ class ConfigFile:
 
     def command(self, node: Node, *twistd: str) -> list[str]:
         return [
-            *(*TWISTD, *(twistd or ("-n", "--pidfile="))),
+            *((*TWISTD, *twistd) if twistd else FOREGROUND),
             *("kevy-elect", "--config", self.path.name, "--node-id", node.node_id),
             f"--http=tcp:{node.http}:interface=127.0.0.1",
         ]
@@ -59,13 +59,6 @@ class ConfigFile:
 @pytest.fixture
 def config(cluster: Cluster, tmp_path: Path) -> ConfigFile:
     return ConfigFile(cluster, tmp_path)
-
-
-async def logged(node: Node, text: str) -> None:
-    async def is_logged() -> bool:
-        return text in node.log.read_text()
-
-    await poll(is_logged)
 
 
 async def goes_by(node: Node, down_after: float) -> None:
@@ -98,7 +91,9 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
     for node_id in "abc":
         reload(cluster[node_id])
         await goes_by(cluster[node_id], 4.0)
-        await logged(cluster[node_id], "no-handover also changed, which needs a restart")
+        await logged(
+            cluster[node_id].log.read_text, "no-handover also changed, which needs a restart"
+        )
 
     async def all_heard() -> bool:
         lines = heard.read_text().splitlines() if heard.exists() else []
@@ -109,8 +104,9 @@ async def test_nodes_of_one_file_reread_it_and_go_on(
     config.path.write_text(config.path.read_text() + "\n[job]\nx = 1\n[peers.d]\nhost = 1\n")
     line = config.path.read_text().count("\n") - 3
     reload(cluster[primary])
-    await logged(cluster[primary], f"nothing of it is used: {config.path}:{line}: job: there is no")
-    await logged(cluster[primary], f"{config.path}:{line + 2}: --peers: d has no elect-port")
+    log = cluster[primary].log.read_text
+    await logged(log, f"nothing of it is used: {config.path}:{line}: job: there is no")
+    await logged(log, f"{config.path}:{line + 2}: --peers: d has no elect-port")
     after = await cluster.settled()
     assert (after["node_id"], after["epoch"]) == (primary, before["epoch"])
     assert after["settings"]["down_after"] == 4.0
@@ -170,7 +166,7 @@ async def test_twistd_itself_may_log_json_from_its_first_line(
     assert events[-1]["message"] == "Server Shut Down."
 
 
-@pytest.mark.parametrize("runner", [(*TWISTD, "-n", "--pidfile="), TWIST], ids=["twistd", "twist"])
+@pytest.mark.parametrize("runner", [FOREGROUND, TWIST], ids=["twistd", "twist"])
 def test_all_mistakes_are_told_at_once_and_nothing_starts(
     cluster: Cluster, config: ConfigFile, tmp_path: Path, runner: tuple[str, ...]
 ) -> None:

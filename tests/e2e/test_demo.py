@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from kevy_elect.children.processes import is_running
 from tests.support.redis_servers import REDIS_SERVER
 from tests.support.waiting import DEADLINE, wait_for
 
@@ -92,14 +93,6 @@ def is_wrapper(command: str) -> bool:
 
 def wait_until_gone(pids: dict[int, str]) -> None:
     wait_for(lambda: not any(is_running(pid) for pid in pids))
-
-
-def is_running(pid: int) -> bool:
-    """Whether it runs; a zombie that nobody has reaped yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_fails_over_and_cleans_up(start: Start, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support import ROOT
-from tests.support.processes import TWISTD
+from tests.support import FOREGROUND, ROOT
 from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -64,7 +63,7 @@ class Recipe:
 
     def start_nodes(self, tac: str, ids: str = "abc") -> None:
         for node_id in ids:
-            self.start(node_id, *TWISTD, "-n", "--pidfile=", "-y", str(EXAMPLES / tac))
+            self.start(node_id, *FOREGROUND, "-y", str(EXAMPLES / tac))
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()

@@ -24,7 +24,8 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support.processes import TWISTD, Cluster, Node, child, poll
+from tests.support import TWISTD
+from tests.support.processes import Cluster, Node, child, poll
 from tests.support.secured import options
 from tests.support.waiting import DEADLINE
 

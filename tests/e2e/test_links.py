@@ -17,7 +17,7 @@ from kevy_elect.messages import Heartbeat, Role
 from kevy_elect.settings.links import make_private_key, public_key
 from tests.e2e.test_console import ask, settled
 from tests.support.certificates import Authority
-from tests.support.processes import Cluster, Node, poll
+from tests.support.processes import Cluster, Node, logged, poll
 from tests.support.waiting import DEADLINE
 
 PATIENT = ("--down-after=3", "--election-timeout=1")
@@ -117,13 +117,9 @@ async def test_the_role_is_moved_from_a_node_that_does_not_have_it(cluster: Clus
         return (primary, first) if fenced and said.returncode == 0 else None
 
     primary, first = await poll(moved)
-    await poll(lambda: log_has(primary, f"operator on {first.node_id}: asked to switchover"))
+    await logged(primary.log.read_text, f"operator on {first.node_id}: asked to switchover")
     paused = await ask(first, "pause", "5m", f"--on={primary.node_id}")
     assert paused.stdout.startswith(f"{primary.node_id} "), paused.stderr
-
-
-async def log_has(node: Node, text: str) -> bool:
-    return text in node.log.read_text()
 
 
 @ensureDeferred

@@ -12,7 +12,8 @@ import time
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support.processes import DOWN_AFTER, TWIST, TWISTD, Cluster, poll
+from tests.support import FOREGROUND, TWISTD
+from tests.support.processes import DOWN_AFTER, TWIST, Cluster, poll
 from tests.support.waiting import DEADLINE, wait_for
 
 BALLOT = re.compile(r"epoch (\d+)\nvoted (\S+)\n")
@@ -243,7 +244,7 @@ def write_tac(cluster: Cluster, more: str = "") -> list[str]:
     node = cluster["c"]
     tac = node.directory / "composed.tac"
     tac.write_text(TAC.format(peers=node.peers, data=str(node.data), down_after=DOWN_AFTER) + more)
-    return [*TWISTD, "-n", "--pidfile=", "-y", str(tac)]
+    return [*FOREGROUND, "-y", str(tac)]
 
 
 @ensureDeferred

@@ -20,8 +20,9 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
+from kevy_elect.cli.demo.ports import free_ports
 from tests.support import ROOT
-from tests.support.processes import Cluster, child, free_ports, poll
+from tests.support.processes import Cluster, child, poll
 from tests.support.waiting import DEADLINE, wait_for
 
 SCRIPT = ROOT / "examples" / "postgresql" / "pg-store"

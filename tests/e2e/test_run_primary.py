@@ -15,7 +15,8 @@ import attrs
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support.processes import Cluster, poll
+from kevy_elect.children.processes import is_running, parent_of
+from tests.support.processes import Cluster, logged, poll
 from tests.support.waiting import DEADLINE
 
 GRACE = 0.2
@@ -94,7 +95,7 @@ class Workplace:
         async def at_work() -> Work | None:
             work = self.work()
             ready = len(work) >= runs and len(work[-1].pids) >= processes
-            return work[-1] if ready and is_alive(work[-1].pid) else None
+            return work[-1] if ready and is_running(work[-1].pid) else None
 
         found: Work = await poll(at_work)
         return found
@@ -107,39 +108,25 @@ def workplace(cluster: Cluster, tmp_path: Path) -> Iterator[Workplace]:
     place.check()
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
 def supervisor_of(work: Work) -> int:
-    return parent_of(work.pid)
+    return _parent_of(work.pid)
 
 
 def guard_of(work: Work) -> int:
-    return parent_of(supervisor_of(work))
+    return _parent_of(supervisor_of(work))
 
 
-def parent_of(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+def _parent_of(pid: int) -> int:
+    found = parent_of(pid)
+    assert found is not None
+    return found
 
 
 async def dead(pids: set[int]) -> None:
     async def are_dead() -> bool:
-        return not any(map(is_alive, pids))
+        return not any(map(is_running, pids))
 
     await poll(are_dead)
-
-
-async def logged(cluster: Cluster, text: str) -> None:
-    async def is_logged() -> bool:
-        return text in cluster.logs()
-
-    await poll(is_logged)
 
 
 @ensureDeferred
@@ -151,8 +138,8 @@ async def test_it_works_on_the_primary_only_and_is_heard_in_the_log(
     primary = await cluster.settled()
     assert (work.node, work.epoch) == (primary["node_id"], primary["epoch"])
     address = primary["primary_addr"]
-    await logged(cluster, f"primary primary {work.node} {address}")
-    await logged(cluster, "\\x1b[2J ÿ")
+    await logged(cluster.logs, f"primary primary {work.node} {address}")
+    await logged(cluster.logs, "\\x1b[2J ÿ")
     assert len(workplace.work()) == 1
 
 
@@ -184,7 +171,7 @@ async def test_it_ends_in_time_while_its_node_stands_still(
     await workplace.settled(runs=2)
     process.send_signal(signal.SIGCONT)
     assert process.wait(DEADLINE) == 1  # it overran its lease
-    await logged(cluster, "stopped in time, and others may be primary")
+    await logged(cluster.logs, "stopped in time, and others may be primary")
 
 
 @ensureDeferred
@@ -192,7 +179,7 @@ async def test_it_is_started_again_when_it_ends(cluster: Cluster, workplace: Wor
     workplace.start("brief", options=CALM)
     await workplace.settled(runs=3)
     assert len({(work.node, work.epoch) for work in workplace.work()}) == 1
-    await logged(cluster, "exited with status 7 while primary: starting it again in 0.2 s")
+    await logged(cluster.logs, "exited with status 7 while primary: starting it again in 0.2 s")
 
 
 @ensureDeferred
@@ -202,8 +189,8 @@ async def test_its_end_gives_up_the_role(cluster: Cluster, workplace: Workplace)
     os.kill(first.pid, signal.SIGKILL)
     second = await workplace.settled(runs=2)
     assert second.node != first.node
-    assert not any(map(is_alive, first.pids))
-    await logged(cluster, "ended by SIGKILL while primary")
+    assert not any(map(is_running, first.pids))
+    await logged(cluster.logs, "ended by SIGKILL while primary")
     assert (await cluster.settled())["node_id"] == second.node
 
 
@@ -215,10 +202,12 @@ async def test_its_end_ends_the_node(cluster: Cluster, workplace: Workplace) -> 
     assert process is not None
     second = await workplace.settled(runs=2)
     assert second.node != first.node
-    assert not any(map(is_alive, first.pids))
+    assert not any(map(is_running, first.pids))
     assert process.wait(DEADLINE) == 7
     # The others need not wait for the end of its lease.
-    await logged(cluster, f"no longer following {first.node}: {first.node} says that it is replica")
+    await logged(
+        cluster.logs, f"no longer following {first.node}: {first.node} says that it is replica"
+    )
 
 
 @ensureDeferred
@@ -227,9 +216,9 @@ async def test_one_that_ignores_sigterm_is_killed(cluster: Cluster, workplace: W
     work = await workplace.settled()
     began = time.monotonic()
     assert cluster[work.node].kill(signal.SIGTERM) == -signal.SIGTERM
-    assert not any(map(is_alive, work.pids))
+    assert not any(map(is_running, work.pids))
     assert max(each.ended for each in workplace.work() if each.node == work.node) < began + 2.5
-    await logged(cluster, "is down: it ended by SIGKILL")
+    await logged(cluster.logs, "is down: it ended by SIGKILL")
 
 
 @ensureDeferred
@@ -264,8 +253,8 @@ async def test_one_that_cannot_be_executed_gives_up_the_role(
     cluster: Cluster, workplace: Workplace
 ) -> None:
     workplace.start(command="/no/such/program --with words")
-    await logged(cluster, "/no/such/program: No such file or directory")
-    await logged(cluster, "could not be started: giving up the role")
+    await logged(cluster.logs, "/no/such/program: No such file or directory")
+    await logged(cluster.logs, "could not be started: giving up the role")
 
 
 @ensureDeferred
@@ -334,7 +323,7 @@ async def test_the_command_goes_on_while_its_node_renews(
 
     await poll(renewed)
     (run,) = workplace.work()
-    assert is_alive(run.pid)
+    assert is_running(run.pid)
     status = await cluster[first].status()
     assert status is not None
     renewals = [at for at, event in enumerate(status["events"]) if event["kind"] == "renewal"]

@@ -22,8 +22,8 @@ from twisted.internet.threads import deferToThread
 from kevy_elect.config import ElectConfig
 from kevy_elect.ops.systemd import longest_stop
 from kevy_elect.tap import Options
-from tests.support import ROOT
-from tests.support.processes import TWISTD, Cluster, Node, child, poll
+from tests.support import FOREGROUND, ROOT
+from tests.support.processes import Cluster, Node, child, poll
 from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -262,7 +262,7 @@ def test_a_loop_that_is_stuck_is_silent(alone: Node, manager: ServiceManager) ->
     mark = alone.directory / "blocks"
     peer, data = alone.peers, str(alone.data)
     tac.write_text(BLOCKING.format(peer=peer, data=data, mark=str(mark), seconds=8 * LIMIT))
-    command = (*TWISTD, "-n", "--pidfile=", "-y", str(tac))
+    command = (*FOREGROUND, "-y", str(tac))
     start(alone, manager.environment(limit=LIMIT), command=command)
     manager.hear("WATCHDOG", "1")
     wait_for(mark.exists)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.support import ROOT
-from tests.support.processes import TWISTD, Cluster, Node, poll
+from tests.support import FOREGROUND, ROOT
+from tests.support.processes import Cluster, Node, poll
 
 PAGE = ROOT / "docs/operating.md"
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
@@ -48,7 +48,7 @@ class Members:
     def start(self, name: str) -> None:
         node = self.cluster[name]
         http = f"--http=tcp:{node.http}:interface=127.0.0.1"
-        node.start([*TWISTD, "-n", "--pidfile=", "kevy-elect", *self._options(node), http])
+        node.start([*FOREGROUND, "kevy-elect", *self._options(node), http])
 
     def check(self, name: str) -> str:
         """What check-config has against the file of this node."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kevy_elect.children.processes import is_running
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support.pages import Reader, is_running
+from tests.support.pages import Reader
 from tests.support.waiting import wait_for
 
 

@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from pathlib import Path
-from typing import Any
 
 import attrs
 from cryptography import x509
@@ -183,13 +182,12 @@ class TlsTests(ServedTests):
         access.present = self.secured(self.authority, access.present.token)
         await super().begin(access)
 
-    def connect(self, authority: Authority, **options: Any) -> ssl.SSLSocket:
+    def connect(self, authority: Authority) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(authority.path))
         return context.wrap_socket(
             socket.create_connection(("127.0.0.1", self.number), 10),
             server_hostname="localhost",
             suppress_ragged_eofs=False,
-            **options,
         )
 
     def get(self, path: str, authorization: str = "") -> str:

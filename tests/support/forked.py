@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from kevy_elect.children.processes import die_with_parent
-from tests.support import ROOT
+from tests.support import ROOT, TWISTD
 
-TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 _MODULES: Final = ("twisted.internet.epollreactor", "twisted.scripts.twistd", "kevy_elect.tap")
 """All but a reactor, which each process installs for itself."""
 

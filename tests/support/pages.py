@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from kevy_elect.children.processes import is_running
 from tests.soak.operating.page import ANYTHING, Command, commands
 from tests.support import ROOT
 from tests.support.waiting import DEADLINE, wait_for
@@ -150,15 +151,6 @@ class Reader:
                 os.kill(int(path.read_text()), signal.SIGKILL)
         for path in self.directory.glob("*.log"):
             print(f"== {path.name}\n{path.read_text()}")
-
-
-def is_running(pid: int) -> bool:
-    """Whether such a process exists and has not ended; a zombie has ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
 
 
 def _any_numbers(line: str) -> str:

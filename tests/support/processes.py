@@ -16,7 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.cli.demo.ports import free_ports
-from tests.support.forked import TWISTD, Forked, fork
+from tests.support import FOREGROUND
+from tests.support.forked import Forked, fork
 from tests.support.waiting import DEADLINE, pauses
 
 DOWN_AFTER = 1.0
@@ -26,12 +27,11 @@ TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twi
 
 
 Process = subprocess.Popen[bytes] | Forked
-_FOREGROUND = (*TWISTD, "-n")
 
 
 def start(command: Sequence[str], directory: Path, log: IO[bytes]) -> Process:
     """Run a command in a directory. A twistd in the foreground is forked."""
-    if sys.platform == "linux" and tuple(command[: len(_FOREGROUND)]) == _FOREGROUND:
+    if sys.platform == "linux" and tuple(command[: len(FOREGROUND)]) == FOREGROUND:
         return fork(command, directory, log)
     return subprocess.Popen(
         command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -50,9 +50,7 @@ class Node:
         self.log = directory / f"{node_id}.log"
         self.process: Process | None = None
 
-    def command(
-        self, *more: str, runner: Sequence[str] = (*TWISTD, "-n", "--pidfile=")
-    ) -> list[str]:
+    def command(self, *more: str, runner: Sequence[str] = FOREGROUND) -> list[str]:
         return [
             *runner,
             "kevy-elect",
@@ -139,6 +137,15 @@ def child(pid: int) -> int:
     """The only child of this process."""
     (found,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(found)
+
+
+async def logged(log: Callable[[], str], text: str) -> None:
+    """Wait until a log has this text."""
+
+    async def is_logged() -> bool:
+        return text in log()
+
+    await poll(is_logged)
 
 
 async def poll(ask: Callable[[], Awaitable[Any]]) -> Any:

@@ -72,6 +72,17 @@ class SecureLinkTests(SynchronousTestCase):
     def backs(self, sender: str, epoch: int, now: float) -> bool:
         return True
 
+    def send_much(self) -> None:
+        for _ in range(400):
+            self.link.send(heartbeat("a"))
+        self.carry()
+
+    def assert_unheard(self) -> None:
+        """The dialler may say what it likes."""
+        self.send_much()
+        self.assertEqual((self.heard, self.greeted), ([], []))
+        self.assertTrue(self.incoming.ended)
+
     def carry(self) -> None:
         """Deliver what was written, both ways, until nothing is left."""
         while self.there.value() or self.back.value():
@@ -204,11 +215,7 @@ class MixedKindsTests(SecureLinkTests):
     dialler = PLAIN_SECURITY
 
     def test_a_plain_dialler_is_not_heard(self) -> None:
-        for _ in range(400):
-            self.link.send(heartbeat("a"))
-        self.carry()
-        self.assertEqual((self.heard, self.greeted), ([], []))
-        self.assertTrue(self.incoming.ended)
+        self.assert_unheard()
 
 
 class PlainAcceptorTests(SecureLinkTests):
@@ -231,9 +238,7 @@ class TlsCase(SecureLinkTests):
 
     def assert_deaf(self) -> None:
         """Neither end believes to be connected, nor hears anything."""
-        for _ in range(400):
-            self.link.send(heartbeat("a"))
-        self.carry()
+        self.send_much()
         self.assertEqual((self.heard, self.greeted, self.connections), ([], [], []))
         self.assertNotEqual(self.link.state, "connected")
 
@@ -279,8 +284,4 @@ class PlainToTlsTests(TlsCase):
         super().setUp()
 
     def test_it_is_not_heard(self) -> None:
-        for _ in range(400):
-            self.link.send(heartbeat("a"))
-        self.carry()
-        self.assertEqual((self.heard, self.greeted), ([], []))
-        self.assertTrue(self.incoming.ended)
+        self.assert_unheard()

@@ -106,10 +106,10 @@ class HandshakeTests(TlsCase):
             context.load_cert_chain(*files)
         return TlsChannel(context, frozenset("ab"), frozenset(), accepted=accepted)
 
-    def assert_refused(self, *files: str, version: ssl.TLSVersion | None = None) -> None:
+    def assert_refused(self, *files: str) -> None:
         """That neither a dialler nor an acceptor like this is believed."""
         accepted = self.security("b", "a").accepts()
-        dialled = self.raw(*files, accepted=False, version=version)
+        dialled = self.raw(*files, accepted=False)
         self.assertRaises(ChannelError, self.shake, dialled, accepted)
         self.assertFalse(accepted.established)
         dialled = self.security("a", "b").dials("b")

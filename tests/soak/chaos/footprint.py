@@ -40,6 +40,8 @@ def take(pid: int | None, log: Path) -> Footprint:
     except OSError:
         return Footprint(log=size)
     rows = dict(line.split(":", 1) for line in told.splitlines())
+    if "VmRSS" not in rows:  # it has ended, and nobody has collected it yet
+        return Footprint(log=size)
     return Footprint(int(rows["VmRSS"].split()[0]), descriptors, int(rows["Threads"]), size)
 
 

@@ -10,12 +10,13 @@ from typing import Final
 import attrs
 
 from tests.soak.chaos.orders import Orders
-from tests.soak.chaos.process import TWISTD, Process
+from tests.soak.chaos.process import Process
 from tests.soak.chaos.sandbox import run
 from tests.soak.chaos.settings import MemberSettings
+from tests.support import FOREGROUND
 
 DISK_SIZE: Final = "64k"
-_COMMAND: Final = (*TWISTD, "-n", "--pidfile=", "-y", str(Path(__file__).with_name("node.tac")))
+_COMMAND: Final = (*FOREGROUND, "-y", str(Path(__file__).with_name("node.tac")))
 
 
 class Node(Process):

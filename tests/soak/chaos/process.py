@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,6 @@ from tests.support import ROOT
 
 PRIORITY: Final = -15
 REAL_TIME: Final = os.sched_param(1)
-TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
 def prefer(pid: int, *, real_time: bool = False) -> None:

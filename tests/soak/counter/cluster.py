@@ -20,11 +20,11 @@ import attrs
 from tests.soak.chaos.cluster import PORT, Group
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.orders import Orders
-from tests.soak.chaos.process import TWISTD, Process
+from tests.soak.chaos.process import Process
 from tests.soak.chaos.sandbox import WORLD
 from tests.soak.counter.counter import Counter
 from tests.soak.counter.member import STOP_GRACE, TIMINGS, Settings
-from tests.support import ROOT
+from tests.support import FOREGROUND, ROOT
 
 NAMES: Final = ("n1", "n2", "n3")
 SUPERVISE: Final = (sys.executable, "-m", "kevy_elect", "supervise", "--")
@@ -76,7 +76,7 @@ class Member(Process):
 
     def _words(self) -> tuple[str, ...]:
         command = _command(self._settings) if self._kind is Kind.COMMAND else ("-y", str(TAC))
-        return (*(SUPERVISE if self._wrapped else ()), *TWISTD, "-n", "--pidfile=", *command)
+        return (*(SUPERVISE if self._wrapped else ()), *FOREGROUND, *command)
 
     def relink(self, links: list[str]) -> None:
         self._settings = attrs.evolve(self._settings, links=links)

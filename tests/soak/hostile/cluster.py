@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,9 @@ from kevy_elect.cli.demo.ports import free_ports
 from tests.soak.chaos.process import prefer
 from tests.soak.hostile.member import DOWN_AFTER, MemberSettings
 from tests.soak.hostile.openings import Stranger
-from tests.support import ROOT
+from tests.support import FOREGROUND, ROOT
 from tests.support.secured import options
 
-_TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 _TAC: Final = Path(__file__).with_name("node.tac")
 START_DEADLINE: Final = 20.0
 POLL: Final = 0.05
@@ -50,7 +48,7 @@ class Node:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
-                [*_TWISTD, "-n", "--pidfile=", "-y", str(_TAC)],
+                [*FOREGROUND, "-y", str(_TAC)],
                 cwd=self.directory,
                 env={
                     **os.environ,

@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 
 from tests.soak.chaos.cluster import PORT, Group
 from tests.soak.chaos.network import Network
-from tests.soak.chaos.process import TWISTD, Process
+from tests.soak.chaos.process import Process
 from tests.soak.chaos.sandbox import WORLD
 from tests.soak.counter.member import TIMINGS
 from tests.soak.redis.clients import KEY
-from tests.support import ROOT
+from tests.support import FOREGROUND, ROOT
 
 NAMES: Final = ("n1", "n2", "n3")
 CLIENTS: Final = "c1"
@@ -95,7 +95,7 @@ class Member(Process):
         super().__init__(
             name,
             (
-                *(*TWISTD, "-n", "--pidfile=", "kevy-elect", f"--node-id={name}"),
+                *(*FOREGROUND, "kevy-elect", f"--node-id={name}"),
                 *(f"--peers={','.join(peers)}", f"--data-dir={self.data}"),
                 *(f"--http=unix:{place}/status:lockfile=0", f"--redis={server.address}"),
                 *(f"--{each.replace('_', '-')}={timings[each]}" for each in _OPTIONS),
