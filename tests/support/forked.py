@@ -33,8 +33,9 @@ _MODULES: Final = ("twisted.internet.epollreactor", "twisted.scripts.twistd", "k
 class Forked:
     """What tests use of subprocess.Popen, for a child of the server."""
 
-    def __init__(self, pid: int, end: socket.socket) -> None:
+    def __init__(self, command: Sequence[str], pid: int, end: socket.socket) -> None:
         """`end` is where the server tells the exit status."""
+        self.args = command
         self.pid = pid
         self.returncode: int | None = None
         self._end = end
@@ -51,7 +52,7 @@ class Forked:
             try:
                 told = self._end.recv(16)
             except (BlockingIOError, TimeoutError):
-                raise subprocess.TimeoutExpired("twistd", timeout or 0) from None
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
             self.returncode = int(told or -signal.SIGKILL)  # as the server, so its children
             self._end.close()
         return self.returncode
@@ -75,7 +76,7 @@ def fork(command: Sequence[str], directory: Path, output: IO[bytes]) -> Forked:
         socket.send_fds(_server(), [b"."], [*streams, end.fileno()])
     order = {"words": command, "directory": str(directory), "environment": dict(os.environ)}
     ours.sendall(json.dumps(order).encode() + b"\n")
-    return Forked(int(ours.recv(16)), ours)
+    return Forked(command, int(ours.recv(16)), ours)
 
 
 @functools.cache
