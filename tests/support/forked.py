@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from tests.support import ROOT, TWISTD
 
 _MODULES: Final = ("twisted.internet.epollreactor", "twisted.scripts.twistd", "kevy_elect.tap")
 """All but a reactor, which each process installs for itself."""
+_NUMBER: Final = struct.Struct("=i")
 
 
 class Forked:
@@ -50,10 +52,11 @@ class Forked:
         if self.returncode is None:
             self._end.settimeout(timeout)
             try:
-                told = self._end.recv(16)
+                told = self._end.recv(_NUMBER.size)
             except (BlockingIOError, TimeoutError):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
-            self.returncode = int(told or -signal.SIGKILL)  # as the server, so its children
+            # Without an answer the server is dead, and with it whatever it has forked.
+            self.returncode = _NUMBER.unpack(told)[0] if told else -signal.SIGKILL
             self._end.close()
         return self.returncode
 
@@ -76,7 +79,8 @@ def fork(command: Sequence[str], directory: Path, output: IO[bytes]) -> Forked:
         socket.send_fds(_server(), [b"."], [*streams, end.fileno()])
     order = {"words": command, "directory": str(directory), "environment": dict(os.environ)}
     ours.sendall(json.dumps(order).encode() + b"\n")
-    return Forked(command, int(ours.recv(16)), ours)
+    (pid,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
+    return Forked(command, pid, ours)
 
 
 @functools.cache
@@ -125,28 +129,17 @@ class _Server:
             order = json.loads(lines.readline())
         pid = os.fork()
         if not pid:
-            self._become(order, streams)
+            for taken in (self._orders, ordered, *(end for _, end in self._ends.values())):
+                taken.detach()
+            _become(order, streams)
             return True
         for stream in streams:
             os.close(stream)
-        ordered.send(b"%d" % pid)
+        ordered.send(_NUMBER.pack(pid))
         child = os.pidfd_open(pid)
         self._ends[child] = pid, ordered
         self._poll.register(child, select.POLLIN)
         return False
-
-    def _become(self, order: dict[str, Any], streams: Sequence[int]) -> None:
-        die_with_parent()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        os.chdir(order["directory"])
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        sys.path[0] = ""
-        sys.orig_argv[:] = order["words"]
-        sys.argv[:] = ["-c", *order["words"][len(TWISTD) :]]
 
     def _bury(self, child: int) -> None:
         self._poll.unregister(child)
@@ -154,7 +147,22 @@ class _Server:
         pid, end = self._ends.pop(child)
         _, status = os.waitpid(pid, 0)
         with end, suppress(OSError):
-            end.send(b"%d" % os.waitstatus_to_exitcode(status))
+            end.send(_NUMBER.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _become(order: dict[str, Any], streams: Sequence[int]) -> None:
+    """Be the process that was ordered, with no descriptor but its streams."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(order["directory"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.path[0] = ""
+    sys.orig_argv[:] = order["words"]
+    sys.argv[:] = ["-c", *order["words"][len(TWISTD) :]]
 
 
 def main(orders: int) -> None:
