@@ -750,7 +750,8 @@ class Elector:
             if now >= self._hold_until:
                 self._ran_until = self._last_run
             self._hold_until = now + self.config.pause_after
-            self._note(now, EventKind.PAUSE, f"did not run for {now - self._last_run:.2f} s")
+            lasted = now - self._last_run
+            self._note(now, EventKind.PAUSE, f"did not run for {lasted:.2f} s", lasted=lasted)
         self._last_run = now
         if self._role is Role.PRIMARY and now >= self._deadline(self._hold_until, math.inf):
             self._lease.counts_from = now + self.config.pause_after
@@ -1476,6 +1477,7 @@ class Elector:
         member: str | None = None,
         reason: str = "",
         critical: bool = False,
+        lasted: float = 0.0,
     ) -> None:
         self.events.note(
             Event(
@@ -1487,6 +1489,7 @@ class Elector:
                 member=member,
                 reason=reason,
                 critical=critical,
+                lasted=lasted,
             )
         )
 

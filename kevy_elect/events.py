@@ -124,6 +124,8 @@ class Event:
     reason: str = ""
     """The reason that the command gave, if any."""
     critical: bool = False
+    lasted: float = 0.0
+    """Seconds of a pause; 0 for all else."""
 
 
 class EventLog:

@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from kevy_elect.elector import EARLY, Elector, next_on_grid
 from kevy_elect.errors import FrameError
 from kevy_elect.events import Event, EventKind
-from kevy_elect.messages import Message, Outbound
+from kevy_elect.messages import Message, Outbound, Role
 from kevy_elect.peers import NEVER
+from kevy_elect.service.hiccups import PERIOD, Hiccups
 from kevy_elect.service.instruments import Probes
 from kevy_elect.service.timers import timers
 from kevy_elect.transport.log_limit import WINDOW, Sparing
@@ -77,6 +78,7 @@ class Driver:
         self._events_taken = 0
         self._reported: tuple[object, ...] = ()
         self._sparing = Sparing()
+        self._hiccups = Hiccups()
 
     def start(self) -> None:
         """Run now, and then every hb_interval. Restarts with other timings if it runs already."""
@@ -131,6 +133,22 @@ class Driver:
         self.beat_at, self._beat_due = now, until
         for cause, count in self._sparing.left_out(now):
             self._tell_left_out(cause, count)
+        self._tell_hiccups(now)
+
+    def _tell_hiccups(self, now: float) -> None:
+        lost = self._hiccups.overdue(now, self.elector.config.down_after)
+        if lost is not None:
+            self._log(lost, now)
+        spate = self._hiccups.spate(now)
+        if spate is not None:
+            self.log.warn(
+                "{node}: was late {count} times within {period:g} s, by up to {longest:.2f} s; "
+                "that threatened nothing, but its machine or its program keeps it from running",
+                node=self.elector.node_id,
+                count=spate.count,
+                period=PERIOD,
+                longest=spate.longest,
+            )
 
     def _due(self) -> None:
         self._timer = None
@@ -181,8 +199,10 @@ class Driver:
         if not events:
             return
         self._events_taken = elector.events.count
-        for event in events:
+        leads = elector.role is Role.PRIMARY
+        for event in self._hiccups.sift(events, elector.config.down_after, leads=leads):
             self._log(event, now)
+        for event in events:
             self._probes.noted(event)
         state = (
             elector.role,

@@ -14,6 +14,7 @@ from kevy_elect.elector import Elector
 from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Heartbeat, Message, Outbound, Role
 from kevy_elect.service.driver import IMPORTANT_LINES, LINES, Driver
+from kevy_elect.service.hiccups import PERIOD
 from kevy_elect.service.instruments import Probes
 from kevy_elect.transport.log_limit import WINDOW
 from tests.support.transports import QUICK
@@ -103,6 +104,16 @@ class LogTests(SynchronousTestCase):
         self.come_and_go(1)
         self.assertEqual(len(self.lines("a: following c")), LINES + 1)
         self.assertEqual(len(self.lines(text)), 1)
+
+    def test_delays_that_threaten_nothing_are_one_line_if_they_are_many(self) -> None:
+        short = QUICK.pause_after + 0.01
+        for _ in range(round(PERIOD / short) + 20):
+            self.clock.advance(short)
+        self.assertEqual(self.lines("did not run for"), [])
+        self.assertEqual(len(self.lines("a: was late")), 1)
+        self.assertIn(EventKind.PAUSE, {event.kind for event in self.owner.events})
+        self.clock.advance(QUICK.down_after)
+        self.assertEqual(len(self.lines("did not run for")), 1)
 
     def test_terms_and_what_is_critical_have_lines_of_their_own(self) -> None:
         self.come_and_go(500)
