@@ -16,6 +16,13 @@ EVENTS_KEPT: Final = 256
 """The number of events in a log: days of a quiet cluster, minutes of an unstable one."""
 
 
+SERVICE: Final = "service"
+"""The kind of an event that is not the elector's: a start or stop of the node."""
+STARTED: Final = "started"
+STOPPED: Final = "stopped"
+"""Its causes."""
+
+
 class EventKind(StrEnum):
     """What an event is about."""
 

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from kevy_elect import __version__
 from kevy_elect.directory import DirectoryLock
 from kevy_elect.errors import BallotError, StatusError
-from kevy_elect.events import EVENTS_KEPT, Event
+from kevy_elect.events import EVENTS_KEPT, SERVICE, STARTED, STOPPED, Event
 from kevy_elect.ops.own_status import event_status
 from kevy_elect.service.election import ElectionService
 from kevy_elect.status import DatedEvent, EventStatus, dated_event
@@ -38,11 +38,12 @@ MAX_FILE: Final = 512 * 1024
 """Bytes of each file."""
 MAX_TEXT: Final = 1000
 """Characters of a text that are kept."""
+MAX_AGAIN: Final = 64 * 1024
+"""Bytes of lines that are told again after a restart: each status has them."""
+MAX_AGE: Final = 3600.0
+"""Seconds before a start whose events are told again: the page shows an hour."""
 TURN: Final = 64
 """Lines that are read in one turn of the reactor: the election must not wait for a reader."""
-
-SERVICE: Final = "service"
-"""The kind of an event for a start or stop of the node."""
 
 
 class History:
@@ -86,13 +87,30 @@ class History:
     def _look(self) -> None:
         if self._began and not self._election.is_electing:
             self._began = False
-            self._keep(_noted(SERVICE, "stopped", self._epoch))
+            self._keep(_noted(SERVICE, "stopped", self._epoch, STOPPED))
 
     def _begin(self) -> None:
         if not self._began:
             self._began = True
             self._epoch = self._election.state_snapshot().epoch
-            self._keep(_noted(SERVICE, f"started, version {__version__}", self._epoch))
+            text = f"started, version {__version__}"
+            started = _noted(SERVICE, text, self._epoch, STARTED)
+            if self._election.directory is not None:
+                earlier = (*self._recent_past(), (self._election.now(), started))
+                self._election.earlier = earlier
+            self._keep(started)
+
+    def _recent_past(self) -> list[tuple[float, EventStatus]]:
+        """The events of the time before the start that are told again, by this node's clock."""
+        now, wall = self._election.now(), self._wall()
+        found: list[tuple[float, EventStatus]] = []
+        left = MAX_AGAIN
+        for line in self._lines()[: -EVENTS_KEPT - 1 : -1]:  # the newest first
+            left -= len(line)
+            event = _event(line, wall) if left >= 0 else None
+            if event is not None and event.ago <= MAX_AGE:
+                found.append((now - event.ago, _undated(event)))
+        return found[::-1]
 
     # Writing
 
@@ -151,8 +169,14 @@ def recent(election: ElectionService, wall: Callable[[], float] = time.time) -> 
     return [_dated(event_status(ago, event), now - ago) for ago, event in election.recent_events()]
 
 
-def _noted(kind: str, text: str, epoch: int) -> EventStatus:
-    return EventStatus(ago=0.0, kind=kind, text=text, critical=False, epoch=epoch)
+def _noted(kind: str, text: str, epoch: int, cause: str | None = None) -> EventStatus:
+    return EventStatus(ago=0.0, kind=kind, text=text, critical=False, epoch=epoch, cause=cause)
+
+
+def _undated(event: DatedEvent) -> EventStatus:
+    fields = attrs.asdict(event)
+    del fields["at"]
+    return EventStatus(**fields)
 
 
 def _dated(event: EventStatus, at: float) -> DatedEvent:

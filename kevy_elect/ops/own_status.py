@@ -7,7 +7,7 @@ import math
 import attrs
 
 from kevy_elect import __version__
-from kevy_elect.events import Event
+from kevy_elect.events import EVENTS_KEPT, Event
 from kevy_elect.service.election import ElectionService
 from kevy_elect.status import EventStatus, Status
 
@@ -53,4 +53,8 @@ def event_status(ago: float, event: Event) -> EventStatus:
 
 
 def _events(election: ElectionService) -> tuple[EventStatus, ...]:
-    return tuple(event_status(ago, event) for ago, event in election.recent_events())
+    """The newest, of which the oldest may be from before the start."""
+    now = election.now()
+    earlier = [attrs.evolve(event, ago=max(0.0, now - at)) for at, event in election.earlier]
+    recent = [event_status(ago, event) for ago, event in election.recent_events()]
+    return tuple([*earlier, *recent][-EVENTS_KEPT:])

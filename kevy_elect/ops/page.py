@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -85,6 +85,7 @@ class Watch:
         self._views: dict[str, View] = {}
         self._happened: list[tuple[list[Happening], float | None]] = []
         self._newest: Event | None = None
+        self._earlier: Sequence[object] = ()
         self._shared: dict[str, bytes] | None = None
         """The events that were computed for the present change, so that all streams share them."""
 
@@ -229,10 +230,10 @@ class Watch:
 
     def _note_events(self, now: float) -> None:
         events = self._service.recent_events()
-        newest = events[-1][1] if events else None
-        if newest is self._newest:
+        newest, earlier = events[-1][1] if events else None, self._service.earlier
+        if newest is self._newest and earlier is self._earlier:
             return
-        self._newest = newest
+        self._newest, self._earlier = newest, earlier
         told = own_status(self._service).events
         self._me.events = happenings(self._me.node_id, told, now)
 

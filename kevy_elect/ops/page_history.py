@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from kevy_elect.events import EVENTS_KEPT, Cause, EventKind
+from kevy_elect.events import EVENTS_KEPT, SERVICE, STARTED, STOPPED, Cause, EventKind
 from kevy_elect.messages import Role
 from kevy_elect.ops.page_model import Happening, Known
 
@@ -129,10 +129,19 @@ class Span:
     until: float | None = None
 
 
-def lane(events: Sequence[Happening]) -> list[Span]:
-    """The roles of one node by its own events in order, the oldest first."""
+def lane(events: Sequence[Happening], lost: Sequence[float] = ()) -> list[Span]:
+    """The roles of one node by its own events in order, the oldest first.
+
+    `lost` has the times at which others noted that they no longer follow the node: a process that
+    was killed could not note its end.
+    """
     spans: list[Span] = []
     for event in events:
+        if (event.kind, event.cause) == (SERVICE, STARTED) and spans and spans[-1].role != GONE:
+            died = min((at for at in lost if spans[-1].since < at < event.at), default=None)
+            if died is not None:
+                spans[-1].until = died
+                spans.append(Span(GONE, "", died))
         role, epoch = _role_after(event, spans[-1] if spans else None)
         if spans and (spans[-1].role, spans[-1].epoch) == (role, epoch):
             continue
@@ -144,11 +153,13 @@ def lane(events: Sequence[Happening]) -> list[Span]:
 
 def _role_after(event: Happening, before: Span | None) -> tuple[str, str]:
     """Role and epoch. A replica's epoch is left out, because it follows the primary's."""
+    if event.kind == SERVICE:
+        return (GONE if event.cause == STOPPED else Role.REPLICA), ""
     if (event.kind, event.cause) in WON:
         return Role.PRIMARY, event.epoch
     if event.kind == EventKind.CANDIDACY and event.cause != Cause.EPOCHS_USED_UP:
         return Role.CANDIDATE, event.epoch
-    if event.kind == EventKind.ROLE or before is None:
+    if event.kind == EventKind.ROLE or before is None or before.role == GONE:
         return Role.REPLICA, ""
     return before.role, before.epoch
 
@@ -175,7 +186,7 @@ def lanes(everyone: Sequence[Known], known_epochs: Sequence[Epoch], now: float) 
 
 def whole_lane(known: Known, known_epochs: Sequence[Epoch], now: float) -> list[Span]:
     """The roles of a node by its own events, and before these by the events of others."""
-    spans = lane(known.events)
+    spans = lane(known.events, _losses(known.node_id, known_epochs))
     started = _started_at(known)
     if started is not None and (not spans or started < spans[0].since):
         if spans and spans[0].role == Role.REPLICA:
@@ -207,16 +218,18 @@ def _terms(node_id: str, known_epochs: Sequence[Epoch], before: float) -> list[S
         if epoch.elected_at is None:
             continue
         if epoch.primary == node_id and epoch.elected_at < before:
-            lost = [
-                event.at
-                for each in known_epochs
-                for event in each.events
-                if event.kind == EventKind.PRIMARY
-                and event.cause == Cause.LOST
-                and event.member == node_id
-                and epoch.elected_at < event.at < end
-            ]
+            lost = [at for at in _losses(node_id, known_epochs) if epoch.elected_at < at < end]
             until = min([*lost, end])
             terms.append(Span(Role.PRIMARY, epoch.number, epoch.elected_at, until))
         end = min(end, epoch.elected_at)
     return terms[::-1]
+
+
+def _losses(node_id: str, known_epochs: Sequence[Epoch]) -> list[float]:
+    """When others noted that they no longer follow this node."""
+    return [
+        event.at
+        for each in known_epochs
+        for event in each.events
+        if (event.kind, event.cause, event.member) == (EventKind.PRIMARY, Cause.LOST, node_id)
+    ]

@@ -6,7 +6,7 @@ import math
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from twisted.application.service import Service
@@ -39,7 +39,7 @@ from kevy_elect.service.observers import (
     Observers,
 )
 from kevy_elect.service.reactor import end_process, end_with, use_monotonic_time
-from kevy_elect.status import CheckStatus, ChildStatus, DataStatus, PeerStatus
+from kevy_elect.status import CheckStatus, ChildStatus, DataStatus, EventStatus, PeerStatus
 from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.link import PeerLink
@@ -161,6 +161,9 @@ class ElectionService(Service):
         self.survivor = 0
         """The id of a process that may outlive this one for a moment to finish its work: the
         wrapper waits for it. 0 if there is none."""
+        self.earlier: Sequence[tuple[float, EventStatus]] = ()
+        """Events from before the start, each with its time by this node's clock, set by what has
+        kept them; the status has them, too."""
         self.health_check: Check | None = None
         """Reports to `own_status` whether this node is healthy, if that is checked."""
         self.probes = Probes()

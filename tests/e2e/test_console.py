@@ -194,6 +194,9 @@ async def test_what_a_killed_node_noted_is_told_by_the_next_one(cluster: Cluster
     shown = (await ask(primary, "events", "-n", "1000")).stdout
     assert shown.count("started, version") == 2
     assert "stopped" not in shown
+    status = await primary.status()
+    assert status is not None
+    assert "elected" in {each["cause"] for each in status["events"]}
     assert (await ask(primary, "events", "-n", "0")).stdout == ""
 
 

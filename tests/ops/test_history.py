@@ -13,11 +13,12 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.directory import DirectoryLock
-from kevy_elect.events import EVENTS_KEPT, Cause, Event, EventKind
+from kevy_elect.events import EVENTS_KEPT, SERVICE, STARTED, Cause, Event, EventKind
 from kevy_elect.ops import history
 from kevy_elect.ops.history import FILE, MAX_FILE, MAX_TEXT, OLD, History
+from kevy_elect.ops.own_status import own_status
 from kevy_elect.service.fake import FakeElection
-from kevy_elect.status import DatedEvent
+from kevy_elect.status import MAX_BYTES, DatedEvent, EventStatus
 
 NIGHT = 1_795_700_000.0
 
@@ -56,7 +57,7 @@ class HistoryTests(SynchronousTestCase):
         return found
 
     def texts(self, *since: float) -> list[str]:
-        return [event.text for event in self.read(*since) if event.kind != history.SERVICE]
+        return [event.text for event in self.read(*since) if event.kind != SERVICE]
 
 
 class KeepingTests(HistoryTests):
@@ -128,6 +129,41 @@ class KeepingTests(HistoryTests):
         self.history = History(self.election)
         self.election.elect()
         self.assertEqual(self.read(), [])
+
+
+class StatusTests(HistoryTests):
+    """What a node that was started again says of the time before."""
+
+    def start_again(self, after: float) -> list[EventStatus]:
+        """The events of its status, of a process that starts so many seconds later."""
+        night = NIGHT + self.election.now() + after
+        self.run_node(night)
+        self.note("now")
+        return list(own_status(self.election).events)
+
+    def test_it_has_the_events_of_the_hour_before_and_its_start(self) -> None:
+        self.note("long ago")
+        self.election.advance(1000)
+        self.note("lately")
+        found = self.start_again(3000)
+        self.assertEqual([(e.kind, e.text) for e in found[:1]], [("vote", "lately")])
+        self.assertAlmostEqual(found[0].ago, 3000)
+        self.assertEqual([(e.kind, e.cause, e.ago) for e in found[1:]], [("service", STARTED, 0)])
+        self.election.advance(5)
+        self.assertEqual([e.ago for e in own_status(self.election).events], [3005, 5])
+
+    def test_a_first_start_has_itself_alone(self) -> None:
+        self.note("x")
+        self.assertEqual([e.cause for e in own_status(self.election).events], [STARTED])
+
+    def test_it_does_not_say_more_than_a_status_may_hold(self) -> None:
+        for _ in range(2 * EVENTS_KEPT):
+            self.note("x" * MAX_TEXT)
+        self.note("y" * 99)
+        self.file.write_bytes(self.file.read_bytes() + b'{"at": 1, "text": "%s"}\n' % (b"z" * 9000))
+        found = self.start_again(1)
+        self.assertEqual(found[0].text, "x" * MAX_TEXT)
+        self.assertLess(len(own_status(self.election).dump()), MAX_BYTES)
 
 
 class TroubleTests(HistoryTests):

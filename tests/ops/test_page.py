@@ -25,6 +25,7 @@ from kevy_elect.ops.connections import MAX_READERS
 from kevy_elect.ops.http import site
 from kevy_elect.ops.page import MAX_WATCHERS, UNREAD_FOR
 from kevy_elect.service.election import ElectionService
+from kevy_elect.status import EventStatus
 from tests.support.transports import QUICK, cluster, heartbeat, rng
 
 
@@ -140,6 +141,18 @@ class StreamTests(WatchTestCase):
         self.assertEqual((newest["epoch"], newest["primary"]), ("7", "b"))
         (span,) = watcher.last("history")["lanes"]["a"]["spans"]
         self.assertEqual((span["role"], span["until_ago"]), ("replica", None))
+
+    def test_events_from_before_the_start_are_in_the_timeline(self) -> None:
+        watcher = self.get()
+        at = self.reactor.seconds() - 100
+        elected = EventStatus(
+            ago=0, kind="role", text="elected", critical=False, epoch=7, cause="elected"
+        )
+        self.service.earlier = [(at, elected)]
+        self.pass_time(0.2)
+        first = watcher.last("history")["lanes"]["a"]["spans"][0]
+        self.assertEqual((first["role"], first["epoch"]), ("primary", "7"))
+        self.assertApproximates(first["since_ago"], 100, 1)
 
     def test_what_does_not_change_is_not_told_again(self) -> None:
         self.service.message_received("b", Announce(7, "b", "192.0.2.2:1"))

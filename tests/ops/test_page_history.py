@@ -85,6 +85,41 @@ class WholeLaneTests(SynchronousTestCase):
             self.lane(restarted, a), [("primary", 27.0, 18.0), ("replica", 10.0, None)]
         )
 
+    def was_killed(self) -> list[Happening]:
+        """Of b, which was primary from 5 on, and started again at 20."""
+        return [
+            Happening("b", 1.0, "service", "", cause="started"),
+            Happening("b", 5.0, "role", "", epoch="3", cause="elected"),
+            Happening("b", 20.0, "service", "", epoch="3", cause="started"),
+        ]
+
+    def test_one_that_was_killed_died_when_others_lost_it(self) -> None:
+        a = known(follower("a"), at=30.0)
+        a.events = [Happening("a", 12.0, "primary", "", epoch="3", cause="lost", member="b")]
+        self.assertEqual(
+            self.lane(self.b(10.0, *self.was_killed()), a),
+            [
+                ("replica", 29.0, 25.0),
+                ("primary", 25.0, 18.0),
+                ("gone", 18.0, 10.0),
+                ("replica", 10.0, None),
+            ],
+        )
+
+    def test_if_nobody_lost_it_its_restart_ends_its_role(self) -> None:
+        self.assertEqual(
+            self.lane(self.b(10.0, *self.was_killed())),
+            [("replica", 29.0, 25.0), ("primary", 25.0, 10.0), ("replica", 10.0, None)],
+        )
+
+    def test_one_that_was_stopped_is_gone_until_it_starts(self) -> None:
+        stopped = Happening("b", 15.0, "service", "", epoch="3", cause="stopped")
+        *before, start = self.was_killed()
+        self.assertEqual(
+            self.lane(self.b(10.0, *before, stopped, start))[1:],
+            [("primary", 25.0, 15.0), ("gone", 15.0, 10.0), ("replica", 10.0, None)],
+        )
+
     def test_outages_that_were_watched_are_told(self) -> None:
         back = self.b(20.0)
         back.outages.append((22.0, 24.0))
