@@ -32,6 +32,7 @@ pytestmark = pytest.mark.skipif(
     None in (CHROMIUM, DRIVER), reason="chromium and its chromedriver are not installed"
 )
 TIMINGS = ("--hb-interval=0.1", "--down-after=2.5", "--run-primary=sleep 1000", "--stop-grace=0.1")
+NAMED = Scene(cluster_name="warehouse")
 DEAD = Scene(killed={"b": -3.0, "c": -1.0}, up_for={"a": 900.0})
 ONE_WAY = Scene(silent={("c", "a"): -3.0})
 UNFOLD = "for (const each of document.querySelectorAll('details')) each.open = true"
@@ -68,6 +69,15 @@ async def test_a_healthy_cluster_is_told_in_a_sentence_a_picture_and_a_timeline(
         assert ("link", "b") in accessible
         assert ("rowheader", "b") in accessible
         assert await chromium.complaints() == []
+
+
+@ensureDeferred
+async def test_the_name_of_the_cluster_is_in_its_title_and_its_head(chromium: Browser) -> None:
+    with staged(NAMED) as url:
+        await chromium.do("get", url)
+        await chromium.shows("#title", "^warehouse: election of a, b and c$")
+        await chromium.shows("#headline", "All is well")
+        assert "warehouse: b is primary" in await chromium.run("return document.title")
 
 
 @ensureDeferred

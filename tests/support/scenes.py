@@ -54,6 +54,7 @@ class Scene:
     """Further values of a member's document."""
     up_for: dict[str, float] = attrs.field(factory=dict)
     job: str = "orders"
+    cluster_name: str = ""
     down_after: float = 5.0
 
     def document(self, node_id: str, now: float) -> Document | None:
@@ -85,6 +86,7 @@ class Scene:
             children=[child] if self.job else [],
             events=list(self.noted(node_id, now)),
             uptime=self.up_for.get(node_id, 187_000.0) + now,
+            cluster_name=self.cluster_name,
         ) | self.changes.get(node_id, {})
 
     def is_dead(self, node_id: str, now: float) -> bool:
@@ -202,6 +204,8 @@ class _Service:
             PeerAddr(each, f"10.0.0.{at}", 7101, 6379) for at, each in enumerate(scene.ids, 1)
         )
         self.cluster = Cluster(scene.me, members)
+        self.cluster_name = scene.cluster_name
+        self.earlier: list[tuple[float, Any]] = []
         self.config = ElectConfig()
         self.reactor = reactor
         self.scene = scene
