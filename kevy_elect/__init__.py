@@ -19,8 +19,7 @@ election without Twisted. A name below is imported at its first use, so that
 `import kevy_elect.elector` imports no Twisted.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers know the name; `typing` is slow to load
 
 if TYPE_CHECKING:
     from kevy_elect.ballot import FileBallot, MemoryBallot
@@ -74,6 +73,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # otherwise a checker would assume that every name exists
 
     def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         for home, names in _HOMES.items():
             if name in names:
                 value = getattr(import_module(f"{__name__}.{home}"), name)

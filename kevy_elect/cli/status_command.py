@@ -457,12 +457,17 @@ def _watch(args: argparse.Namespace, where: str | None) -> NoReturn:
 
 @contextlib.contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Restore the terminal at SIGTERM, as at Ctrl-C."""
+    """Leave the terminal in order at SIGTERM and at Ctrl-C."""
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    ends_at_once = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if ends_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if ends_at_once:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
