@@ -177,7 +177,8 @@ class Driver:
         if self._loop.call is None or -SLACK <= due - self._beat_due < interval / EARLY:
             return
         if due > now:
-            self._loop.reset()
+            # Twice cheaper than LoopingCall.reset, which makes another timer and sets it twice.
+            self._loop.starttime = self._timers.seconds() + due - now
             self._loop.call.reset(due - now)
             self._begin_interval(now, due)
 

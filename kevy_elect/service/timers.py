@@ -76,6 +76,7 @@ class SteadyTimers:
         self._calls: list[DelayedCall] = []
         self._descriptor: int | None = None
         self._armed_for = math.nan
+        self._setting = _Setting()
         self._calling = False
 
     def seconds(self) -> float:
@@ -149,9 +150,9 @@ class SteadyTimers:
         if first == self._armed_for:
             return
         self._armed_for = first
-        seconds, nanoseconds = divmod(max(1, round(first * 1e9)), 10**9)
-        setting = ctypes.byref(_Setting(0, 0, seconds, nanoseconds))
-        _checked(_LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, setting, None))
+        setting = self._setting
+        setting.seconds, setting.nanoseconds = divmod(max(1, round(first * 1e9)), 10**9)
+        _checked(_LIBC.timerfd_settime(self._descriptor, _ABSOLUTE, ctypes.byref(setting), None))
 
     def _close(self) -> None:
         if self._descriptor is not None:
