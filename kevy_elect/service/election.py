@@ -44,6 +44,8 @@ from kevy_elect.transport.acceptor import Acceptor
 from kevy_elect.transport.channel import PLAIN_SECURITY, Security
 from kevy_elect.transport.link import PeerLink
 
+SWEEP: Final = 0.25
+"""Seconds between two looks at connections, at most; a tenth of down_after if that is less."""
 LONGEST_PAUSE: Final = 1000 * 86400.0
 
 T = TypeVar("T")
@@ -710,11 +712,11 @@ class ElectionService(Service):
             self._links[outbound.to].send(outbound.message)
 
     def sweep(self, now: float) -> None:
-        """Check the data server, and at most every hb_interval / 2 the connections."""
+        """Check the data server, and now and then the connections and the last will."""
         if self.data is not None:
             self.data.watch()
         if now >= self._next_sweep:
-            self._next_sweep = now + self.config.hb_interval / 2
+            self._next_sweep = now + min(SWEEP, self.config.down_after / 10)
             self._acceptor.sweep(now)
             for link in self._links.values():
                 link.sweep(now)

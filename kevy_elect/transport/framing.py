@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final, Generic
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger, LogLevel
 
 from kevy_elect import wire
@@ -69,9 +70,13 @@ class ChannelProtocol(Protocol):
         """Pass bytes of the handshake to the channel, as `Channel.receive` does."""
         return self.channel.receive(data)
 
+    def transmit(self, sealed: bytes) -> None:
+        """Send these bytes as they are."""
+        self.transport.write(sealed)
+
     def _answer(self, answer: bytes) -> None:
         if answer:
-            self.transport.write(answer)
+            self.transmit(answer)
         if self.channel.established and not self._established:
             self._established = True
             self.channelEstablished()
@@ -131,7 +136,24 @@ class FrameProtocol(ChannelProtocol, Generic[wire.T]):
 
     def write(self, plain: bytes) -> None:
         """Send these bytes through the channel, which is established."""
-        self.transport.write(self.channel.seal(plain))
+        self.transmit(self.channel.seal(plain))
+
+    def transmit(self, sealed: bytes) -> None:
+        """Send these bytes as they are, and at once: the reactor would send them in another turn,
+        which costs more than sending them."""
+        transport: Any = self.transport
+        if self.ended:
+            return
+        if not isinstance(transport, Connection):  # in tests
+            transport.write(sealed)
+            return
+        if not transport.dataBuffer:
+            sent = transport.writeSomeData(sealed)
+            # An error comes again in the reactor, which ends the connection.
+            sealed = sealed[sent:] if isinstance(sent, int) else sealed
+        if sealed:
+            transport.write(sealed)
+            transport.doWrite()  # so that all that waits is in dataBuffer
 
     def plainReceived(self, plain: bytes) -> None:
         self._decoder.feed(plain)
