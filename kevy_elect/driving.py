@@ -10,7 +10,15 @@ from enum import StrEnum
 
 import attrs
 
-from kevy_elect.local_server import OWN, UNSEEN, Assignment, Duty, Histories, Task
+from kevy_elect.local_server import (
+    OWN,
+    UNSEEN,
+    Assignment,
+    Duty,
+    Histories,
+    Task,
+    split_offset,
+)
 
 
 class State(StrEnum):
@@ -105,6 +113,22 @@ def is_unseen(state: State, kept: Duty, looked_at: float, now: float, longest: f
     return now - min(looked_at, heard_at) > longest
 
 
+def first_in_sync(first: Report | None, report: Report) -> Report | None:
+    """The first report in sync with the history that this run of the server has now: the `first`
+    one so far, or this `report`; None if neither is."""
+    if first is not None and (first.history, first.run) == (report.history, report.run):
+        return first
+    return report if report.in_sync else None
+
+
+def is_proven(kept: Duty, duty: Duty, first: Report | None) -> bool:
+    """Whether the primary has stated more data of the data epoch of `kept` than the server had when
+    it was `first` in sync. Any other heartbeat may have been sent before the primary was elected
+    again."""
+    data_epoch, length = split_offset(duty.said)
+    return first is not None and data_epoch == kept.data_epoch and length > first.length
+
+
 def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool) -> bool:
     """Whether the server's data is of the data epoch of `kept`. A follower's data may be of a later
     epoch of the same member if its `duty` has changed, or if its source was `unseen`."""
@@ -117,7 +141,14 @@ def is_of(kept: Duty, report: Report, state: State, duty: Duty, *, unseen: bool)
 
 
 def learned(
-    histories: Histories, report: Report, state: State, kept: Duty, duty: Duty, *, unseen: bool
+    histories: Histories,
+    report: Report,
+    state: State,
+    kept: Duty,
+    duty: Duty,
+    first: Report | None,
+    *,
+    unseen: bool,
 ) -> Histories:
     """What is known of the server's histories after this report. A follower's history gets another
     name when its source is promoted, and a primary's also when its first replica connects."""
@@ -126,13 +157,17 @@ def learned(
     if state is State.FOLLOWING:
         histories = histories.take(report.history, report.run)
     knows = is_of(kept, report, state, duty, unseen=unseen)
+    if state is State.FOLLOWING and histories.is_unexplained(report.history, report.run):
+        knows = knows and is_proven(kept, duty, first)
     if knows and not histories.is_of(report.history, report.run, report.length, kept.data_epoch):
         histories = histories.note(report.history, report.run, kept.data_epoch)
     return histories
 
 
-def assignment_of(report: Report, duty: Duty) -> Assignment:
-    """What to record of a frozen server before it is commanded to do this duty."""
+def assignment_of(report: Report, duty: Duty, last: Assignment | None) -> Assignment:
+    """What to record of a frozen server before it is commanded to do this duty. If the `last`
+    assignment was of the same data epoch, its member may since have been elected again."""
     had = report.history, report.run, report.length
-    taken = OWN if duty.task is Task.PROMOTE else ""
+    again = last is not None and last.data_epoch == duty.data_epoch
+    taken = OWN if duty.task is Task.PROMOTE else UNSEEN if again else ""
     return Assignment(*had, duty.data_epoch, duty.begins_at, taken)

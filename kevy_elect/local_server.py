@@ -85,7 +85,7 @@ class Histories:
         is_same = (last.history, last.length) == (history, length)
         return 0 if is_same else last.data_epoch
 
-    def _is_unexplained(self, history: str, run: str) -> bool:
+    def is_unexplained(self, history: str, run: str) -> bool:
         """Whether this history differs from the one taken over: the source was promoted again,
         perhaps in a later epoch, and the member did not see it."""
         last, known = self.assignment, self.epochs.get((history, run))
@@ -97,7 +97,7 @@ class Histories:
 
     def newest(self, history: str, run: str, length: int) -> int:
         """The newest data epoch of all data that the server ever had, if it has this data now."""
-        if self._is_unexplained(history, run):
+        if self.is_unexplained(history, run):
             return UNKNOWN
         newest = max(map(abs, self.epochs.values()), default=0)
         last = self.assignment
@@ -108,7 +108,7 @@ class Histories:
     def is_of(self, history: str, run: str, length: int, data_epoch: int) -> bool:
         """Whether this data is known to be of that data epoch, or of a later one."""
         known = self.epoch_of(history, run, length) >= data_epoch
-        return known and not self._is_unexplained(history, run)
+        return known and not self.is_unexplained(history, run)
 
     def covers(self, run: str, data_epoch: int) -> bool:
         """Whether the data that this run takes over from now on counts as of this data epoch."""
@@ -121,7 +121,7 @@ class Histories:
         if last is not None and last.run != assignment.run:  # its data may be lost
             noted = noted.note(last.history, last.run, last.data_epoch)
         if epoch := self.epoch_of(assignment.history, assignment.run, assignment.length):
-            sure = not self._is_unexplained(assignment.history, assignment.run)
+            sure = not self.is_unexplained(assignment.history, assignment.run)
             noted = noted.note(assignment.history, assignment.run, epoch if sure else -epoch)
         return attrs.evolve(noted, assignment=assignment)
 
@@ -135,7 +135,7 @@ class Histories:
     def repeats(self, assignment: Assignment) -> bool:
         """Whether this is the last assignment again, and the history taken over since is known."""
         last = self.assignment
-        if last is None or last.taken == UNSEEN:
+        if last is None or last.taken == UNSEEN or (assignment.taken, last.taken) == (UNSEEN, ""):
             return False
         return attrs.evolve(last, taken=assignment.taken) == assignment
 

@@ -21,6 +21,7 @@ from kevy_elect.driving import (
     State,
     assignment_of,
     deviation,
+    first_in_sync,
     is_unseen,
     learned,
     needed,
@@ -73,6 +74,7 @@ class DataService(Service):
         self._kept = STAY  # the last completed duty of following or taking writes
         self._report: Report | None = None  # the newest one
         self._frozen: Report | None = None  # its report when it was frozen
+        self._first: Report | None = None  # the first in sync with its present history
         self._problem = ""
         self._looked_at = -math.inf  # the time of the newest report
         self._looked_for = 0  # the primary's offset at the last request for a report
@@ -404,10 +406,11 @@ class DataService(Service):
         now, longest = self.election.now(), self.election.config.lease_margin
         unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
         self._looked_at = now
-        duty = self.election.duty()
+        self._first = first_in_sync(self._first, report)
+        kept, duty, first = self._kept, self.election.duty(), self._first
         try:
             self._record.keep(
-                learned(self._histories, report, self.state, self._kept, duty, unseen=unseen)
+                learned(self._histories, report, self.state, kept, duty, first, unseen=unseen)
             )
         except BallotError as error:
             self._complain(str(error))
@@ -419,7 +422,7 @@ class DataService(Service):
     def _tell(self, report: Report, duty: Duty) -> None:
         """Record the next command before the server can confirm anything."""
         assert self._record is not None
-        self._record.assign(assignment_of(report, duty))
+        self._record.assign(assignment_of(report, duty, self._histories.assignment))
 
     @property
     def _histories(self) -> Histories:

@@ -36,8 +36,10 @@ def promote(data_epoch: int) -> Duty:
     return Duty(Task.PROMOTE, data_epoch)
 
 
-def follow(data_epoch: int, address: str = "a:1", heard_at: float = math.inf) -> Duty:
-    return Duty(Task.FOLLOW, data_epoch, "a", address, heard_at=heard_at)
+def follow(
+    data_epoch: int, address: str = "a:1", heard_at: float = math.inf, said: int = 0
+) -> Duty:
+    return Duty(Task.FOLLOW, data_epoch, "a", address, heard_at=heard_at, said=said)
 
 
 class Obedient:
@@ -454,12 +456,26 @@ class DataServiceTests(DrivenTests):
         self.election.want(FREEZE)
         self.assertIn(("frozen", join_offset(5, 9), UNKNOWN), self.heard())
 
-    def test_that_is_known_again_once_that_primary_is_heard_and_still_the_same(self) -> None:
+    def test_that_is_known_again_once_that_primary_states_more_data_of_that_epoch(self) -> None:
+        """Whatever it says without more data, it may have said long ago."""
         self.test_what_it_first_took_over_from_a_silent_primary_may_be_of_a_later_reign()
-        self.election.want(follow(5, heard_at=self.election.now()))
+        for said, known in ((8, UNKNOWN), (9, UNKNOWN), (10, 5)):
+            now = self.election.now()
+            self.election.want(follow(5, heard_at=now, said=join_offset(5, said)))
+            self.look()
+            self.look()
+            self.election.want(FREEZE)
+            self.assertIn(("frozen", join_offset(5, 9), known), self.heard(), said)
+
+    def test_what_it_takes_over_once_more_in_one_reign_may_be_of_a_later_one(self) -> None:
+        """A late heartbeat may have ended the silence of the primary."""
+        self.start(follow(5))
+        self.election.want(FREEZE)
+        self.election.want(follow(5))
+        self.server.change(history="theirs", length=9)
         self.look()
         self.election.want(FREEZE)
-        self.assertIn(("frozen", join_offset(5, 9), 5), self.heard())
+        self.assertIn(("frozen", join_offset(5, 9), UNKNOWN), self.heard())
 
     def test_what_it_took_over_before_the_primary_fell_silent_stays_known(self) -> None:
         self.server.change(history="theirs", length=9)

@@ -12,6 +12,7 @@ from kevy_elect.driving import (
     State,
     assignment_of,
     deviation,
+    first_in_sync,
     is_unseen,
     learned,
     needed,
@@ -100,6 +101,7 @@ class SimulatedDriver:
         self._kept = STAY
         self._report: Report | None = None
         self._frozen: Report | None = None
+        self._first: Report | None = None
         self._looked_at = -math.inf
         self._asking = False
         self._held.clear()
@@ -292,14 +294,15 @@ class SimulatedDriver:
         unseen = is_unseen(self.state, self._kept, self._looked_at, now, longest)
         self._looked_at = now
         if not self.node.disk.broken:
-            duty = self._duty
-            self.record = learned(self.record, report, self.state, self._kept, duty, unseen=unseen)
+            self._first = first_in_sync(self._first, report)
+            kept, duty, first = self._kept, self._duty, self._first
+            self.record = learned(self.record, report, self.state, kept, duty, first, unseen=unseen)
 
     def _remember(self, report: Report, data_epoch: int) -> None:
         self._save(self.record.note(report.history, report.run, data_epoch))
 
     def _tell(self, report: Report, duty: Duty) -> None:
-        note = assignment_of(report, duty)
+        note = assignment_of(report, duty, self.record.assignment)
         if not self.record.repeats(note):
             self._save(self.record.assign(note))
 
