@@ -61,7 +61,7 @@ class Mistakes(Unmeasured):
         self.assert_found(mutations.FollowsOlderData, 1319)
 
     def test_a_server_that_goes_on_following_a_primary_that_is_down(self) -> None:
-        self.assert_found(mutations.FollowsTheSilent, 476)
+        self.assert_found(mutations.FollowsTheSilent, 3791)
 
     def test_a_vote_without_the_server(self) -> None:
         self.assert_found(mutations.VotesWithoutServer, 1372)
