@@ -30,6 +30,13 @@ from tests.support.waiting import DEADLINE, wait_for
 
 ON_LINUX = sys.platform == "linux"
 WRAPPER = (sys.executable, "-I", "-S", wrapper.__file__)
+PATIENT = (
+    *WRAPPER[:-1],
+    "-c",
+    f"import sys; sys.path.insert(0, {str(Path(wrapper.__file__).parent)!r}); import wrapper; "
+    f"wrapper.PATIENCE = 30.0; sys.exit(wrapper.main(sys.argv[1:]))",
+)
+"""The same with time for every message, whatever else the machine does."""
 B, C = Addressee("b", "127.0.0.1", 7102), Addressee("c", "::1", 7103)
 
 
@@ -107,6 +114,7 @@ class WrapperTests(SynchronousTestCase):
 class TellingCase(SynchronousTestCase):
     """A process that leaves a will and dies, and a member that may be told."""
 
+    wrapper = WRAPPER
     DYING = (
         "import os, signal, sys, time\n"
         "from kevy_elect.service.wrapper import VARIABLE, Will\n"
@@ -133,7 +141,7 @@ class TellingCase(SynchronousTestCase):
         host, port = self.member.getsockname()
         member = f"{host} {port} b"
         process = subprocess.Popen(
-            [*WRAPPER, *self.dying(member, secret.decode()), *more],
+            [*self.wrapper, *self.dying(member, secret.decode()), *more],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
         )
@@ -154,6 +162,7 @@ class TellingCase(SynchronousTestCase):
 @skipUnless(ON_LINUX, "the wrapper needs Linux")
 class TellingTests(TellingCase):
     def test_the_message_comes_several_times_and_then_a_reset(self) -> None:
+        self.wrapper = PATIENT
         process, call, heard = self.start(), self.call(), b""
         with self.assertRaises(ConnectionResetError):
             while heard := heard + call.recv(1000):
@@ -214,6 +223,7 @@ class SecureTellingTests(TellingCase):
         return heard
 
     def test_the_message_is_sealed_as_the_node_would_seal_it(self) -> None:
+        self.wrapper = PATIENT
         for kind in ("noise", "tls"):
             ours, theirs = self.ends(kind)
             process, channel = self.start(secret=self.secret(ours)), theirs.accepts()
