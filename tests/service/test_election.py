@@ -287,8 +287,9 @@ class ResignationTests(ServiceTests):
         self.start()
         await self.poll(lambda: self.agreed("abc") == "a", "a as primary")
         for link in self.nodes["a"]._links.values():
-            link._let_go()
-        await self.nodes["a"].step_down(QUICK.down_after, "on command")
+            if link._stream is not None:
+                link._stream.transport.abortConnection()
+        await self.nodes["a"].step_down(60.0, "on command")
         await self.poll(lambda: self.agreed("abc") in ("b", "c"), "another primary")
         for node in self.nodes.values():
             self.assertIsNone(node.began_by_will_of)
