@@ -390,9 +390,10 @@ def _data(
     options: Options, election: ElectionService, store: Commands | None
 ) -> Iterator[IService]:
     if store is not None:
+        from kevy_elect.data.guarded import CommandGuard
         from kevy_elect.data.service import DataService
 
-        yield DataService(election, store)
+        yield DataService(election, store, CommandGuard(store, reactor=election.reactor))
     elif options["redis"] is not None:
         yield _redis(options, election)
 

@@ -74,6 +74,16 @@ def describe_status(status: int) -> str:
         return f"exited with status {status}"
 
 
+def supervised(
+    command: Sequence[str], stop_at: str, *, grace: float, leased: bool, privileged: bool
+) -> list[str]:
+    """What runs the command under a supervisor; see `supervisor`."""
+    words = {supervisor.LEASED: leased, supervisor.PRIVILEGED: privileged}
+    how = ",".join(word for word, wanted in words.items() if wanted)
+    start = [sys.executable, "-I", "-S", "-c", _START, _ROOT]
+    return [*start, str(grace), stop_at, how, *command]
+
+
 class Run(ProcessProtocol):
     """A command in a session of its own, from its start to the death of all that it started.
 
@@ -115,10 +125,9 @@ class Run(ProcessProtocol):
         self._drain: Any = None
         self._stop_at, self._grace = stop_at, grace
         self.transport: Any = None
-        words = {supervisor.LEASED: leased, supervisor.PRIVILEGED: privileged}
-        how = ",".join(word for word, wanted in words.items() if wanted)
-        arguments = [sys.executable, "-I", "-S", "-c", _START, _ROOT, str(grace), str(stop_at), how]
-        self._words = [*arguments, *command]
+        self._words = supervised(
+            command, str(stop_at), grace=grace, leased=leased, privileged=privileged
+        )
         try:
             reactor.spawnProcess(
                 self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -20,6 +21,7 @@ from kevy_elect.children.supervised import (
     election_environment,
     program,
     run_to_end,
+    supervised,
 )
 from kevy_elect.data.server import DataServerError
 from kevy_elect.driving import Frozen, Report
@@ -88,6 +90,18 @@ class Commands:
     def use(self, command: Sequence[str]) -> None:
         """Read the offset with another command from now on."""
         self._commands[OFFSET] = tuple(command)
+
+    def for_guard(self) -> dict[str, object]:
+        """How a guard ends the writes of clients."""
+        election = self._election
+        command = self._commands.get(DEMOTE) or self._commands[FREEZE]
+        words = supervised(command, "", grace=0.0, leased=False, privileged=self._privileged)
+        return {
+            "command": words,
+            "environment": {**os.environ, **self._environment()},
+            # A node that is started again promotes its store no sooner than down_after.
+            "limit": min(DEADLINES[DEMOTE], election.config.down_after),
+        }
 
     # The interface of a data server
 
@@ -219,7 +233,7 @@ class Commands:
         election = self._election
         run, ended = run_to_end(
             self._commands[what],
-            election_environment(election.cluster.node_id, election.state_snapshot()) | variables,
+            self._environment() | variables,
             take,
             reactor=election.reactor,
             timeout=DEADLINES[what],
@@ -229,6 +243,10 @@ class Commands:
         problem = await after(ended)
         self._runs.discard(run)
         return problem
+
+    def _environment(self) -> dict[str, str]:
+        election = self._election
+        return election_environment(election.cluster.node_id, election.state_snapshot())
 
     def _broken(self, failure: Failure) -> None:
         self._election.failed(failure)

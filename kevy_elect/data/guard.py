@@ -1,24 +1,30 @@
-"""The program beside a node that freezes its Redis when the node cannot.
+"""The program beside a node that freezes its data server when the node cannot.
 
     guard.py
 
 reads lines of JSON on stdin. Each has some of these keys; a missing one keeps its value:
 
-- `server`: host, port and, if it needs them, the words after AUTH;
-- `tls`: none, or the files of the authority, and of the node's certificate and key or twice null;
-- `process`: its process id, 0 if it may not be killed;
-- `until`: the time until which the Redis may take writes, in seconds of the node's clock; null if
-  it takes none;
+- `until`: the time until which the server may take writes, in seconds of the node's clock; null
+  if it takes none;
 - `margin`: it is frozen this many seconds before that, unless a later `until` has come;
 - `at_once`: true to freeze it immediately.
 
-It is also frozen immediately when stdin ends, because the node has ended. If it does not answer by
-`until`, or within `margin` if that is later, it is killed. The guard is then idle up to the next
-`until`.
+It is also frozen immediately when stdin ends, because the node has ended. The guard is then idle
+up to the next `until`. A Redis is frozen over a connection:
 
-It writes a line on descriptor 3 when it freezes the server because of the time.
+- `server`: host, port and, if it needs them, the words after AUTH;
+- `tls`: none, or the files of the authority, and of the node's certificate and key or twice null;
+- `process`: its process id, 0 if it may not be killed. It is killed if it does not answer by
+  `until`, or within `margin` if that is later.
 
-It is run by its path, imports little, and ends with its stdin.
+Any other store is frozen by a command, which is repeated until it succeeds:
+
+- `command`: its words below a supervisor; the first empty one stands for the time of its end;
+- `environment`: its variables;
+- `limit`: the seconds that it has, with all repetitions. It also ends when `until` becomes null.
+
+The guard writes a line on descriptor 3 when it freezes the server because of the time. It is run
+by its path, imports little, and ends with its stdin.
 """
 
 from __future__ import annotations
@@ -43,6 +49,12 @@ REPORT = 3
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LONGEST = 3600.0
 """The longest wait, in seconds."""
+_LOOK = 0.01
+"""Seconds between two looks at a command."""
+_RETRY = 1.0
+"""Seconds from the failure of a command to its next start."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What the guard ignores, because it ends after its node."""
 
 
 class Guard:
@@ -52,25 +64,43 @@ class Guard:
         self.server: list[Any] = []
         self.tls: list[Any] = []
         self.process = 0
+        self.command: list[str] = []
+        self.environment: dict[str, str] = {}
+        self.limit = 0.0
         self.until: float | None = None
         self.margin = 0.05
+        self._freezing: Freezing | None = None
 
     def hear(self, line: bytes) -> None:
         """Take a command of the node."""
         command = json.loads(line)
-        self.server = command.get("server", self.server)
-        self.tls = command.get("tls", self.tls)
+        for name in ("server", "tls", "process", "command", "environment", "limit", "margin"):
+            setattr(self, name, command.get(name, getattr(self, name)))
         if self.tls:
             import ssl  # noqa: F401  # now, because it takes time
-        self.process = command.get("process", self.process)
         self.until = command.get("until", self.until)
-        self.margin = command.get("margin", self.margin)
+        if self.until is None:
+            self._end_command()
         if command.get("at_once"):
             self.freeze()
 
+    @property
+    def is_freezing(self) -> bool:
+        """Whether a command runs, or is to be repeated."""
+        return self._freezing is not None
+
     def due_in(self) -> float:
-        """Seconds until it has to freeze."""
-        return _LONGEST if self.until is None else max(0.0, self.until - self.margin - _now())
+        """Seconds until `act` has something to do."""
+        wait = _LONGEST if self.until is None else max(0.0, self.until - self.margin - _now())
+        return min(wait, _LOOK if self._freezing else _LONGEST)
+
+    def act(self) -> None:
+        """Freeze the server if its time is over, and look at the command that does so."""
+        if self._freezing is not None and self._freezing.is_over():
+            self._freezing = None
+        if self.until is not None and _now() >= self.until - self.margin:
+            _report()
+            self.freeze()
 
     def freeze(self) -> None:
         """Make the server take no writes, or kill it. Does nothing if it takes none."""
@@ -78,8 +108,64 @@ class Guard:
             return
         deadline = max(self.until, _now() + self.margin)
         self.until = None
-        if not freeze(self.server, deadline, self.tls):
+        if self.command:
+            self._end_command()
+            self._freezing = Freezing(self.command, self.environment, _now() + self.limit)
+        elif not freeze(self.server, deadline, self.tls):
             kill(self.process, int(self.server[1]))
+
+    def _end_command(self) -> None:
+        if self._freezing is not None:
+            self._freezing.end()
+            self._freezing = None
+
+
+class Freezing:
+    """A command that freezes a store, repeated until it succeeds."""
+
+    def __init__(self, words: list[str], environment: dict[str, str], until: float) -> None:
+        self._words = words.copy()
+        self._words[words.index("")] = str(until)
+        self._environment = environment
+        self._until = until
+        self._again_at = 0.0
+        self._pid = self._control = 0
+        self._start()
+
+    def is_over(self) -> bool:
+        """Whether it succeeded, or its time is over. Starts it again if it failed."""
+        if not self._pid:
+            if _now() >= self._again_at:
+                self._start()
+            return False
+        ended, status = os.waitpid(self._pid, os.WNOHANG)
+        if not ended:
+            return False
+        self._pid = 0
+        os.close(self._control)
+        self._again_at = _now() + _RETRY
+        return not status or self._again_at >= self._until
+
+    def end(self) -> None:
+        """Kill all that it has started."""
+        if self._pid:
+            os.close(self._control)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def _start(self) -> None:
+        control, self._control = os.pipe()
+        self._pid = os.posix_spawn(
+            self._words[0],
+            self._words,
+            self._environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, control, _CONTROL),
+                (os.POSIX_SPAWN_OPEN, REPORT, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsigdef=_SIGNALS,
+        )
+        os.close(control)
 
 
 def freeze(server: list[Any], deadline: float, tls: list[Any]) -> bool:
@@ -159,23 +245,22 @@ def _now() -> float:
 
 def main() -> None:
     """Guard until stdin ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends after its node, not with it
-    guard, heard = Guard(), b""
-    while True:
-        ready, _, _ = select.select([_CONTROL], [], [], min(guard.due_in(), _LONGEST))
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    guard, heard, listens = Guard(), b"", True
+    while listens or guard.is_freezing:
+        ready, _, _ = select.select([_CONTROL] if listens else [], [], [], guard.due_in())
         if not ready:
-            if not guard.due_in():
-                _report()
-                guard.freeze()
+            guard.act()
             continue
         more = os.read(_CONTROL, 65536)
-        if not more:
-            break
-        *lines, heard = (heard + more).split(b"\n")
-        for line in lines:
-            guard.hear(line)
-    guard.freeze()
+        if more:
+            *lines, heard = (heard + more).split(b"\n")
+            for line in lines:
+                guard.hear(line)
+        else:
+            listens = False
+            guard.freeze()
 
 
 if __name__ == "__main__":

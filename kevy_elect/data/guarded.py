@@ -114,3 +114,18 @@ class GuardProcess(ProcessProtocol):
     def _start_again(self) -> None:
         if self._process is None and self._stopped is None:
             self.start()
+
+
+class CommandGuard(GuardProcess):
+    """The guard of a store that is driven by commands: it runs the one that ends the writes."""
+
+    def keep(self, until: float, margin: float, process: int) -> None:
+        news = self._server.for_guard().items()  # the epoch may be another
+        self._tell(
+            **{name: value for name, value in news if self._sent.get(name) != value},
+            until=until,
+            margin=margin,
+        )
+
+    def freeze(self) -> None:
+        """The node runs the same command itself; the time remains."""

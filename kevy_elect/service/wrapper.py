@@ -41,6 +41,8 @@ VARIABLE = "KEVY_LAST_WILL"
 TIMES = 5
 """The number of times that the message is sent, because members ignore messages that arrive before
 they know that the node's own connection has ended."""
+SURVIVOR_PATIENCE = 5.5
+"""Seconds that the survivor may take. It may run a command, which has five."""
 INTERVAL = 0.02
 """Seconds between two of these."""
 PATIENCE = 0.5
@@ -327,8 +329,8 @@ def _take(lock: str) -> int | None:
 def _end_descendants(survivor: int) -> bool:
     """Kill and collect until the kernel reports that no descendant is left. Return whether it does.
     Orphans become children of this process. The process `survivor`, if it is a child, ends by
-    itself; after PATIENCE seconds this stops waiting for it."""
-    over_at = time.monotonic() + PATIENCE
+    itself; after SURVIVOR_PATIENCE seconds this stops waiting for it."""
+    over_at = time.monotonic() + SURVIVOR_PATIENCE
     while True:
         children = _children()
         for pid in children:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,11 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
+from kevy_elect.children.processes import children, command_line
+from kevy_elect.data import guard
 from tests.support import ROOT
 from tests.support.processes import Cluster, poll
+from tests.support.waiting import wait_for
 
 # A target has to run two commands before it stands: it has down_after less two heartbeats for them.
 TIMINGS = ("--hb-interval=0.2", "--down-after=2", "--election-timeout=2")
@@ -128,6 +132,17 @@ def start(cluster: Cluster, stores: Stores, ids: str = "abc") -> None:
         node.start(node.command("--shell", advertised, *TIMINGS, *commands))
 
 
+def node_pid(cluster: Cluster, node_id: str) -> int:
+    process = cluster[node_id].process
+    assert process is not None
+    return process.pid
+
+
+def guard_of(node: int) -> int:
+    """The process id of the guard below this process."""
+    return next(each for each in children(node) if guard.__file__ in command_line(each))
+
+
 async def replicating(cluster: Cluster, stores: Stores, ids: str = "abc") -> str:
     """The primary, once the others' stores have all that its store has."""
 
@@ -186,7 +201,9 @@ async def test_an_old_primary_that_went_on_alone_follows_when_its_node_is_back(
 ) -> None:
     start(cluster, stores)
     first = await replicating(cluster, stores)
-    cluster[first].kill()  # its store takes writes on: nobody fences it
+    pid = node_pid(cluster, first)
+    os.kill(guard_of(pid), signal.SIGKILL)
+    cluster[first].kill()  # its store takes writes on: nothing fences it
     rest = "abc".replace(first, "")
     second = await replicating(cluster, stores, rest)
     assert len(stores.write(first, 50)) == 50
@@ -195,6 +212,33 @@ async def test_an_old_primary_that_went_on_alone_follows_when_its_node_is_back(
     assert await replicating(cluster, stores) == second
     assert stores.writable() == {second}
     assert stores.of[first].lines() == taken
+
+
+@ensureDeferred
+async def test_a_store_whose_node_dies_takes_no_writes(cluster: Cluster, stores: Stores) -> None:
+    start(cluster, stores)
+    first = await replicating(cluster, stores)
+    cluster[first].kill()
+    wait_for(lambda: not stores.of[first].takes_writes)
+
+
+@ensureDeferred
+async def test_a_store_whose_node_hangs_takes_no_writes(cluster: Cluster, stores: Stores) -> None:
+    """Before the next one takes any."""
+    start(cluster, stores)
+    first = await replicating(cluster, stores)
+    os.kill(node_pid(cluster, first), signal.SIGSTOP)
+
+    def others() -> set[str]:
+        return stores.writable() - {first}
+
+    wait_for(lambda: not stores.of[first].takes_writes or others())
+    assert not others()
+    rest = "abc".replace(first, "")
+    second = await replicating(cluster, stores, rest)
+    os.kill(node_pid(cluster, first), signal.SIGCONT)
+    assert await replicating(cluster, stores) == second
+    assert stores.writable() == {second}
 
 
 @ensureDeferred
