@@ -42,7 +42,8 @@ from kevy_elect.service.timers import timers
 from kevy_elect.status import ChildStatus, DataStatus
 
 MARGIN: Final = 5
-"""The guard freezes the server at this fraction of a lease before its end."""
+"""The guard freezes the server this fraction of a lease before its end, and at most half of what
+is left of it."""
 
 
 class DataService(Service):
@@ -192,11 +193,14 @@ class DataService(Service):
         guard, config = self._guard, self.election.config
         if guard is None:
             return
-        until = self.election.now() + self.election.lease_left()
+        left = self.election.lease_left()
+        until = self.election.now() + left
         if until > self._kept_until + config.hb_interval / 4:
             self._kept_until = until
             assert self._frozen is not None  # it is frozen before it is promoted
-            guard.keep(until, config.lease_duration / MARGIN, self._frozen.process)
+            # A lease is short until the first acknowledgement, if the votes took long.
+            margin = min(config.lease_duration / MARGIN, left / 2)
+            guard.keep(until, margin, self._frozen.process)
             self.election.survivor = guard.pid
 
     def _release(self) -> None:

@@ -597,6 +597,11 @@ class GuardTests(DrivenTests):
         self.election.want(FREEZE)
         self.assertEqual((self.guard.told.pop(), self.election.survivor), ("release", 0))
 
+    def test_a_lease_that_is_short_at_first_is_not_over_at_once(self) -> None:
+        self.patch(self.election, "lease_left", lambda: 0.1)
+        self.lead()
+        self.assertAlmostEqual(self.guard.margin, 0.05)
+
     def test_what_the_guard_has_frozen_takes_no_writes_and_the_role_is_given_up(self) -> None:
         self.lead()
         self.told()

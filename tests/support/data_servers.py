@@ -49,6 +49,7 @@ class RecordingGuard:
         return succeed(None)
 
     def keep(self, until: float, margin: float, process: int) -> None:
+        self.margin = margin
         self.told.append("keep")
 
     def freeze(self) -> None:
