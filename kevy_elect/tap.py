@@ -49,6 +49,7 @@ from kevy_elect.settings.pem import ClientTls
 from kevy_elect.settings.resolve import Configuration, MistakesError
 from kevy_elect.settings.table import NAMED, SETTINGS, did_you_mean
 from kevy_elect.transport.security import security_of
+from kevy_elect.transport.tls_streams import TlsFactory
 
 
 class Options(usage.Options):
@@ -332,10 +333,10 @@ def _pages(
         port = Port("--agent-check", options["agent-check"], agent, reactor=election.reactor)
         yield f"--agent-check {options['agent-check']}", port
     if options["sentinel"] is not None:
-        yield f"--sentinel {options['sentinel']}", _sentinel(options, election)
+        yield f"--sentinel {options['sentinel']}", _sentinel(options, election, access)
 
 
-def _sentinel(options: Options, election: ElectionService) -> IService:
+def _sentinel(options: Options, election: ElectionService, access: PageAccess) -> IService:
     from kevy_elect.ops.sentinel import Sentinel
     from kevy_elect.ops.sentinel_port import SentinelFactory
 
@@ -343,7 +344,8 @@ def _sentinel(options: Options, election: ElectionService) -> IService:
     path = options["sentinel-password-file"]
     password = None if path is None else read_password(path)
     factory = SentinelFactory(election, sentinel, password)
-    service: IService = strports.service(options["sentinel"], factory)
+    within = TlsFactory(factory, lambda: access.present.sentinel)
+    service: IService = strports.service(options["sentinel"], within)
     return service
 
 

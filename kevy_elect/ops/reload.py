@@ -50,6 +50,7 @@ class Reload(Service):
     log = Logger()
     _KEYS: Final = frozenset({"noise-key", "peer-keys", "tls-cert", "tls-key", "tls-ca"})
     _PAGES: Final = frozenset({"http-cert", "http-key", "http-ca"})
+    _SENTINEL: Final = frozenset({"sentinel-cert", "sentinel-key"})
     _CHECK: Final = frozenset({"check-command", "check-fall", "check-rise"})
 
     def __init__(
@@ -153,6 +154,9 @@ class Reload(Service):
             changed.append("http-token-file")
         if new.pages.content != present.pages.content and self._PAGES.isdisjoint(changed):
             changed.append("http-cert")
+        same = new.pages.sentinel_content == present.pages.sentinel_content
+        if not same and self._SENTINEL.isdisjoint(changed):
+            changed.append("sentinel-cert")
         return changed
 
     def _check_timings(self, new: Configuration) -> None:
@@ -172,8 +176,11 @@ class Reload(Service):
 
     def _check_pages(self, new: Configuration) -> None:
         """Raise ConfigError for a change between pages with and without TLS."""
-        if (new.pages.serving is None) != (self._present.pages.serving is None):
+        present = self._present.pages
+        if (new.pages.serving is None) != (present.serving is None):
             raise ConfigError("--http-cert: TLS begins or ends only at a restart")
+        if (new.pages.sentinel is None) != (present.sentinel is None):
+            raise ConfigError("--sentinel-cert: TLS begins or ends only at a restart")
 
     def _apply(self, new: Configuration, changed: list[str]) -> None:
         if any(setting.name in changed for setting in TIMINGS):

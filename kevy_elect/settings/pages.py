@@ -37,6 +37,10 @@ class PageSecurity:
     asking: ssl.SSLContext | None = attrs.field(default=None, eq=False, repr=False)
     content: str = ""
     """A digest of the TLS files, by which a change of them is detected."""
+    sentinel: ssl.SSLContext | None = attrs.field(default=None, eq=False, repr=False)
+    """The context for serving clients of Redis Sentinel; None without TLS."""
+    sentinel_content: str = ""
+    """A digest of the files of that."""
 
 
 OPEN: Final = PageSecurity()
@@ -67,19 +71,27 @@ def read_contexts(
 
     Raises ConfigError, naming the file, if one cannot be used.
     """
+    serving, content = read_serving(certificate, key)
+    serving.set_alpn_protocols(["http/1.1"])
+    if authority is not None:
+        content += hashlib.sha256(readable(authority, read_regular)).hexdigest()
+    return serving, trusting(authority), content
+
+
+def read_serving(certificate: str, key: str) -> tuple[ssl.SSLContext, str]:
+    """The context for serving with these PEM files, and a digest of the files.
+
+    Raises ConfigError, naming the file, if one cannot be used.
+    """
     import ssl
 
     digest = hashlib.sha256()
-    read = {certificate: read_regular, key: read_private}
-    if authority is not None:
-        read[authority] = read_regular
-    for path, reader in read.items():
+    for path, reader in ((certificate, read_regular), (key, read_private)):
         digest.update(readable(path, reader))
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     serving.options |= ssl.OP_NO_RENEGOTIATION
-    serving.set_alpn_protocols(["http/1.1"])
     load_pair(serving, certificate, key)
-    return serving, trusting(authority), digest.hexdigest()
+    return serving, digest.hexdigest()
 
 
 def token_warning(values: Mapping[str, Any]) -> str | None:

@@ -236,12 +236,21 @@ def _endpoint(setting: Setting, value: Any) -> str:
     try:
         serverFromString(reactor, description)
     except Exception as error:  # raised by any parser that the description names
+        if parts(description)[0] in ("ssl", "tls"):
+            raise ConfigError(_tls_remedy(setting, error)) from None
         raise ConfigError(
             f"no endpoint ({' '.join(str(error).split())}); "
             "write for instance tcp:7101 or tcp:7101:interface=127.0.0.1"
         ) from None
     _check_port(description)
     return description
+
+
+def _tls_remedy(setting: Setting, error: Exception) -> str:
+    remedy = "write tcp:PORT"
+    if setting.name in ("http", "sentinel"):
+        remedy += f", and give --{setting.name}-cert FILE and --{setting.name}-key FILE"
+    return f"no endpoint with TLS ({' '.join(str(error).split())}); {remedy}"
 
 
 def _check_port(description: str) -> None:

@@ -27,7 +27,7 @@ from kevy_elect.settings.links import (
     read_password,
     read_private_key,
 )
-from kevy_elect.settings.pages import PageSecurity, read_contexts, read_token
+from kevy_elect.settings.pages import PageSecurity, read_contexts, read_serving, read_token
 from kevy_elect.settings.pem import ClientTls
 from kevy_elect.settings.table import (
     COMMANDS,
@@ -64,7 +64,8 @@ _UNQUOTED: Final = (
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
 _PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
-_SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file")
+_SENTINEL_TLS: Final = ("sentinel-cert", "sentinel-key")
+_SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file", *_SENTINEL_TLS)
 _ADMIN: Final = ("admin-listen", "admin-peers")
 _REDIS_TLS: Final = ("redis-tls-ca", "redis-tls-cert", "redis-tls-key")
 _REDIS: Final = ("redis-command", "redis-user", "redis-password-file", *_REDIS_TLS)
@@ -226,7 +227,7 @@ class _Reading:
         self._check_primary_settings(timings)
         self._check_admin()
         links = self._links(cluster)
-        pages = self._pages()
+        pages = self._with_sentinel(self._pages())
         self._check_last_will()
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
@@ -428,6 +429,22 @@ class _Reading:
             else:
                 return PageSecurity(token=token, serving=serving, asking=asking, content=content)
         return PageSecurity(token=token)
+
+    def _with_sentinel(self, pages: PageSecurity) -> PageSecurity:
+        """The same, with what serves clients of Redis Sentinel by TLS."""
+        given = [name for name in _SENTINEL_TLS if name in self.given]
+        missing = [name for name in _SENTINEL_TLS if name not in self.given]
+        if given and missing:
+            self._add(given[0], f"--{given[0]}: give --{missing[0]} FILE too")
+        elif given and self._fine(*given):
+            files = self.values["sentinel-cert"], self.values["sentinel-key"]
+            try:
+                context, content = read_serving(*files)
+            except ConfigError as error:
+                self._add("sentinel-cert", f"--sentinel-cert: {error}")
+            else:
+                return attrs.evolve(pages, sentinel=context, sentinel_content=content)
+        return pages
 
     def _check_sentinel(self, cluster: Cluster | None) -> None:
         if "sentinel" not in self.given:

@@ -314,6 +314,16 @@ SETTINGS: Final = (
         "FILE",
         "none",
     ),
+    *(
+        Setting(name, Kind.FILE, Group.SERVICES, meaning, "FILE", "none", reloadable=True)
+        for name, meaning in (
+            (
+                "sentinel-cert",
+                "PEM file with the certificate by which --sentinel is served by TLS",
+            ),
+            ("sentinel-key", "PEM file with the private key of that"),
+        )
+    ),
     Setting(
         "admin",
         Kind.SOCKET,

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import redis
+from cryptography import x509
 from pytest_twisted import ensureDeferred
 from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError
 from twisted.internet.threads import deferToThread
 
 from kevy_elect.cli.demo.ports import free_ports
+from tests.support.certificates import Authority
 from tests.support.processes import Cluster, poll
+
+
+@ensureDeferred
+async def test_the_client_finds_the_primary_by_tls(cluster: Cluster, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("face", [x509.IPAddress(ip_address("127.0.0.1"))])
+    (port,) = free_ports(1)
+    face = f"--sentinel=tcp:{port}:interface=127.0.0.1", f"--sentinel-cert={certificate}"
+    cluster["a"].start(
+        cluster["a"].command("--advertise=127.0.0.1:7001", *face, f"--sentinel-key={key}")
+    )
+    for node_id in "bc":
+        cluster[node_id].start(cluster[node_id].command("--witness"))
+    client = redis.Sentinel(
+        [("127.0.0.1", port)],
+        sentinel_kwargs={"ssl": True, "ssl_ca_certs": str(authority.path), "socket_timeout": 1.0},
+    )
+
+    def discover() -> tuple[str, int] | None:
+        try:
+            host, found = client.discover_master("mymaster")
+        except (MasterNotFoundError, RedisError):
+            return None
+        return host, int(found)
+
+    async def finds() -> bool:
+        return await deferToThread(discover) == ("127.0.0.1", 7001)
+
+    await poll(finds)
 
 
 @ensureDeferred

@@ -224,6 +224,23 @@ class ReloadTests(ReloadCase):
         self.reread(service, 'http = "tcp:8101"')
         self.assertIn("only at a restart", self.logged[0][1])
 
+    def test_nor_does_a_certificate_for_clients_of_sentinel(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        certificate, key = authority.sign("face", [])
+        face = (
+            f'advertise = "127.0.0.1:1"\nsentinel = "tcp:1"\nsentinel-cert = "{certificate}"\n'
+            f'sentinel-key = "{key}"\n'
+        )
+        service = self.start(face)
+        authority.sign("face", [])
+        self.reread(service, face)
+        self.assertEqual(self.logged[0][1], "the configuration was reread: new sentinel-cert")
+        self.assertIsNotNone(self.access.present.sentinel)
+        self.reread(service, 'advertise = "127.0.0.1:1"\nsentinel = "tcp:1"')
+        self.assertIn("only at a restart", self.logged[0][1])
+
     def test_another_kind_of_links_waits_for_a_restart_with_its_keys(self) -> None:
         own = self.mktemp()
         make_private_key(own)

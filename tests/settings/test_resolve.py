@@ -189,6 +189,30 @@ class MembersTests(ConfigurationTests):
             self.assertTrue(mistake.startswith("FILE:3: --http-peers: "), mistake)
             self.assertIn(word, mistake)
 
+    def test_what_serves_clients_of_sentinel_by_tls_is_whole_or_wrong(self) -> None:
+        for name, missing in (("cert", "key"), ("key", "cert")):
+            found = self.mistakes(f'{FILE}sentinel-{name} = "x"')
+            self.assertIn(
+                f"FILE:3: --sentinel-{name}: nothing is served; give --sentinel too", found
+            )
+            found = self.mistakes(f'{FILE}sentinel = "tcp:1"\nsentinel-{name} = "x"')
+            self.assertIn(f"FILE:4: --sentinel-{name}: give --sentinel-{missing} FILE too", found)
+        found = self.mistakes(
+            f'{FILE}sentinel = "tcp:1"\nsentinel-cert = "/x"\nsentinel-key = "/y"'
+        )
+        self.assertTrue(
+            any(each.startswith("FILE:4: --sentinel-cert: /x cannot be read") for each in found)
+        )
+
+    def test_a_port_by_twisteds_tls_names_the_files_to_give_instead(self) -> None:
+        for name, remedy in (
+            ("sentinel", "write tcp:PORT, and give --sentinel-cert FILE and --sentinel-key FILE"),
+            ("agent-check", "write tcp:PORT"),
+        ):
+            found = self.mistakes(f'{FILE}{name} = "ssl:1:privateKey=/nothing"')
+            (said,) = [each for each in found if "no endpoint with TLS (" in each]
+            self.assertTrue(said.endswith(f"; {remedy}"), said)
+
     def test_what_protects_the_pages_is_whole_or_wrong(self) -> None:
         for name in ("http-cert", "http-key", "http-ca", "http-token-file"):
             found = self.mistakes(f'{FILE}{name} = "x"')

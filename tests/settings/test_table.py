@@ -78,6 +78,8 @@ class TableTests(SynchronousTestCase):
             "redis-ca.pem": str(authority.path),
             "redis.pem": mine,
             "redis.key": secret,
+            "sentinel.pem": mine,
+            "sentinel.key": secret,
             "page.pem": certificate,
             "page.key": key,
             "page-ca.pem": str(authority.path),
