@@ -203,8 +203,9 @@ async def test_what_a_killed_node_noted_is_told_by_the_next_one(cluster: Cluster
 @ensureDeferred
 async def test_in_maintenance_nobody_takes_over_not_even_after_a_restart(cluster: Cluster) -> None:
     cluster.start()
-    first = await cluster.settled()
+    await cluster.settled()
     await ask_all(list(cluster.nodes.values()), "maintenance", "on")
+    first = await cluster.settled()
     dead, *others = sorted(
         cluster.nodes.values(), key=lambda each: each.node_id != first["node_id"]
     )

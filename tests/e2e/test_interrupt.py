@@ -28,7 +28,7 @@ LOADED += "print(*sorted(set(sys.modules) - before))"
         ("demo", "kevy_elect.cli.demo.course"),
         ("status --watch 127.0.0.1:1", "kevy_elect.cli.printable"),
         ("status --watch 127.0.0.1:1", "kevy_elect.cli.status_client"),
-        ("primary 127.0.0.1:1", "kevy_elect.config"),
+        ("primary --wait 5m 127.0.0.1:1", "kevy_elect.config"),
     ],
 )
 def test_it_ends_without_a_traceback(command: str, loaded: str) -> None:
