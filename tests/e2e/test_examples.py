@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from kevy_elect.cli.demo.ports import free_ports
 from tests.support import FOREGROUND, ROOT
+from tests.support.processes import Process, start
 from tests.support.waiting import DEADLINE, wait_for
 
 EXAMPLES = ROOT / "examples"
@@ -48,18 +48,12 @@ class Recipe:
             "INTERVAL": "0.02",
             "STORE_PORT": str(ports[6]),
         }
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, Process] = {}
 
     def start(self, name: str, *command: str) -> None:
-        with self.log(name).open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env=os.environ | self.settings | {"NODE_ID": name},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self.processes[name] = start(
+            command, self.directory, self.log(name), **self.settings, NODE_ID=name
+        )
 
     def start_nodes(self, tac: str, ids: str = "abc") -> None:
         for node_id in ids:

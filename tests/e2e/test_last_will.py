@@ -24,12 +24,14 @@ from twisted.protocols.portforward import ProxyFactory, ProxyServer
 from twisted.python.failure import Failure
 
 from kevy_elect.cli.demo.ports import free_ports
+from kevy_elect.cli.supervise import wrapped
 from tests.support import TWISTD
 from tests.support.processes import Cluster, Node, child, poll
 from tests.support.secured import options
 from tests.support.waiting import DEADLINE
 
 KEVY_ELECT = (sys.executable, "-m", "kevy_elect")
+SUPERVISE = (*KEVY_ELECT, "supervise", "--")
 DOWN_AFTER = 2.0
 TIMINGS = (f"--down-after={DOWN_AFTER}",)
 TOLD, RESIGNED, SILENT = "last-will", "primary-gone", "primary-down"
@@ -62,14 +64,10 @@ def running(argument: str) -> list[int]:
     return found
 
 
-def supervised(*command: str) -> list[str]:
-    return [*KEVY_ELECT, "supervise", "--", *command]
-
-
 async def start(cluster: Cluster, *more: str) -> str:
     """Start three nodes below wrappers; the primary once they are settled."""
     for node in cluster.nodes.values():
-        node.start(supervised(*node.command(*TIMINGS, *more)))
+        node.start(wrapped(node.command(*TIMINGS, *more)))
     return await settled(cluster)
 
 
@@ -185,7 +183,7 @@ async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
 ) -> None:
     secured = options(kind, cluster.nodes, tmp_path)
     for name, node in cluster.nodes.items():
-        node.start(supervised(*node.command(*TIMINGS, *secured[name])))
+        node.start(wrapped(node.command(*TIMINGS, *secured[name])))
     primary = await settled(cluster)
     before = await cluster[primary].status()
     assert before is not None
@@ -200,7 +198,7 @@ async def test_a_killed_primary_is_replaced_at_once_by_secure_links(
 async def test_an_operators_command_is_no_last_will(cluster: Cluster, tmp_path: Path) -> None:
     secured = options("noise", cluster.nodes, tmp_path)
     for name, node in cluster.nodes.items():
-        node.start(supervised(*node.command(*secured[name])))
+        node.start(wrapped(node.command(*secured[name])))
     for command in ("step-down", "switchover"):
         primary = (await cluster.settled())["node_id"]
         asked = [*KEVY_ELECT, command, f"--data-dir={cluster[primary].data}"]
@@ -309,7 +307,7 @@ async def test_a_will_is_heard_that_arrives_before_the_end_of_the_old_connection
         detours.append(detour)
         listening.append(listen(int(entry.rpartition(":")[2]), detour))
         own = f"--listen=tcp:{ports[name]}:interface=127.0.0.1"
-        node.start(supervised(*node.command(*TIMINGS, own)))
+        node.start(wrapped(node.command(*TIMINGS, own)))
     try:
         primary = await settled(cluster)
         for detour in detours:
@@ -331,7 +329,7 @@ async def test_who_is_started_again_at_once_follows_the_new_primary(cluster: Clu
     assert node.process is not None
     os.kill(node_below(node), signal.SIGKILL)
     node.process.wait(DEADLINE)
-    node.start(supervised(*node.command(*TIMINGS)))
+    node.start(wrapped(node.command(*TIMINGS)))
     assert await replaced(cluster, primary) == TOLD
     found = await cluster.settled(other_than=primary)
     assert found["epoch"] == told["epoch"] + 1  # one election, in which nobody was disturbed
@@ -379,7 +377,7 @@ async def test_a_daemon_is_supervised_too(cluster: Cluster, tmp_path: Path) -> N
     pids = {name: tmp_path / f"{name}.pid" for name in "abc"}
     for name, node in cluster.nodes.items():
         runner = (*TWISTD, f"--pidfile={pids[name]}", f"--logfile={tmp_path}/{name}.daemon")
-        node.start(supervised(*node.command(*TIMINGS, runner=runner)))
+        node.start([*SUPERVISE, *node.command(*TIMINGS, runner=runner)])
     primary = await settled(cluster)
     os.kill(int(pids[primary].read_text()), signal.SIGKILL)
     assert await replaced(cluster, primary) == TOLD

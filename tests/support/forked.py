@@ -19,7 +19,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -71,13 +71,15 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def fork(command: Sequence[str], directory: Path, output: IO[bytes]) -> Forked:
-    """Run a command of twistd in `directory`, in the environment of this process."""
+def fork(
+    command: Sequence[str], directory: Path, output: IO[bytes], environment: Mapping[str, str]
+) -> Forked:
+    """Run a command of twistd in `directory`."""
     ours, end = socket.socketpair()
     with end, open(os.devnull, "rb") as nothing:
         streams = [nothing.fileno(), output.fileno(), output.fileno()]
         socket.send_fds(_server(), [b"."], [*streams, end.fileno()])
-    order = {"words": command, "directory": str(directory), "environment": dict(os.environ)}
+    order = {"words": command, "directory": str(directory), "environment": dict(environment)}
     ours.sendall(json.dumps(order).encode() + b"\n")
     (pid,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
     return Forked(command, pid, ours)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.request import urlopen
 
 from twisted.internet import reactor
@@ -29,13 +30,21 @@ TWIST = (sys.executable, "-c", "from twisted.application.twist._twist import Twi
 Process = subprocess.Popen[bytes] | Forked
 
 
-def start(command: Sequence[str], directory: Path, log: IO[bytes]) -> Process:
-    """Run a command in a directory. A twistd in the foreground is forked."""
-    if sys.platform == "linux" and tuple(command[: len(FOREGROUND)]) == FOREGROUND:
-        return fork(command, directory, log)
-    return subprocess.Popen(
-        command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-    )
+def start(command: Sequence[str], directory: Path, log: Path, **environment: str) -> Process:
+    """Run a command in a directory, with this added to our environment. A twistd in the
+    foreground is forked."""
+    own = os.environ | environment
+    with open(log, "ab") as output:
+        if sys.platform == "linux" and tuple(command[: len(FOREGROUND)]) == FOREGROUND:
+            return fork(command, directory, output, own)
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=own,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
 
 
 class Node:
@@ -64,8 +73,7 @@ class Node:
         ]
 
     def start(self, command: Sequence[str] | None = None) -> Process:
-        with open(self.log, "ab") as log:
-            self.process = start(command or self.command(), self.directory, log)
+        self.process = start(command or self.command(), self.directory, self.log)
         return self.process
 
     def kill(self, signal_number: int = signal.SIGKILL) -> int:

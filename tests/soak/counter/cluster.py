@@ -17,6 +17,7 @@ from typing import Final
 
 import attrs
 
+from kevy_elect.cli.supervise import wrapped
 from tests.soak.chaos.cluster import PORT, Group
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.orders import Orders
@@ -27,7 +28,6 @@ from tests.soak.counter.member import STOP_GRACE, TIMINGS, Settings
 from tests.support import FOREGROUND, ROOT
 
 NAMES: Final = ("n1", "n2", "n3")
-SUPERVISE: Final = (sys.executable, "-m", "kevy_elect", "supervise", "--")
 TAC: Final = Path(__file__).with_name("node.tac")
 SWITCHED_WITHIN: Final = 15.0
 """Seconds within which `switchover` must end, with success or not."""
@@ -76,7 +76,8 @@ class Member(Process):
 
     def _words(self) -> tuple[str, ...]:
         command = _command(self._settings) if self._kind is Kind.COMMAND else ("-y", str(TAC))
-        return (*(SUPERVISE if self._wrapped else ()), *FOREGROUND, *command)
+        node = (*FOREGROUND, *command)
+        return tuple(wrapped(node)) if self._wrapped else node
 
     def relink(self, links: list[str]) -> None:
         self._settings = attrs.evolve(self._settings, links=links)
