@@ -3,7 +3,6 @@ is partitioned."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -14,7 +13,6 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
-from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from kevy_elect.ballot import MemoryBallot
@@ -22,7 +20,7 @@ from kevy_elect.ops.http import site
 from kevy_elect.service.election import ElectionService
 from tests.support.browser import CHROMIUM, DESKTOP, DRIVER, PHONE, Browser, axe_core
 from tests.support.processes import Cluster, poll
-from tests.support.scenes import Scene, scene_time, staged
+from tests.support.scenes import Says, Scene, scene_time, staged
 from tests.support.statuses import child, data, event, follower, following
 from tests.support.transports import QUICK
 from tests.support.transports import cluster as nowhere
@@ -305,19 +303,6 @@ async def test_who_is_on_call_sees_an_election_and_a_partition(
     assert await chromium.complaints() == []
 
 
-class Said(Resource):
-    """The status of a node that says whatever it likes."""
-
-    isLeaf = True
-
-    def __init__(self, found: dict[str, Any]) -> None:
-        super().__init__()
-        self._found = found
-
-    def render_GET(self, request: Any) -> bytes:
-        return json.dumps(self._found).encode()
-
-
 @ensureDeferred
 async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Browser) -> None:
     markup = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
@@ -332,7 +317,7 @@ async def test_what_others_say_is_text_and_the_keyboard_reaches_all(chromium: Br
     election.startService()
     ports = []
     try:
-        ports.append(reactor.listenTCP(0, Site(Said(said)), interface="127.0.0.1"))  # type: ignore[attr-defined]
+        ports.append(reactor.listenTCP(0, Site(Says(lambda: said)), interface="127.0.0.1"))  # type: ignore[attr-defined]
         others = {"b": f"http://127.0.0.1:{ports[0].getHost().port}"}
         ports.append(reactor.listenTCP(0, site(election, others), interface="127.0.0.1"))  # type: ignore[attr-defined]
         await chromium.do("get", f"http://127.0.0.1:{ports[1].getHost().port}/")

@@ -228,7 +228,9 @@ def scene_time(url: str) -> float:
     return now
 
 
-class _Says(Resource):
+class Says(Resource):
+    """Answers each GET with a document; ends the connection if there is none."""
+
     isLeaf = True
 
     def __init__(self, ask: Callable[[], Document | None]) -> None:
@@ -264,7 +266,7 @@ def staged(scene: Scene, start: float = 0.0, *, pages: bool = True) -> Iterator[
     service: Any = _Service(scene, now)
     with patch.object(page_module, "own_status", lambda service, events=True: service.status()):
         others: Mapping[str, str] = {
-            each: f"http://127.0.0.1:{serve(Site(_Says(partial(said, each))))}"
+            each: f"http://127.0.0.1:{serve(Site(Says(partial(said, each))))}"
             for each in scene.ids
             if each != scene.me and pages
         }
@@ -272,7 +274,7 @@ def staged(scene: Scene, start: float = 0.0, *, pages: bool = True) -> Iterator[
         root = Resource()
         root.putChild(b"", PageResource())
         root.putChild(b"watch", StreamResource(watch))
-        root.putChild(b"now", _Says(lambda: {"now": now()}))
+        root.putChild(b"now", Says(lambda: {"now": now()}))
         try:
             yield f"http://127.0.0.1:{serve(FewReaders(Pages(root, (), reactor), watch.stop))}/"
         finally:

@@ -25,10 +25,10 @@ CLIENTS: Final = {
     "valkey-py": "valkey_py.py",
     "coredis": "coredis_py.py",
     "txredisapi": "txredisapi_py.py",
-    "ioredis": "ioredis_plain.js",
-    "ioredis, failoverDetector": "ioredis.js",
-    "iovalkey": "iovalkey_plain.js",
-    "iovalkey, failoverDetector": "iovalkey.js",
+    "ioredis": "ioredis.js ioredis plain",
+    "ioredis, failoverDetector": "ioredis.js ioredis detecting",
+    "iovalkey": "ioredis.js iovalkey plain",
+    "iovalkey, failoverDetector": "ioredis.js iovalkey detecting",
     "node-redis": "node_redis.js",
     "phpredis": "phpredis.php",
     "predis": "predis.php",
@@ -37,7 +37,7 @@ CLIENTS: Final = {
     "Perl Redis::Fast": "redis_fast.pl",
     "go-redis": "go_redis.go",
 }
-"""The program of each, by the client's name."""
+"""The program of each and its first arguments, by the client's name."""
 
 
 @attrs.frozen
@@ -49,8 +49,9 @@ class Places:
     gopath: Path | None = None
 
     def command(self, client: str) -> tuple[str, ...]:
-        program = PROGRAMS / CLIENTS[client]
-        return (*RUNNERS.get(program.suffix, (self.python,)), str(program))
+        name, *words = CLIENTS[client].split()
+        program = PROGRAMS / name
+        return (*RUNNERS.get(program.suffix, (self.python,)), str(program), *words)
 
     def environment(self) -> Mapping[str, str]:
         more = {}
