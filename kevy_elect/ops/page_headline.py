@@ -21,7 +21,6 @@ from kevy_elect.settings.timing_change import mixed_timings
 from kevy_elect.status import Status
 
 Level = Literal["ok", "warning", "alarm"]
-NOTHING_TO_DO = "Nothing needs to be done."
 
 
 @attrs.frozen
@@ -41,16 +40,6 @@ class Headline:
     """The time since which the lead is true; None if it is not known."""
     lease_end: float | None = None
     """The end of the lease to which an unfinished lead refers; None for a complete sentence."""
-
-    @property
-    def text(self) -> str:
-        """All facts."""
-        return " ".join((self.lead, *(each.text for each in self.remarks if each.text)))
-
-    @property
-    def advice(self) -> str:
-        """All advice."""
-        return " ".join(each.advice for each in self.remarks if each.advice) or NOTHING_TO_DO
 
     def told(self, now: float) -> dict[str, Any]:
         """The headline, as an object for JSON."""

@@ -4,11 +4,20 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kevy_elect.ops.page_headline import headline
+from kevy_elect.ops.page_headline import Headline, headline
 from kevy_elect.ops.page_model import Happening, Known
 from kevy_elect.status import PeerStatus, from_object
 from tests.support import statuses
 from tests.support.statuses import follower, known, writer
+
+
+def text_of(found: Headline) -> str:
+    """All that it says."""
+    return " ".join((found.lead, *(each.text for each in found.remarks if each.text)))
+
+
+def advice_of(found: Headline) -> str:
+    return " ".join(each.advice for each in found.remarks if each.advice)
 
 
 class HeadlineTests(SynchronousTestCase):
@@ -18,7 +27,7 @@ class HeadlineTests(SynchronousTestCase):
         me, *rest = (known(found) for found in (mine, *others))
         found = headline(me, rest, now)
         self.level = found.level
-        return found.text
+        return text_of(found)
 
     def test_all_is_well(self) -> None:
         text = self.say(follower("a"), follower("b"), writer("c"))
@@ -35,9 +44,9 @@ class HeadlineTests(SynchronousTestCase):
         found = headline(me, others, 10.1)
         self.assertEqual(found.level, "alarm")
         self.assertIn(
-            "c is primary of epoch 3 and holds its lease. Maintenance of a and c", found.text
+            "c is primary of epoch 3 and holds its lease. Maintenance of a and c", text_of(found)
         )
-        self.assertIn("kevy-elect maintenance off", found.advice)
+        self.assertIn("kevy-elect maintenance off", advice_of(found))
 
     def test_clusters_of_several_names_are_told_apart(self) -> None:
         me = follower("a", cluster_name="orders")
@@ -65,7 +74,7 @@ class HeadlineTests(SynchronousTestCase):
         self.assertEqual(headline(me, [b, leader], 10.2).level, "ok")
         b.say(from_object(follower("b", primary="x")), 10.15, 10.2)
         found = headline(me, [b, leader], 10.2)
-        level, text = found.level, found.text
+        level, text = found.level, text_of(found)
         self.assertEqual(level, "warning")
         self.assertIn("b does not follow it.", text)
         self.assertNotIn("a does", text)
@@ -81,13 +90,13 @@ class HeadlineTests(SynchronousTestCase):
         me, lost, leader = (known(one) for one in (follower("a"), follower("b"), writer("c")))
         lost.error = "connection refused"
         found = headline(me, [lost, leader], 10.1)
-        level, text = found.level, found.text
+        level, text = found.level, text_of(found)
         self.assertEqual(level, "warning")
         self.assertIn("b cannot be reached.", text)
 
     def test_without_the_others_word_the_lease_is_not_known(self) -> None:
         found = headline(known(follower("a")), [Known("b"), Known("c")], 10.1)
-        level, text = found.level, found.text
+        level, text = found.level, text_of(found)
         self.assertEqual(level, "ok")
         self.assertEqual(text, "a follows c; whether c holds its lease is not known here.")
 
@@ -144,7 +153,7 @@ class HeadlineTests(SynchronousTestCase):
             one.say(from_object(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
             other.say(from_object(writer("c", lease_expires_in=5.0)), now + 0.5, now + 0.5)
         found = headline(me, [one, other], 12.6)
-        level, text = found.level, found.text
+        level, text = found.level, text_of(found)
         self.assertEqual(level, "alarm")
         self.assertIn("b (epoch 2) and c (epoch 3) both say that they may write", text)
 
@@ -155,7 +164,7 @@ class HeadlineTests(SynchronousTestCase):
             former.say(from_object(writer("b", epoch=2, lease_expires_in=5.0)), now, now)
         target.say(from_object(writer("c", lease_expires_in=5.0)), 12.5, 12.5)
         found = headline(me, [former, target], 12.6)
-        level, text = found.level, found.text
+        level, text = found.level, text_of(found)
         self.assertEqual((level, text), ("ok", "c is primary of epoch 3 and holds its lease."))
 
 
@@ -170,7 +179,7 @@ class DataServerTests(SynchronousTestCase):
         """The headline of a, whose data server is in this state."""
         me = known(follower("a", data=statuses.following(**own)))
         self.found = headline(me, [self.b, self.c], 10.1)
-        return self.found.text
+        return text_of(self.found)
 
     def test_all_is_well(self) -> None:
         self.assertEqual(self.say(), "c is primary of epoch 3 and holds its lease.")
@@ -181,7 +190,7 @@ class DataServerTests(SynchronousTestCase):
         self.assertIn("The data server of a is not known: a neither votes nor runs.", text)
         self.assertNotIn("sync", text)
         self.assertEqual(self.found.level, "warning")
-        self.assertIn("Start the data server of a", self.found.advice)
+        self.assertIn("Start the data server of a", advice_of(self.found))
 
     def test_several_that_are_not_known(self) -> None:
         self.b = known(follower("b", data=statuses.data(state="unknown")))
@@ -191,7 +200,7 @@ class DataServerTests(SynchronousTestCase):
     def test_one_that_lost_what_it_had_waits_for_the_primary(self) -> None:
         text = self.say(state="frozen", problem="whatever it says")
         self.assertIn("The data server of a may have lost what it had: a does not vote.", text)
-        self.assertIn("Wait until it follows that of c", self.found.advice)
+        self.assertIn("Wait until it follows that of c", advice_of(self.found))
 
     def test_without_a_primary_all_are_needed_for_it_to_vote(self) -> None:
         self.c = known(follower("c", primary=None, data=statuses.data(state="frozen")))
@@ -200,14 +209,14 @@ class DataServerTests(SynchronousTestCase):
         )
         found = headline(me, [self.c], 10.1)
         self.assertEqual(found.level, "alarm")
-        self.assertIn("a may have lost what it had: a does not vote.", found.text)
-        self.assertIn("Start all members", found.advice)
+        self.assertIn("a may have lost what it had: a does not vote.", text_of(found))
+        self.assertIn("Start all members", advice_of(found))
 
     def test_one_that_is_not_in_sync(self) -> None:
         for change in ({"in_sync": False}, {"state": "frozen", "in_sync": False}):
             self.assertIn("The data server of a is not in sync.", self.say(**change))
             self.assertEqual(self.found.level, "warning")
-            self.assertIn("from there to the data server of c", self.found.advice)
+            self.assertIn("from there to the data server of c", advice_of(self.found))
 
     def test_what_was_said_before_the_election_is_not_held_against_it(self) -> None:
         me = known(follower("a", data=statuses.following(in_sync=False)))
@@ -219,7 +228,7 @@ class DataServerTests(SynchronousTestCase):
         me = known(follower("a", data=statuses.following(state="unknown")))
         found = headline(me, [Known("c")], 10.1)
         self.assertEqual(found.level, "warning")
-        self.assertIn("not known here. The data server of a is not known", found.text)
+        self.assertIn("not known here. The data server of a is not known", text_of(found))
 
     def test_one_with_another_problem(self) -> None:
         text = self.say(problem="the record cannot be saved")
@@ -228,7 +237,7 @@ class DataServerTests(SynchronousTestCase):
     def test_a_member_without_one(self) -> None:
         self.b = known(follower("b"))
         self.assertIn("b does not drive a data server, as others do.", self.say())
-        self.assertIn("Give b one with --redis, or make it a witness.", self.found.advice)
+        self.assertIn("Give b one with --redis, or make it a witness.", advice_of(self.found))
         self.b = known(follower("b", witness=True))
         self.say()
         self.assertEqual(self.found.level, "ok")
@@ -252,35 +261,35 @@ class LostPrimaryTests(SynchronousTestCase):
 
     def test_it_cannot_be_reached_and_its_lease_goes_on_to_its_end(self) -> None:
         found = headline(self.me, [self.b, self.c], 10.1)
-        self.assertEqual(found.text, "b, the primary, cannot be reached; its lease ends in")
+        self.assertEqual(text_of(found), "b, the primary, cannot be reached; its lease ends in")
         self.assertAlmostEqual(found.told(10.1)["lease_ends_in"], 1.7)
         self.assertEqual((found.level, found.since), ("warning", 10.1))
 
     def test_a_lease_that_is_over_is_an_alarm(self) -> None:
         found = headline(self.me, [self.b, self.c], 12.0)
-        self.assertIn("cannot be reached; its lease, as it was told last, is over.", found.text)
+        self.assertIn("cannot be reached; its lease, as it was told last, is over.", text_of(found))
         self.assertEqual((found.level, found.lease_end), ("alarm", None))
 
     def test_who_still_reaches_it_is_named(self) -> None:
         status = from_object(follower("c", "b", peers=[statuses.peer()]))
         self.c.say(status, 10.2, 10.2)  # asked after the connection was lost
         found = headline(self.me, [self.b, self.c], 10.3)
-        self.assertEqual(found.text, "b, the primary, cannot be reached from a; c reaches it.")
-        self.assertIn("between a and b", found.advice)
+        self.assertEqual(text_of(found), "b, the primary, cannot be reached from a; c reaches it.")
+        self.assertIn("between a and b", advice_of(found))
 
     def test_who_has_lost_it_too_does_not_reach_it(self) -> None:
         gone = statuses.peer(link="waiting", incoming_age=None)
         self.c.say(from_object(follower("c", "b", peers=[gone])), 10.2, 10.2)
-        self.assertIn("its lease ends in", headline(self.me, [self.b, self.c], 10.3).text)
+        self.assertIn("its lease ends in", text_of(headline(self.me, [self.b, self.c], 10.3)))
 
     def test_a_connection_that_is_back_ends_it(self) -> None:
         self.b.see(PeerStatus(**statuses.peer()), 10.2)
-        self.assertIn("b is primary", headline(self.me, [self.b, self.c], 10.2).text)
+        self.assertIn("b is primary", text_of(headline(self.me, [self.b, self.c], 10.2)))
 
     def test_a_page_that_does_not_answer_is_no_lost_primary(self) -> None:
         self.b.see(PeerStatus(**statuses.peer()), 10.2)
         self.b.error = "no answer within 2 s"
-        text = headline(self.me, [self.b, self.c], 10.2).text
+        text = text_of(headline(self.me, [self.b, self.c], 10.2))
         self.assertIn("holds its lease. The page of b cannot be reached.", text)
 
 
@@ -289,7 +298,7 @@ class AdviceTests(SynchronousTestCase):
 
     def test_without_a_quorum_it_says_how_many_must_hear_each_other(self) -> None:
         me = known(follower("a", primary=None, has_quorum=False, down_peers=["b", "c"]))
-        advice = headline(me, [], 10.1).advice
+        advice = advice_of(headline(me, [], 10.1))
         self.assertIn("2 of 3 must hear each other: b and c cannot be heard", advice)
 
     def test_a_term_began_when_its_primary_was_elected(self) -> None:
@@ -326,11 +335,11 @@ class CutLinkTests(SynchronousTestCase):
         silent = PeerStatus(**self.hears("c", heard_ago=3.2))
         self.c.see(silent, 10.1, quiet=1.0)
         found = headline(self.a, [self.b, self.c], 10.1)
-        self.assertNotIn("cannot be reached", found.text)
+        self.assertNotIn("cannot be reached", text_of(found))
 
     def test_a_primary_that_answers_keeps_its_lease_though_it_is_not_heard(self) -> None:
         self.b.see(PeerStatus(**self.hears("b", heard_ago=3.2)), 10.1, quiet=1.0)
-        text = headline(self.a, [self.b, self.c], 10.1).text
+        text = text_of(headline(self.a, [self.b, self.c], 10.1))
         self.assertIn("b is primary of epoch 3 and holds its lease.", text)
 
     def test_those_who_hear_the_same_are_named_together(self) -> None:
@@ -344,12 +353,12 @@ class CutLinkTests(SynchronousTestCase):
         other = follower("c", "b", settings={"hb_interval": 0.2, "down_after": 8.0})
         found = headline(known(follower("a", "b")), [known(writer("b")), known(other)], 10.1)
         self.assertEqual(found.level, "warning")
-        self.assertIn("The members differ in down_after: 5 on a, b; 8 on c.", found.text)
-        self.assertIn("Give all of them the same.", found.advice)
+        self.assertIn("The members differ in down_after: 5 on a, b; 8 on c.", text_of(found))
+        self.assertIn("Give all of them the same.", advice_of(found))
 
     def test_how_many_more_may_fail_is_told(self) -> None:
         gone = Known("c", "http://192.0.2.3")
         gone.see(PeerStatus(**self.hears("c", link="waiting", incoming_age=None)), 10.0)
         found = headline(known(follower("a", "b")), [known(writer("b")), gone], 10.1)
-        self.assertIn("c cannot be reached.", found.text)
-        self.assertIn("Until then no other member may fail.", found.advice)
+        self.assertIn("c cannot be reached.", text_of(found))
+        self.assertIn("Until then no other member may fail.", advice_of(found))
