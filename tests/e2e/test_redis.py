@@ -22,17 +22,28 @@ from twisted.internet.threads import deferToThread
 from kevy_elect.cli.demo.ports import free_ports
 from tests.support import ROOT
 from tests.support.processes import DOWN_AFTER, Cluster, poll
-from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
+from tests.support.redis_servers import FROZEN, REDIS_SERVER, VALKEY_SERVER, RedisServer
 from tests.support.waiting import DEADLINE
 
 pytestmark = pytest.mark.skipif(REDIS_SERVER is None, reason="needs redis-server")
 WRITES = 200
 
 
+BOTH = (
+    pytest.param(REDIS_SERVER, id="redis"),
+    pytest.param(
+        VALKEY_SERVER,
+        id="valkey",
+        marks=pytest.mark.skipif(VALKEY_SERVER is None, reason="needs valkey-server"),
+    ),
+)
+
+
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[dict[str, RedisServer]]:
+def servers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, RedisServer]]:
+    program = getattr(request, "param", REDIS_SERVER)
     found = {
-        node_id: RedisServer(port, tmp_path, *FROZEN)
+        node_id: RedisServer(port, tmp_path, *FROZEN, program=program)
         for node_id, port in zip("abc", free_ports(3), strict=True)
     }
     for server in found.values():
@@ -82,6 +93,7 @@ def write(server: RedisServer, number: int) -> list[int]:
     return confirmed
 
 
+@pytest.mark.parametrize("servers", BOTH, indirect=True)
 @ensureDeferred
 async def test_confirmed_writes_survive_the_death_of_the_primary_and_its_server(
     cluster: Cluster, servers: dict[str, RedisServer]

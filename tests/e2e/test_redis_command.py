@@ -86,7 +86,9 @@ async def test_a_node_that_is_stopped_ends_its_server_in_order(alone: Host) -> N
     await poll(alone.takes_writes)
     alone.node.kill(signal.SIGTERM)
     log = alone.node.log.read_text()
-    frozen, ended = (log.index(said) for said in ("REPLICAOF 127.0.0.1:1 enabled", "Redis is now"))
+    frozen, ended = (
+        log.index(said) for said in ("REPLICAOF 127.0.0.1:1 enabled", "is now ready to exit")
+    )
     assert frozen < ended
     assert not alone.server.answers()
 

@@ -14,6 +14,7 @@ from tests.support.certificates import Authority
 from tests.support.waiting import DEADLINE, wait_for
 
 REDIS_SERVER = shutil.which("redis-server")
+VALKEY_SERVER = shutil.which("valkey-server")
 FROZEN = ("--replicaof", "127.0.0.1 1")
 """The option for a start without taking writes, as docs/redis.md requires."""
 
@@ -31,7 +32,10 @@ def tls_options(port: int, files: tuple[str, str], authority: Authority) -> tupl
 class RedisServer:
     """One server, in memory only."""
 
-    def __init__(self, port: int, directory: Path, *options: str) -> None:
+    def __init__(
+        self, port: int, directory: Path, *options: str, program: str | None = REDIS_SERVER
+    ) -> None:
+        self.program = program
         self.port = port
         self.address = f"127.0.0.1:{port}"
         self.log = directory / f"redis-{port}.log"
@@ -42,9 +46,9 @@ class RedisServer:
     @property
     def command(self) -> list[str]:
         """What runs it."""
-        assert REDIS_SERVER is not None
+        assert self.program is not None
         return [
-            *(REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1"),
+            *(self.program, "--port", str(self.port), "--bind", "127.0.0.1"),
             *("--save", "", "--repl-diskless-sync-delay", "0"),
             *("--dir", str(self.log.parent)),
             *self.options,
