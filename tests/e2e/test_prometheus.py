@@ -124,13 +124,18 @@ async def test_a_real_node_has_all_that_is_documented_shown_and_watched(cluster:
 
     scrape = await poll(ticked)
     families = list(text_string_to_metric_families(scrape))
-    without_server = {"kevy_elect_data_state": ("gauge", set())}
+    of_servers = ("kevy_elect_data_state", "kevy_elect_data_fencing")
+    without_server = {name: ("gauge", set[str]()) for name in of_servers}
     assert described(families) == documented() | without_server
 
     there = series(families)
     assert named("\n".join(panels())) <= there
     watched = {name for name in named(ALERTS.read_text()) if "_data_" not in name}
-    not_asked_for = {"kevy_elect_certificate_end_timestamp_seconds", "kevy_elect_healthy"}
+    not_asked_for = {
+        "kevy_elect_certificate_end_timestamp_seconds",
+        "kevy_elect_healthy",
+        "kevy_elect_maintenance_end_timestamp_seconds",
+    }
     assert watched <= there | not_asked_for
 
     values = {
