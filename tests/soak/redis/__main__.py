@@ -18,8 +18,8 @@ from tests.soak.chaos import sandbox
 from tests.soak.chaos.command import play
 from tests.soak.counter.campaign import Campaign, Round
 from tests.soak.counter.faults import Trouble
-from tests.soak.redis.cluster import Cluster
-from tests.soak.redis.faults import FAULTS, FORGETS
+from tests.soak.redis.cluster import Cluster, OwnServer, Server
+from tests.soak.redis.faults import FAULTS, FORGETS, FORGETS_WITH_NODE
 from tests.soak.redis.judge import judge, read
 from tests.soak.redis.report import Report, make_report
 from tests.soak.redis.sentinels import Sentinels
@@ -41,17 +41,25 @@ def _run(options: argparse.Namespace, directory: Path) -> Report:
     cluster = (
         Sentinels(directory, rng)
         if options.sentinel
-        else Cluster(directory, rng, options.node_option or ())
+        else Cluster(
+            directory, rng, options.node_option or (), OwnServer if options.own else Server
+        )
     )
     campaign = Campaign(cluster, random.Random(options.seed))
     print(f"seed {options.seed}, logs in {directory}", flush=True)
     kinds = [
         fault for kind, fault in FAULTS.items() if options.only is None or kind in options.only
     ]
+    forgets = FORGETS_WITH_NODE if options.own else FORGETS
+
+    def is_fair(trouble: Trouble) -> bool:
+        """Whether a majority keeps its data."""
+        return sum(each.fault.kind in forgets for each in trouble.harms) < 2
+
     cluster.heal()
     cluster.start_clients()
     try:
-        campaign.run(options.faults, kinds, lambda line: print(line, flush=True), fair=_is_fair)
+        campaign.run(options.faults, kinds, lambda line: print(line, flush=True), fair=is_fair)
     except KeyboardInterrupt:
         print("interrupted; judging what there is", flush=True)
     cluster.stop_clients()
@@ -67,11 +75,6 @@ def _run(options: argparse.Namespace, directory: Path) -> Report:
     return make_report(
         campaign, verdict, seed=options.seed, minutes=(time.monotonic() - begun) / 60
     )
-
-
-def _is_fair(trouble: Trouble) -> bool:
-    """Whether a majority keeps its data."""
-    return sum(each.fault.kind in FORGETS for each in trouble.harms) < 2
 
 
 def _is_planned(played: Round) -> bool:
@@ -94,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--sentinel", action="store_true", help="Redis Sentinel instead of our nodes, to compare"
+    )
+    parser.add_argument(
+        "--own", action="store_true", help="each node runs its server, with --redis-command"
     )
     parser.add_argument("--directory", help="for logs, kept then [a temporary one]")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

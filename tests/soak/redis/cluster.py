@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import attrs
 from redis import Redis
 from redis.exceptions import RedisError
 
+from kevy_elect.children.processes import command_line
 from tests.soak.chaos.cluster import PORT, Group
 from tests.soak.chaos.network import Network
 from tests.soak.chaos.process import Process
@@ -47,7 +50,7 @@ class Server:
     def __init__(self, name: str, address: str, directory: Path, log: Path) -> None:
         self.log = log
         self.starts = 0
-        self._command = (
+        self.command = (
             *("nsenter", f"--net=/run/netns/{name}", "redis-server"),
             *("--port", str(REDIS_PORT), "--bind", address, "--protected-mode", "no"),
             *("--save", "", "--repl-diskless-sync-delay", "0", "--repl-timeout", "5"),
@@ -64,7 +67,7 @@ class Server:
             self.starts += 1
             with open(self.log, "ab") as log:
                 self._process = subprocess.Popen(
-                    self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
 
     def signal(self, number: signal.Signals) -> None:
@@ -82,12 +85,36 @@ class Server:
         self.start()
 
 
+class OwnServer(Server):
+    """A Redis that its node runs: it starts and ends with the node."""
+
+    def runs(self) -> bool:
+        return bool(self._pids())
+
+    def start(self) -> None:
+        pass
+
+    def signal(self, number: signal.Signals) -> None:
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def _pids(self) -> list[int]:
+        title = f"redis-server {self.address}"
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return [pid for pid in pids if command_line(pid)[:1] == [title]]
+
+
 class Member(Process):
     """A node, with its server."""
 
     def __init__(
         self, name: str, peers: Sequence[str], server: Server, directory: Path, more: Sequence[str]
     ) -> None:
+        own = isinstance(server, OwnServer)
         place = WORLD / "redis" / name
         self.data = place / "data"
         self.data.mkdir(parents=True)
@@ -98,6 +125,7 @@ class Member(Process):
                 *(*FOREGROUND, "kevy-elect", f"--node-id={name}"),
                 *(f"--peers={','.join(peers)}", f"--data-dir={self.data}"),
                 *(f"--http=unix:{place}/status:lockfile=0", f"--redis={server.address}"),
+                *([f"--redis-command={shlex.join(server.command)}"] if own else []),
                 *(f"--{each.replace('_', '-')}={timings[each]}" for each in _OPTIONS),
                 *more,
             ),
@@ -127,7 +155,13 @@ class Member(Process):
 
 
 class Cluster(Group[Member]):
-    def __init__(self, directory: Path, rng: random.Random, more: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        rng: random.Random,
+        more: Sequence[str] = (),
+        kind: type[Server] = Server,
+    ) -> None:
         network = Network((*NAMES, CLIENTS), rng)
         peers = [f"{name}@{network.addresses[name]}:{PORT}:{REDIS_PORT}" for name in NAMES]
         members = []
@@ -135,7 +169,7 @@ class Cluster(Group[Member]):
             place = WORLD / "redis" / name / "server"
             place.mkdir(parents=True)
             log = directory / f"redis-{name}.log"
-            server = Server(name, network.addresses[name], place, log)
+            server = kind(name, network.addresses[name], place, log)
             members.append(Member(name, peers, server, directory, more))
         self.begin(directory, network, members)
 

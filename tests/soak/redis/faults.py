@@ -14,6 +14,8 @@ FAULTS: Final[dict[str, Fault]] = {}
 FORGETS: Final = frozenset({"server killed", "host killed"})
 """Faults after which a server has lost its data: only one at a time, because a majority must
 not."""
+FORGETS_WITH_NODE: Final = FORGETS | {"node killed", "node restarted"}
+"""The same if a node runs its server."""
 
 
 def _fault(kind: str, shortest: float, longest: float, *, whole: bool = False):  # type: ignore[no-untyped-def]

@@ -46,7 +46,7 @@ class Program(Server):
         place.mkdir(parents=True)
         super().__init__(name, address, place, log)
         self.file = place / "redis.conf"
-        self._command = ("nsenter", f"--net=/run/netns/{name}", "redis-server", *words)
+        self.command = ("nsenter", f"--net=/run/netns/{name}", "redis-server", *words)
 
 
 class Host:
