@@ -258,7 +258,7 @@ class PluginTests(SynchronousTestCase):
         self.assertEqual(only.stop_grace, whole_grace(0.4))
 
     def test_a_store_is_driven_by_its_commands_and_says_itself_what_it_has(self) -> None:
-        commands = [f"--{option}=job" for option in COMMANDS]
+        commands = [f"--{option}=job" for option in COMMANDS if option != "redis-command"]
         node = makeService(parsed(*commands, "--advertise=a.example:1"))
         _, offset, _, driver, *_ = node.services
         self.assertEqual(offset.command, ())
