@@ -55,6 +55,10 @@ EPOCH_LEAP: Final = 2**32
 epochs (R1)."""
 EARLY: Final = 4
 """A tick sends a heartbeat that is due within hb_interval / EARLY, so the node wakes up less."""
+APART: Final = 16
+"""A replica's heartbeat is due hb_interval / APART after the primary's, so it leaves with that."""
+STEP: Final = 64
+"""Until then, it comes hb_interval / STEP earlier in each interval."""
 LONGEST_WAIT: Final = 16
 """A renewal that failed is tried again after twice the wait, at most so many down_after (R8)."""
 
@@ -1185,7 +1189,7 @@ class Elector:
         if self._target is not None and now >= self._target_until:
             self._tell_all()
         if now >= self._next_heartbeat - self.config.hb_interval / EARLY:
-            self._next_heartbeat = next_on_grid(self._next_heartbeat, self.config.hb_interval, now)
+            self._next_heartbeat = self._heartbeat_after(now)
             run = self._candidacy
             # The first OFFER was sent when the candidacy began.
             repeats = run is not None and now > run.offered_at
@@ -1196,6 +1200,15 @@ class Elector:
                 self._offer_again()
         if self._role is Role.PRIMARY and now >= self._next_announce:
             self._announce(now)
+
+    def _heartbeat_after(self, now: float) -> float:
+        """When the heartbeat after the one of `now` is due. If a message caused that one, the
+        replica's next one is due just after the next such message."""
+        due, interval = self._next_heartbeat, self.config.hb_interval
+        if self._role is Role.REPLICA and self._primary is not None:
+            earlier = due - interval / STEP
+            due = earlier if now >= due else max(earlier, now + interval / APART)
+        return next_on_grid(due, interval, now)
 
     def _send_heartbeat(self, now: float) -> None:
         """Send a heartbeat to all members that may receive one (R2, section 5)."""

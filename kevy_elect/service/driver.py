@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from kevy_elect.elector import EARLY, Elector, next_on_grid
+from kevy_elect.elector import Elector, next_on_grid
 from kevy_elect.errors import FrameError
 from kevy_elect.events import Event, EventKind
 from kevy_elect.messages import Message, Outbound, Role
@@ -173,8 +173,8 @@ class Driver:
     def _align(self, now: float) -> None:
         """Let the next beat come when the next heartbeat is due. If one was just sent with
         the answer to a message, this interval needs no beat, and so no wake-up."""
-        due, interval = self.elector.heartbeat_due, self.elector.config.hb_interval
-        if self._loop.call is None or -SLACK <= due - self._beat_due < interval / EARLY:
+        due = self.elector.heartbeat_due
+        if self._loop.call is None or abs(due - self._beat_due) < SLACK:
             return
         if due > now:
             # Twice cheaper than LoopingCall.reset, which makes another timer and sets it twice.
