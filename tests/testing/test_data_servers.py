@@ -52,10 +52,10 @@ class Mistakes(Unmeasured):
         self.assertEqual(run_schedule(schedule).violations, [])
 
     def test_a_vote_before_the_server_is_frozen(self) -> None:
-        self.assert_found(mutations.VotesUnfrozen, 62)
+        self.assert_found(mutations.VotesUnfrozen, 637)
 
     def test_a_candidate_that_runs_before_its_server_is_frozen(self) -> None:
-        self.assert_found(mutations.RunsUnfrozen, 1772)
+        self.assert_found(mutations.RunsUnfrozen, 321)
 
     def test_a_server_that_follows_an_older_primary_than_it_voted_for(self) -> None:
         self.assert_found(mutations.FollowsOlderData, 1319)
@@ -73,7 +73,7 @@ class Mistakes(Unmeasured):
         self.assert_found(mutations.VotesForLess, 23848)
 
     def test_lengths_of_different_histories_compared(self) -> None:
-        self.assert_found(mutations.ComparesLengths, 114)
+        self.assert_found(mutations.ComparesLengths, 704)
 
 
 class Scenarios(SynchronousTestCase):
