@@ -58,7 +58,7 @@ class Mistakes(Unmeasured):
         self.assert_found(mutations.RunsUnfrozen, 321)
 
     def test_a_server_that_follows_an_older_primary_than_it_voted_for(self) -> None:
-        self.assert_found(mutations.FollowsOlderData, 1319)
+        self.assert_found(mutations.FollowsOlderData, 928)
 
     def test_a_server_that_goes_on_following_a_primary_that_is_down(self) -> None:
         self.assert_found(mutations.FollowsTheSilent, 3791)
