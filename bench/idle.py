@@ -24,7 +24,7 @@ from kevy_elect.config import ElectConfig
 from kevy_elect.messages import Ack, Announce, Heartbeat, Message, Role
 from tests.support import FOREGROUND
 
-SETTLING: Final = 2.0
+SETTLING: Final = 15.0
 """Seconds between the election and the measurement."""
 START_TIME: Final = 120.0
 PROCESSES: Final = 15
