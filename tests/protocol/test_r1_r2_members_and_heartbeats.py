@@ -5,6 +5,9 @@ The node under test is `b` of a, b and c where nothing else is said.
 
 from __future__ import annotations
 
+import itertools
+import random
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.errors import FrameError
@@ -169,6 +172,58 @@ class R2Heartbeats(SynchronousTestCase):
     def test_a_replica_neither_offers_nor_announces(self) -> None:
         out = follower().live(2 * DOWN, primary("a", 3), replica("c", 3))
         self.assertEqual(out, heartbeats(out))
+
+
+class R2InPhase(SynchronousTestCase):
+    """R2: a replica's heartbeat leaves with its answer to the primary's."""
+
+    def exchange(self, node: Node, message: Heartbeat, arrivals: list[float]) -> list[float]:
+        """The times of the heartbeats of a node that runs when one is due, and at each arrival."""
+        sent = []
+        for arrival in arrivals:
+            while (due := node.elector.heartbeat_due) < arrival:
+                node.now = due
+                sent += [node.now for _ in heartbeats(node.tick())]
+            node.now = arrival
+            node.hear(message)
+            sent += [node.now for _ in heartbeats(node.tick())]
+        return sent
+
+    def test_within_64_intervals_it_leaves_with_the_primarys(self) -> None:
+        for phase in range(16):
+            node = follower()
+            begin = node.now + phase * HB / 16
+            arrivals = [begin + HB * i for i in range(1, 80)]
+            sent = self.exchange(node, primary("a", 3), arrivals)
+            self.assertEqual(sent[-10:], arrivals[-10:], phase)
+
+    def test_until_then_it_comes_hardly_more_often(self) -> None:
+        for phase in range(16):
+            node = follower()
+            begin = node.now + phase * HB / 16
+            sent = self.exchange(node, primary("a", 3), [begin + HB * i for i in range(1, 80)])
+            self.assertTrue(79 <= len(sent) <= 81, (phase, len(sent)))
+            gaps = [later - earlier for earlier, later in itertools.pairwise(sent)]
+            self.assertTrue(min(gaps) > 0.7 * HB and max(gaps) < 1.1 * HB, (phase, gaps))
+
+    def test_it_leaves_so_although_the_primarys_comes_a_little_early_or_late(self) -> None:
+        node, late = follower(), random.Random(1)
+        begin = node.now + HB / 8
+        arrivals = [begin + HB * (i + late.uniform(0, 1 / 32)) for i in range(200)]
+        sent = self.exchange(node, primary("a", 3), arrivals)
+        self.assertEqual(sent[-100:], arrivals[-100:])
+
+    def test_messages_all_the_time_hasten_it_by_a_64th_at_most(self) -> None:
+        node = follower()
+        arrivals = [node.now + HB / 32 * i for i in range(1, 32 * 64 + 1)]
+        sent = self.exchange(node, primary("a", 3), arrivals)
+        self.assertTrue(64 <= len(sent) <= 66, len(sent))
+
+    def test_the_primarys_own_come_at_their_times(self) -> None:
+        node = elected("b", epoch=5)
+        begin = node.now + 7 * HB / 8
+        sent = self.exchange(node, replica("a", 5), [begin + HB * i for i in range(80)])
+        self.assertTrue(79 <= len(sent) <= 81, len(sent))
 
 
 class R2Silence(SynchronousTestCase):
