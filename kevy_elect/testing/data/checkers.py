@@ -64,7 +64,8 @@ class ConfirmedSurvives(DataChecker):
                     self._verify(node, values)
 
     def promoted(self, node: SimulatedNode) -> None:
-        self._verify(node, self.all)
+        if self.cluster.servers[node.node_id].takes_writes:  # it has not died since it answered
+            self._verify(node, self.all)
 
     def _epoch_of(self, server: SimulatedServer) -> int:
         return self.cluster.drivers[server.name].epoch_of(server.report())
