@@ -190,14 +190,11 @@ class Wrapper:
 
     def _goes_on(self) -> bool:
         """Whether the node continues as another process than the one started here, as a daemon
-        does. That process is a child of this one, because its parents are dead."""
+        does. That process is a child of this one, because its parents are dead, or about to end."""
         will = Will.read(self._record)
         if will is None or will.node == self._pid:
             return False
-        try:
-            alive = os.waitid(os.P_PID, will.node, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+        alive = _is_below(will.node)
         if alive:
             self._pid = will.node
         return alive
@@ -350,6 +347,27 @@ def _end_descendants(survivor: int) -> bool:
 def _children() -> list[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def _is_below(pid: int) -> bool:
+    """Whether this process lives, and is a child of this one or of a child of this one."""
+    for _ in range(2):
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            # A daemon's parent ends at once, but may not have done so yet.
+            if _parent_of(pid) in _children():
+                return True
+    return False
+
+
+def _parent_of(pid: int) -> int:
+    """0 if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _become_subreaper() -> None:

@@ -166,6 +166,9 @@ def test_the_web_application_serves_on_the_primary_and_replicas_point_to_it(
 
 
 def test_the_store_refuses_a_stale_primary(recipe: Recipe) -> None:
+    # A busy machine must not take the lease, and so the job, of the one that is paused.
+    timings = {**TIMINGS, "hb_interval": 0.1, "down_after": 2.5}
+    recipe.settings["TIMINGS"] = json.dumps(timings)
     store = (sys.executable, str(EXAMPLES / "fenced_store.py"))
     recipe.start("store", *store)
     recipe.start_nodes("fenced_job.tac")

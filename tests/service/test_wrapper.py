@@ -64,6 +64,28 @@ class WrapperTests(SynchronousTestCase):
         self.pid = int(process.stdout.readline())
         return process
 
+    def test_a_daemon_goes_on_although_the_process_between_ends_late(self) -> None:
+        script = """if True:
+            import os, time
+            from kevy_elect.service.wrapper import VARIABLE, Will
+            record = int(os.environ[VARIABLE].split()[0])
+            ready, tell = os.pipe()
+            if os.fork():
+                os.read(ready, 1)
+                os._exit(0)
+            if os.fork():
+                time.sleep(0.3)
+                os._exit(0)
+            Will(os.getpid()).write(record)
+            os.write(tell, b".")
+            time.sleep(0.6)
+            os._exit(7)
+        """
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [*WRAPPER, sys.executable, "-c", script]
+        ended = subprocess.run(command, env=environment, timeout=DEADLINE, check=False)
+        self.assertEqual(ended.returncode, 7)
+
     def test_ends_with_the_status_of_the_command(self) -> None:
         self.assertEqual(self.run_command("sh", "-c", "exit 7").returncode, 7)
 
