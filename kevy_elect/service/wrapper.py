@@ -190,7 +190,7 @@ class Wrapper:
 
     def _goes_on(self) -> bool:
         """Whether the node continues as another process than the one started here, as a daemon
-        does. That process is a child of this one, because its parents are dead, or about to end."""
+        does. The processes between that one and this are dead, or about to end."""
         will = Will.read(self._record)
         if will is None or will.node == self._pid:
             return False
