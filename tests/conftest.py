@@ -23,7 +23,14 @@ _WHOLE = (
     "tests/soak/hostile/test_hostile.py",  # nodes that all share
 )
 """Files whose tests run one after another."""
-_LONGEST = ("tests/soak/", "tests/e2e/test_timings.py", "tests/e2e/test_demo.py")
+_LONGEST = (
+    "tests/soak/",
+    "tests/e2e/test_timings.py",
+    "tests/e2e/test_demo.py",
+    "tests/e2e/test_page.py",
+    "tests/e2e/test_postgresql.py",
+    "tests/e2e/test_commands.py",
+)
 
 
 def _is_trial_test(item: pytest.Item) -> bool:
