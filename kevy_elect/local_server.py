@@ -115,6 +115,12 @@ class Histories:
         last = self.assignment
         return last is not None and (last.run, last.data_epoch) == (run, data_epoch)
 
+    def knows_run(self, run: str) -> bool:
+        """Whether this run of the server was ever commanded, or its data noted."""
+        last = self.assignment
+        noted = any(run == each for _, each in self.epochs)
+        return noted or (last is not None and last.run == run)
+
     def assign(self, assignment: Assignment) -> Histories:
         """Record this assignment of the frozen server, before it is commanded."""
         noted, last = self, self.assignment

@@ -56,6 +56,7 @@ class Commands:
 
     log = Logger()
     name = "the store"
+    starts_frozen_with = ""  # how it starts cannot be seen
 
     def __init__(
         self,

@@ -125,6 +125,10 @@ class Redis:
     def freezes_within(self) -> float:
         return self.deadline
 
+    @property
+    def starts_frozen_with(self) -> str:
+        return f"'replicaof {' '.join(NOBODY)}' in its configuration"
+
     def for_guard(self) -> dict[str, object]:
         """How a guard reaches it. Raises ConfigError if the password cannot be read."""
         words = [
@@ -218,10 +222,10 @@ class Redis:
         *before, _, server, replication = await _at_once(
             client, *_ASK, ("REPLICAOF", *NOBODY), *_ASK
         )
-        frozen = Frozen(_parse(_fields(b"".join(before))), _parse(_fields(server + replication)))
-        if frozen.before.takes_writes:
+        found = _parse(_fields(b"".join(before)))
+        if found.takes_writes:
             await _end_clients(client)
-        return frozen
+        return Frozen(found, _parse(_fields(server + replication)))
 
     async def _promote(self) -> Report:
         client = await self._on(self._main)
@@ -239,6 +243,10 @@ class Redis:
         self._has_writers = False
 
 
+_WRITABLE: Final = (
+    "takes writes also as a replica, so it cannot be frozen: set 'replica-read-only yes' in its "
+    "configuration, and now by CONFIG SET. Until then this node neither votes nor becomes primary"
+)
 _ASK: Final = (("INFO", "server"), ("INFO", "replication"))
 
 
@@ -280,9 +288,12 @@ def _kind(fields: dict[str, str]) -> str:
 
 
 def _parse(fields: dict[str, str]) -> Report:
-    """The sections `server` and `replication` of INFO. Raises DataServerError."""
+    """The sections `server` and `replication` of INFO. Raises DataServerError, also for a replica
+    that takes writes: it cannot be frozen."""
     try:
         is_replica = fields["role"] == "slave"
+        if is_replica and fields.get("slave_read_only") == "0":
+            raise DataServerError(_WRITABLE)
         source = ""
         if is_replica and (fields["master_host"], fields["master_port"]) != NOBODY:
             source = join_host_port(fields["master_host"], int(fields["master_port"]))

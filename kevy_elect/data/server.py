@@ -30,6 +30,10 @@ class DataServer(Protocol):
     def freezes_within(self) -> float:
         """Seconds that `freeze` may take."""
 
+    @property
+    def starts_frozen_with(self) -> str:
+        """What makes it start without taking writes, for people; empty if nothing is needed."""
+
     lost: Callable[[], object]
     """Called when the server has probably ended. The driver sets this, and then asks for a
     report."""

@@ -278,12 +278,25 @@ class DataService(Service):
     async def _freeze(self, turn: int, duty: Duty, before: Deferred[None]) -> None:
         overtakes = not before.called
         frozen = await self.server.freeze()
+        self._found(frozen.before)
         if turn == self._turn and overtakes:
             # The command in progress may have reached the server after this.
             await after(before)
             frozen = await self.server.freeze()
         if turn == self._turn:
             self._took_frozen(frozen)
+
+    def _found(self, report: Report) -> None:
+        """Warn of a server that started by taking writes; no command of this node made it do so."""
+        remedy = self.server.starts_frozen_with
+        if remedy and report.takes_writes and not self._histories.knows_run(report.run):
+            self.log.warn(
+                "{node}: {server} took writes before this node had commanded it, and such writes "
+                "may be lost. To start without taking writes, it needs {remedy}",
+                node=self.election.cluster.node_id,
+                server=self.server.name,
+                remedy=remedy,
+            )
 
     def _took_frozen(self, frozen: Frozen) -> None:
         if frozen.after.takes_writes or frozen.after.source:

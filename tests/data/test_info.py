@@ -24,6 +24,8 @@ master_link_status:up
 master_sync_in_progress:0
 slave_read_repl_offset:1290
 slave_repl_offset:1288
+slave_priority:100
+slave_read_only:1
 replicas_repl_buffer_size:0
 connected_slaves:0
 master_failover_state:no-failover
@@ -65,3 +67,15 @@ class InfoTests(SynchronousTestCase):
     def test_an_info_without_what_is_needed_is_refused(self) -> None:
         text = VALKEY.replace("run_id:", "another:")
         self.assertRaises(DataServerError, _parse, info(text))
+
+    def test_a_replica_that_takes_writes_is_refused_with_what_to_set(self) -> None:
+        """It would take writes when it is frozen, too."""
+        with self.assertRaisesRegex(DataServerError, "set 'replica-read-only yes'"):
+            _parse(info(slave_read_only="0"))
+
+    def test_one_that_does_not_tell_whether_it_is_read_only_is_believed(self) -> None:
+        text = VALKEY.replace("slave_read_only:1\n", "")
+        self.assertFalse(_parse(info(text)).takes_writes)
+
+    def test_a_role_is_required(self) -> None:
+        self.assertRaises(DataServerError, _parse, info(VALKEY.replace("role:", "rule:")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,10 @@ from twisted.internet import reactor
 from kevy_elect.cli.demo.ports import free_ports
 from kevy_elect.data.redis import Redis
 from kevy_elect.data.server import DataServerError
+from kevy_elect.data.service import DataService
+from kevy_elect.driving import State
+from tests.support.data_servers import WARNS, Deciding
+from tests.support.logs import logged
 from tests.support.processes import poll
 from tests.support.redis_servers import FROZEN, REDIS_SERVER, RedisServer
 
@@ -77,6 +81,73 @@ async def test_one_that_never_had_anything_has_nothing(tmp_path: Path) -> None:
     with running(tmp_path, *FROZEN) as (server,):
         async with driven(server) as redis:
             assert (await redis.report()).length == 0
+
+
+@ensureDeferred
+async def test_one_that_takes_writes_as_a_replica_is_refused_until_that_is_set(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, *FROZEN, "--replica-read-only", "no") as (server,):
+        server.client.set("key", "value")
+        async with driven(server) as redis:
+            for ask in (redis.report, redis.freeze):
+                with pytest.raises(DataServerError, match="set 'replica-read-only yes'"):
+                    await ask()
+            await redis.promote()
+            writer = server.client.client_id()
+            with pytest.raises(DataServerError, match="set 'replica-read-only yes'"):
+                await redis.freeze()
+            assert server.client.client_id() != writer
+            server.client.config_set("replica-read-only", "yes")
+            assert not (await redis.freeze()).after.takes_writes
+
+
+@contextlib.asynccontextmanager
+async def node_of(server: RedisServer, directory: Path):  # type: ignore[no-untyped-def]
+    """Drive it by the duties of an election."""
+    election = Deciding(directory, reactor)
+    service = DataService(election, Redis(server.address, reactor=reactor))  # type: ignore[arg-type]
+    service.startService()
+    try:
+        yield election, service
+    finally:
+        await service.stopService()
+        assert election.directory is not None
+        election.directory.release()
+
+
+@ensureDeferred
+async def test_the_node_of_one_that_takes_writes_as_a_replica_waits_until_that_is_set(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, *FROZEN, "--replica-read-only", "no") as (server,):
+        async with node_of(server, tmp_path / "node") as (election, service):
+
+            async def complains() -> bool:
+                return "set 'replica-read-only yes'" in service.status().problem
+
+            await poll(complains)
+            assert (election.heard, service.state) == ([], State.UNKNOWN)
+            server.client.config_set("replica-read-only", "yes")
+            await poll(is_frozen(service))
+            assert election.heard == [("frozen", 0, 0)]
+
+
+@ensureDeferred
+async def test_one_that_starts_as_a_primary_is_told_of_with_the_remedy(tmp_path: Path) -> None:
+    with running(tmp_path) as (server,), logged(WARNS) as warned:
+        async with node_of(server, tmp_path / "node") as (_, service):
+            await poll(is_frozen(service))
+            assert not server.takes_writes()
+    assert len(warned) == 1
+    assert "it needs 'replicaof 127.0.0.1 1' in its configuration" in warned[0]
+
+
+def is_frozen(service: DataService) -> Callable[[], Awaitable[bool]]:
+    async def frozen() -> bool:
+        return service.state is State.FROZEN
+
+    return frozen
 
 
 @ensureDeferred

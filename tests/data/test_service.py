@@ -27,9 +27,9 @@ from kevy_elect.local_server import (
     Task,
     join_offset,
 )
-from kevy_elect.service.fence import Fence
-from tests.support.data_servers import RecordingGuard
-from tests.support.transports import QUICK, cluster
+from tests.support.data_servers import WARNS, Deciding, RecordingGuard
+from tests.support.logs import logged
+from tests.support.transports import QUICK
 
 
 def promote(data_epoch: int) -> Duty:
@@ -47,6 +47,7 @@ class Obedient:
     its answers are `held`."""
 
     name = "the server"
+    starts_frozen_with = "'frozen yes'"
     lost: Callable[[], object]
 
     def __init__(self) -> None:
@@ -104,78 +105,11 @@ class Obedient:
         return later
 
 
-class Deciding:
-    """What a DataService needs of an election, which decides what it is told to."""
-
-    config = QUICK
-    cluster = cluster()
-    is_electing = True
-    survivor = 0
-
-    def __init__(self, directory: Path) -> None:
-        self.reactor = Clock()
-        self.directory: DirectoryLock | None = DirectoryLock(directory, "a")
-        self.fence = Fence(lambda *, closed: None)
-        self.data: DataService | None = None
-        self.wanted = STAY
-        self.offset = 0
-        self.heard: list[object] = []
-        self.said: list[int] = []
-        self.failures: list[object] = []
-        self.observers: list[Callable[[object, str], object]] = []
-
-    def now(self) -> float:
-        return self.reactor.seconds()
-
-    def duty(self) -> Duty:
-        return self.wanted
-
-    def want(self, duty: Duty) -> None:
-        self.wanted = duty
-        assert self.data is not None
-        self.data.watch()
-
-    def set_repl_offset(self, offset: int) -> None:
-        self.offset = offset
-
-    @property
-    def repl_offset(self) -> int:
-        return self.offset
-
-    def lease_left(self) -> float:
-        return 1.0
-
-    def say_now(self) -> None:
-        self.said.append(self.offset)
-
-    def server_frozen(self, offset: int, newest: int) -> None:
-        self.offset = offset
-        self.heard.append(("frozen", offset, newest))
-
-    def server_released(self, data_epoch: int = 0) -> None:
-        self.heard.append("released")
-
-    def server_promoted(self) -> None:
-        self.heard.append("promoted")
-
-    def server_lost(self, why: str) -> None:
-        self.heard.append("lost")
-        if self.wanted.task is Task.PROMOTE:
-            self.wanted = STAY  # it steps down
-
-    def failed(self, failure: object) -> None:
-        self.failures.append(failure)
-
-    def add_observer(self, observer: Callable[[object, str], object]) -> Callable[[], None]:
-        self.observers.append(observer)
-        return lambda: self.observers.remove(observer)
-
-
 class DrivenTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
         self.server = Obedient()
-        self.election = Deciding(self.directory)
+        self.election = Deciding(self.directory, Clock())
         self.service = DataService(self.election, self.server)  # type: ignore[arg-type]
         self.addCleanup(self.end)
 
@@ -508,6 +442,31 @@ class DataServiceTests(DrivenTests):
         self.election.wanted = STAY
         self.election.observers[0](None, "the service stopped")
         self.assertEqual(self.told(), ["freeze"])
+
+    def test_one_that_starts_by_taking_writes_is_told_of_once_with_the_remedy(self) -> None:
+        warned = self.enterContext(logged(WARNS))
+        self.server.change(takes_writes=True)
+        self.start(promote(3))
+        (line,) = warned
+        self.assertIn("took writes before this node had commanded it", line)
+        self.assertIn("it needs 'frozen yes'", line)
+        self.election.want(FREEZE)
+        self.assertEqual(warned, [line])
+
+    def test_so_is_one_that_comes_back_so(self) -> None:
+        self.start(follow(3))
+        warned = self.enterContext(logged(WARNS))
+        self.server.change(run="r2", takes_writes=True, source="")
+        self.look()
+        self.assertEqual(sum("before this node had commanded it" in line for line in warned), 1)
+
+    def test_one_that_the_last_life_of_the_node_promoted_is_not(self) -> None:
+        self.lead()
+        self.live_again()
+        self.server.change(takes_writes=True)  # nobody froze it when the node was killed
+        warned = self.enterContext(logged(WARNS))
+        self.start()
+        self.assertEqual((self.told()[-1], warned), ("freeze", []))
 
     def test_it_needs_a_data_directory(self) -> None:
         assert self.election.directory is not None

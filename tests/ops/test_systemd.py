@@ -7,7 +7,6 @@ import tempfile
 from itertools import count
 
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from kevy_elect.ballot import MemoryBallot
@@ -16,20 +15,8 @@ from kevy_elect.messages import Announce, Role
 from kevy_elect.ops.systemd import RETRY, Manager, Notifier, describe, longest_stop, notifiers
 from kevy_elect.service.election import ElectionService
 from kevy_elect.service.observers import ElectorSnapshot
+from tests.support.logs import logged
 from tests.support.transports import QUICK, cluster, rng
-
-
-def logged(test: SynchronousTestCase) -> list[str]:
-    """What the module logs from now on, line by line."""
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event.get("log_namespace") == "kevy_elect.ops.systemd.Notifier":
-            lines.append(str(formatEvent(event)))
-
-    globalLogPublisher.addObserver(observe)
-    test.addCleanup(globalLogPublisher.removeObserver, observe)
-    return lines
 
 
 class ManagerTests(SynchronousTestCase):
@@ -207,7 +194,7 @@ class NotifierTests(SynchronousTestCase):
     def test_a_missing_socket_is_logged_once_and_told_all_when_it_is_there(self) -> None:
         self.receiver.close()
         os.unlink(self.path)
-        lines = logged(self)
+        lines = self.enterContext(logged("kevy_elect.ops.systemd.Notifier"))
         self.started(limit=2.0)
         self.reactor.pump([0.05] * 50)
         self.election.message_received("b", Announce(7, "b", "10.0.0.2:1"))
@@ -269,7 +256,7 @@ class NotifiersTests(SynchronousTestCase):
         self.assertEqual(notifier.manager, Manager("/run/n"))
 
     def test_a_wrong_environment_does_not_keep_the_node_from_starting(self) -> None:
-        lines = logged(self)
+        lines = self.enterContext(logged("kevy_elect.ops.systemd.Notifier"))
         self.assertEqual(list(notifiers(self.election(), {"NOTIFY_SOCKET": "run/n"})), [])
         self.assertIn("NOTIFY_SOCKET=run/n", lines[0])
 
