@@ -366,7 +366,7 @@ def _failback(
     options: Options, election: ElectionService, access: PageAccess
 ) -> Iterator[IService]:
     if options["failback"] is not None:
-        from kevy_elect.ops.failback import FailbackService
+        from kevy_elect.ops.failback import LOOK_EVERY, FailbackService
         from kevy_elect.ops.page_poll import Others
 
         pages = Others(
@@ -377,6 +377,7 @@ def _failback(
             clock=election.now,
             answered=lambda node_id: None,
             access=access,
+            every=LOOK_EVERY,
         )
         yield FailbackService(election, options["priorities"], pages, options["failback"])
 

@@ -24,7 +24,7 @@ from kevy_elect.service.timers import timers
 from kevy_elect.status import PeerStatus
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the members."""
+"""Seconds between two looks at the members, and between two requests for the page of one."""
 ON_ITS_WAY: Final = 3.0
 """Seconds after which other members have received a write of this node, and have said so."""
 ELECTED_WITHIN: Final = 30.0

@@ -31,8 +31,8 @@ from kevy_elect.status import MAX_BYTES
 from kevy_elect.transport.tls_streams import TlsFactory
 
 ASK_EVERY: Final = 1.0
-"""Seconds between two requests to one node; the next one waits for the answer. They are fewer if
-the lease is shorter than the age of an answer."""
+"""Seconds between two requests to one node, by default; the next one waits for the answer. They are
+fewer if the lease is shorter than the age of an answer."""
 ANSWER_WITHIN: Final = 2.0
 """Seconds for the connection, and again for the whole answer."""
 _LATE: Final = f"no answer within {ANSWER_WITHIN:g} s"
@@ -56,8 +56,12 @@ class Others:
         clock: Callable[[], float],
         answered: Callable[[str], object],
         access: PageAccess | None = None,
+        every: float | None = None,
     ) -> None:
-        """Raises ConfigError for a URL that is not http:// or https://, or of an unknown member.
+        """`every` are the seconds between two requests to one node; by default they suit a page
+        that shows the lease.
+
+        Raises ConfigError for a URL that is not http:// or https://, or of an unknown member.
         This node's own URL is allowed, so that all nodes may have the same list; it is not
         asked."""
         for node_id, url in urls.items():
@@ -72,7 +76,7 @@ class Others:
         self._clock = clock
         self._answered = answered
         self._access = access or PageAccess()
-        self._interval = min(ASK_EVERY, max(0.2, config.down_after / 4))
+        self._interval = every or min(ASK_EVERY, max(0.2, config.down_after / 4))
         self._loops: list[LoopingCall] = []
         self._open: dict[str, Deferred[None]] = {}
         self._asked: dict[str, float] = {}

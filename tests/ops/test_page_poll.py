@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import Clock, LoopingCall
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kevy_elect.errors import ConfigError
@@ -41,6 +41,37 @@ class AddressTests(SynchronousTestCase):
             [(known.node_id, known.url) for known in found],
             [("b", "http://192.0.2.2:8101"), ("c", None)],
         )
+
+
+class RateTests(SynchronousTestCase):
+    def asked(self, every: float | None) -> int:
+        """The requests to b within the first 2 s."""
+        now, asked = Clock(), []
+        found = Others(
+            cluster(),
+            QUICK,
+            {"b": "http://192.0.2.2:8101"},
+            reactor=now,
+            clock=now.seconds,
+            answered=lambda node_id: None,
+            every=every,
+        )
+
+        async def get(url: str) -> bytes:
+            asked.append(url)
+            return json.dumps(follower("b")).encode()
+
+        self.patch(found, "_get", get)
+        found.start()
+        now.pump([0.125] * 16)
+        found.stop()
+        return len(asked)
+
+    def test_a_short_lease_is_asked_for_often(self) -> None:
+        self.assertGreater(self.asked(None), 8)
+
+    def test_who_needs_no_lease_gives_the_rate(self) -> None:
+        self.assertEqual(self.asked(1.0), 3)
 
 
 class Answering(Protocol):
