@@ -115,6 +115,7 @@ class FailbackService(Service):
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("the role is not handed back any more", failure)
+        self._forget()  # another start would not know what an operator moved before
         self._end()
 
     def _look(self) -> None:

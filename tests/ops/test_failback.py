@@ -29,12 +29,15 @@ class Pages:
 
     def __init__(self, now: Clock) -> None:
         self.asked = False
+        self.breaks = False
         self.clock = now
         self.known = {each: Known(each, "http://192.0.2.1") for each in "bc"}
         self.changes: dict[str, dict[str, Any]] = {each: {} for each in "bc"}
         self.silent = ""
 
     def __iter__(self) -> Iterator[Known]:
+        if self.breaks:
+            raise RuntimeError("a bug")
         now = self.clock.seconds()
         for each, known in self.known.items():
             if each not in self.silent:
@@ -174,6 +177,15 @@ class FailbackTests(SynchronousTestCase):
         self.assertEqual(self.election.reactor.getDelayedCalls(), [])
         self.election.become(Role.PRIMARY)
         self.assertTrue(self.pages.asked)
+
+    def test_a_bug_ends_it_for_good(self) -> None:
+        self.pages.breaks = True
+        self.live(1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.pages.breaks = False
+        self.election.become(Role.PRIMARY)
+        self.assertEqual(self.live(20), [])
+        self.assertFalse(self.pages.asked)
 
     def test_nothing_runs_if_nobody_is_preferred(self) -> None:
         self.service.stopService()
