@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -45,6 +45,8 @@ from kevy_elect.settings.table import (
 )
 from kevy_elect.settings.text import shown
 
+T = TypeVar("T")
+
 _OTHER_NAMES: Final[dict[tuple[str, ...], str]] = {
     ("secure", "private_key_file"): "noise-key",
     ("cluster", "secure"): "links",
@@ -63,7 +65,8 @@ _UNQUOTED: Final = (
 )
 _NOISE: Final = ("noise-key", "peer-keys")
 _TLS: Final = ("tls-cert", "tls-key", "tls-ca")
-_PAGES: Final = ("http-cert", "http-key", "http-ca", "http-token-file")
+_PAGES_TLS: Final = ("http-cert", "http-key", "http-ca")
+_PAGES: Final = (*_PAGES_TLS, "http-token-file")
 _SENTINEL_TLS: Final = ("sentinel-cert", "sentinel-key")
 _SENTINEL: Final = ("sentinel-name", "sentinel-peers", "sentinel-password-file", *_SENTINEL_TLS)
 _ADMIN: Final = ("admin-listen", "admin-peers")
@@ -227,7 +230,7 @@ class _Reading:
         self._check_primary_settings(timings)
         self._check_admin()
         links = self._links(cluster)
-        pages = self._with_sentinel(self._pages())
+        pages = self._pages()
         self._check_last_will()
         if self.mistakes or cluster is None or timings is None:
             raise MistakesError(_in_order(self.mistakes))
@@ -408,7 +411,7 @@ class _Reading:
             self._add("http-host", "--http-host: nothing is served; give --http too")
 
     def _pages(self) -> PageSecurity:
-        """What protects the pages, if anything does."""
+        """What protects the pages, and the port for clients of Redis Sentinel, if anything does."""
         for name in _PAGES:
             if name in self.given and "http" not in self.given:
                 self._add(name, f"--{name}: nothing is served; give --http too")
@@ -416,35 +419,30 @@ class _Reading:
         if "http-token-file" in self.values:
             with self._blaming(NAMED["http-token-file"]):
                 token = read_token(self.values["http-token-file"])
-        given = [name for name in ("http-cert", "http-key", "http-ca") if name in self.given]
-        missing = [name for name in ("http-cert", "http-key") if name not in self.given]
-        if given and missing:
-            self._add(given[0], f"--{given[0]}: give --{missing[0]} FILE too")
-        elif given and self._fine(*given):
-            files = self.values["http-cert"], self.values["http-key"], self.values.get("http-ca")
-            try:
-                serving, asking, content = read_contexts(*files)
-            except ConfigError as error:
-                self._add("http-cert", f"--http-cert: {error}")
-            else:
-                return PageSecurity(token=token, serving=serving, asking=asking, content=content)
-        return PageSecurity(token=token)
+        serving, asking, content = self._tls(_PAGES_TLS, read_contexts) or (None, None, "")
+        sentinel, sentinel_content = self._tls(_SENTINEL_TLS, read_serving) or (None, "")
+        return PageSecurity(
+            token=token,
+            serving=serving,
+            asking=asking,
+            content=content,
+            sentinel=sentinel,
+            sentinel_content=sentinel_content,
+        )
 
-    def _with_sentinel(self, pages: PageSecurity) -> PageSecurity:
-        """The same, with what serves clients of Redis Sentinel by TLS."""
-        given = [name for name in _SENTINEL_TLS if name in self.given]
-        missing = [name for name in _SENTINEL_TLS if name not in self.given]
+    def _tls(self, names: tuple[str, ...], read: Callable[..., T]) -> T | None:
+        """What `read` makes of these settings: a certificate, its key, and maybe authorities. None
+        if none is given, or one is a mistake."""
+        given = [name for name in names if name in self.given]
+        missing = [name for name in names[:2] if name not in self.given]
         if given and missing:
             self._add(given[0], f"--{given[0]}: give --{missing[0]} FILE too")
         elif given and self._fine(*given):
-            files = self.values["sentinel-cert"], self.values["sentinel-key"]
             try:
-                context, content = read_serving(*files)
+                return read(*map(self.values.get, names))
             except ConfigError as error:
-                self._add("sentinel-cert", f"--sentinel-cert: {error}")
-            else:
-                return attrs.evolve(pages, sentinel=context, sentinel_content=content)
-        return pages
+                self._add(names[0], f"--{names[0]}: {error}")
+        return None
 
     def _check_sentinel(self, cluster: Cluster | None) -> None:
         if "sentinel" not in self.given:
