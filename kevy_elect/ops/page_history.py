@@ -186,14 +186,16 @@ def lanes(everyone: Sequence[Known], known_epochs: Sequence[Epoch], now: float) 
 
 def whole_lane(known: Known, known_epochs: Sequence[Epoch], now: float) -> list[Span]:
     """The roles of a node by its own events, and before these by the events of others."""
-    spans = lane(known.events, _losses(known.node_id, known_epochs))
+    losses = _losses(known.node_id, known_epochs)
+    spans = lane(known.events, losses)
     started = _started_at(known)
     if started is not None and (not spans or started < spans[0].since):
         if spans and spans[0].role == Role.REPLICA:
             spans[0].since = started
         else:
             spans.insert(0, Span(Role.REPLICA, "", started, spans[0].since if spans else None))
-    spans = [*_terms(known.node_id, known_epochs, spans[0].since if spans else now), *spans]
+    before = spans[0].since if spans else now
+    spans = [*_terms(known.node_id, known_epochs, losses, before), *spans]
     if known.lost_at is not None and not known.is_fresh(now):
         since = known.lost_at
         if spans and spans[-1].until is None:
@@ -210,7 +212,9 @@ def _started_at(known: Known) -> float | None:
     return None if len(known.events) >= EVENTS_KEPT else known.at - status.uptime
 
 
-def _terms(node_id: str, known_epochs: Sequence[Epoch], before: float) -> list[Span]:
+def _terms(
+    node_id: str, known_epochs: Sequence[Epoch], losses: Sequence[float], before: float
+) -> list[Span]:
     """The times at which this node was primary, by the events of others before `before`."""
     terms = []
     end: float = before
@@ -218,7 +222,7 @@ def _terms(node_id: str, known_epochs: Sequence[Epoch], before: float) -> list[S
         if epoch.elected_at is None:
             continue
         if epoch.primary == node_id and epoch.elected_at < before:
-            lost = [at for at in _losses(node_id, known_epochs) if epoch.elected_at < at < end]
+            lost = [at for at in losses if epoch.elected_at < at < end]
             until = min([*lost, end])
             terms.append(Span(Role.PRIMARY, epoch.number, epoch.elected_at, until))
         end = min(end, epoch.elected_at)
