@@ -105,7 +105,8 @@ class History:
         now, wall = self._election.now(), self._wall()
         found: list[tuple[float, EventStatus]] = []
         left = MAX_AGAIN
-        for line in self._lines()[: -EVENTS_KEPT - 1 : -1]:  # the newest first
+        lines = self._lines(MAX_AGAIN + EVENTS_KEPT)  # each line has an end, which is not counted
+        for line in lines[: -EVENTS_KEPT - 1 : -1]:  # the newest first
             left -= len(line)
             event = _event(line, wall) if left >= 0 else None
             if event is not None and event.ago <= MAX_AGE:
@@ -153,11 +154,12 @@ class History:
             await deferLater(self._election.reactor, 0)
         return found
 
-    def _lines(self) -> list[bytes]:
+    def _lines(self, most: int = MAX_FILE) -> list[bytes]:
+        """The kept lines, of each file those in the last `most` bytes."""
         directory, kept = self._election.directory, []
         if directory is not None:
             try:
-                kept = [*_tail(directory, OLD), *_tail(directory, FILE)]
+                kept = [*_tail(directory, OLD, most), *_tail(directory, FILE, most)]
             except (OSError, BallotError) as error:
                 self._fail(directory, error)
         return [*kept, *self._unwritten]
@@ -244,10 +246,10 @@ def _write_whole(file: int, text: bytes, size: int) -> None:
         raise
 
 
-def _tail(directory: DirectoryLock, name: str) -> list[bytes]:
-    """The lines of the last MAX_FILE bytes; the first may be the end of one."""
+def _tail(directory: DirectoryLock, name: str, most: int) -> list[bytes]:
+    """The lines of the last `most` bytes; the first may be the end of one."""
     try:
         with _opened(directory, name, os.O_RDONLY) as file:
-            return os.pread(file, MAX_FILE, max(0, os.fstat(file).st_size - MAX_FILE)).splitlines()
+            return os.pread(file, most, max(0, os.fstat(file).st_size - most)).splitlines()
     except FileNotFoundError:
         return []
