@@ -54,7 +54,9 @@ def event_status(ago: float, event: Event) -> EventStatus:
 
 def _events(election: ElectionService) -> tuple[EventStatus, ...]:
     """The newest, of which the oldest may be from before the start."""
-    now = election.now()
-    earlier = [attrs.evolve(event, ago=max(0.0, now - at)) for at, event in election.earlier]
-    recent = [event_status(ago, event) for ago, event in election.recent_events()]
-    return tuple([*earlier, *recent][-EVENTS_KEPT:])
+    now, recent = election.now(), election.recent_events()
+    left_out = max(0, len(election.earlier) + len(recent) - EVENTS_KEPT)
+    earlier = (
+        attrs.evolve(event, ago=max(0.0, now - at)) for at, event in election.earlier[left_out:]
+    )
+    return (*earlier, *(event_status(ago, event) for ago, event in recent))
