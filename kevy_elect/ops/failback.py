@@ -70,8 +70,8 @@ class FailbackService(Service):
         self._after = after
         self._decision = Failback(after)
         self._preferred = preferred(election.cluster.node_id, priorities)
-        self._began: float | None = None
-        """The time at which this node became primary; None if it is not primary."""
+        self._began = 0.0
+        """The time at which this node last became primary."""
         self._by_hand = False
         self._offsets: deque[tuple[float, int]] = deque(maxlen=60)
         self._handing_over = False
@@ -92,7 +92,7 @@ class FailbackService(Service):
     def _changed(self, snapshot: ElectorSnapshot, reason: str = "") -> None:
         if snapshot.role is not Role.PRIMARY:
             self._end()
-        elif self._began is None:
+        elif self._loop is None:
             self._begin()
 
     def _begin(self) -> None:
@@ -106,7 +106,6 @@ class FailbackService(Service):
         self._loop.start(LOOK_EVERY, now=False).addErrback(self._broken)
 
     def _end(self) -> None:
-        self._began = None
         loop, self._loop = self._loop, None
         if loop is not None:
             self._pages.stop()
@@ -127,7 +126,6 @@ class FailbackService(Service):
             self._hand_over(member)
 
     def _note_hand(self, known: Iterable[Known]) -> None:
-        assert self._began is not None
         if self._by_hand:
             return
         me = self._election.cluster.node_id
@@ -155,8 +153,8 @@ class FailbackService(Service):
         return not any(status is not None and status.maintained_for > 0 for status in told)
 
     def _own(self, epoch: int, now: float) -> Own:
-        earlier = [offset for at, offset in self._offsets if now - at >= ON_ITS_WAY]
-        offset = earlier[-1] if earlier else self._election.repl_offset
+        earlier = (offset for at, offset in reversed(self._offsets) if now - at >= ON_ITS_WAY)
+        offset = next(earlier, self._election.repl_offset)
         node_id, drives = self._election.cluster.node_id, self._election.data is not None
         return Own(node_id, epoch, offset, drives, self._after)
 
