@@ -74,7 +74,6 @@ class FailbackService(Service):
         """The time at which this node last became primary."""
         self._by_hand = False
         self._offsets: deque[tuple[float, int]] = deque(maxlen=60)
-        self._handing_over = False
         self._loop: LoopingCall | None = None
         self._forget: Callable[[], None] = lambda: None
 
@@ -122,7 +121,7 @@ class FailbackService(Service):
         known = {each.node_id: each for each in self._pages}
         self._note_hand(known.values())
         member = self._decision.choose(now, self._fit(known, epoch, now))
-        if member is not None and not self._handing_over:
+        if member is not None:
             self._hand_over(member)
 
     def _note_hand(self, known: Iterable[Known]) -> None:
@@ -145,7 +144,8 @@ class FailbackService(Service):
         return [each for each in self._preferred if self._is_fit(peers, known, each, own, now)]
 
     def _may_give(self, known: Iterable[Known], now: float) -> bool:
-        """Whether a handover without an operator's command is allowed now."""
+        """Whether a handover without an operator's command is allowed now. None is during another
+        one, because the node is fenced then."""
         election = self._election
         if self._by_hand or election.maintained_for() or not election.can_write():
             return False
@@ -185,7 +185,6 @@ class FailbackService(Service):
             )
         except HandoverError:
             return  # an operator was faster, or the member has just gone
-        self._handing_over = True
         handing.addCallbacks(self._done, self._not_done)
 
     def _tell(self, step: Step) -> None:
@@ -197,7 +196,6 @@ class FailbackService(Service):
         )
 
     def _done(self, outcome: Outcome) -> None:
-        self._handing_over = False
         now = self._election.now()
         if outcome.done:
             self._decision.gave(now)
@@ -210,7 +208,6 @@ class FailbackService(Service):
         )
 
     def _not_done(self, failure: Failure) -> None:
-        self._handing_over = False
         if failure.check(HandoverError) is None:
             self.log.failure("the handover failed", failure)
         self._decision.failed(self._election.now())

@@ -80,7 +80,8 @@ class Election:
             each(self.state_snapshot(), "")
 
     def can_write(self) -> bool:
-        return self.role is Role.PRIMARY
+        fenced = bool(self.handed) and not self.handing.called
+        return self.role is Role.PRIMARY and not fenced
 
     def maintained_for(self) -> float:
         return self.maintained
