@@ -41,7 +41,7 @@ def obstacle(peer: PeerStatus, told: Status | None, own: Own) -> str | None:
 
     `told` is the status of its page; None if the page does not answer.
     """
-    if not (peer.alive and peer.link == "connected" and peer.acknowledging):
+    if not (peer.is_there and peer.acknowledging):
         return "it is not heard, or does not acknowledge"
     if peer.epoch != own.epoch or peer.role is not Role.REPLICA:
         return "it does not follow this primary"

@@ -62,6 +62,12 @@ class PeerStatus:
     """The first eight digits of the key, or of the certificate's SHA-256, that the peer has proven
     on the connection that the node dials; empty without one."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it was heard recently and the connection that the node dials stands. It becomes
+        DOWN later, but without a connection it is already a bad target of a handover."""
+        return self.alive and self.link == "connected"
+
 
 @attrs.frozen
 class ChildStatus:

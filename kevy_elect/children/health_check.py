@@ -206,7 +206,7 @@ class HealthCheck(Service):
 
     def _is_anybody_there(self) -> bool:
         peers = self.election.peer_status()
-        return any(peer.alive and peer.link == "connected" for peer in peers)
+        return any(peer.is_there for peer in peers)
 
     def _stand_back(self, at: float) -> None:
         left = REST

@@ -230,7 +230,7 @@ class View:
             (status.node_id, *_peer_cells(peer))
             for status in self._statuses()
             for peer in status.peers[:MAX_ROWS]
-            if not broken or not peer.alive or peer.link != "connected"
+            if not (broken and peer.is_there)
         ]
         return self._grid(PEER_HEADER, rows, spare=("OFFSET", "EPOCH", "ITS LINK"))
 

@@ -182,14 +182,14 @@ class Handover:
 
         def arrived() -> bool:
             target = self._peer(self._target)
-            gone = not _is_there(target) or not self._leads()
+            gone = not target.is_there or not self._leads()
             return gone or target.offset >= election.repl_offset
 
         in_time = await self._until(arrived)
         target = self._peer(self._target)
         if not self._leads():
             return "the lease or the role was lost meanwhile"
-        if not _is_there(target):
+        if not target.is_there:
             return f"{target.node_id} is gone"
         if not in_time:
             return (
@@ -252,7 +252,7 @@ class Handover:
     # The state that the steps check
 
     def _best(self) -> str:
-        there = [peer for peer in self._election.peer_status() if _is_there(peer)]
+        there = [peer for peer in self._election.peer_status() if peer.is_there]
         if not there:
             raise HandoverError(f"no other member is there that {self._me} could hand over to")
         return min(there, key=lambda peer: (-peer.offset, peer.node_id)).node_id
@@ -263,7 +263,7 @@ class Handover:
             raise HandoverError(f"{target} is the primary already")
         if target not in ids:
             raise HandoverError(f"{target!r} is no other member; there are {', '.join(ids)}")
-        if not _is_there(self._peer(target)):
+        if not self._peer(target).is_there:
             raise HandoverError(f"{target} is not there: start it, or choose another")
         return target
 
@@ -279,7 +279,7 @@ class Handover:
 
     def _is_hopeless(self) -> bool:
         """Whether this node leaves while too few others are connected to elect a primary."""
-        there = sum(map(_is_there, self._election.peer_status()))
+        there = sum(peer.is_there for peer in self._election.peer_status())
         return self._leaving and there < self._election.cluster.quorum
 
     def _elapsed(self) -> float:
@@ -327,9 +327,3 @@ def _ending(work: Coroutine[Any, Any, None]) -> list[Failure | None]:
     running = Deferred.fromCoroutine(work)
     running.addCallbacks(lambda _: ended.append(None), ended.append)
     return ended
-
-
-def _is_there(peer: PeerStatus) -> bool:
-    """Whether the peer was heard recently and has a connection. It becomes DOWN later, but without
-    a connection it is already a bad target."""
-    return peer.alive and peer.link == "connected"
