@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from kevy_elect.settings.text import sides
+
 MAX_NAME: Final = 64
-"""Characters of a name that are shown; other members may report anything."""
+"""The most characters of a name, and of the shown part of one that another member reports."""
 
 
 def mixed_names(members: Mapping[str, str]) -> str | None:
@@ -14,13 +16,10 @@ def mixed_names(members: Mapping[str, str]) -> str | None:
 
     `members` has the name that each member reports, by its id, empty without one.
     """
-    found: dict[str, list[str]] = {}
-    for node_id, name in members.items():
-        if name:
-            found.setdefault(name[:MAX_NAME], []).append(node_id)
-    if len(found) < 2:
+    named = {node_id: name[:MAX_NAME] for node_id, name in members.items() if name}
+    each = sides(named, str)
+    if each is None:
         return None
-    each = "; ".join(f"{name} on {', '.join(ids)}" for name, ids in found.items())
     return (
         f"the members differ in --cluster-name: {each}. Give all of them the same, unless one "
         "belongs to another cluster: then correct its address"

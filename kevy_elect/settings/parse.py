@@ -12,12 +12,12 @@ from kevy_elect.config import PeerAddr, check_node_id, join_host_port, parse_adv
 from kevy_elect.errors import ConfigError
 from kevy_elect.messages import is_printable
 from kevy_elect.settings.admin import parse_socket, parts
+from kevy_elect.settings.cluster_name import MAX_NAME
 from kevy_elect.settings.links import parse_key
 from kevy_elect.settings.table import NAMED, Kind, Setting, did_you_mean
 from kevy_elect.settings.text import shown
 
 MAX_PORT: Final = 65535
-MAX_NAME: Final = 64
 MAX_COUNT: Final = 1000
 _PEER_KEYS: Final = ("host", "elect-port", "client-port")
 _HOST_NAME: Final = re.compile("[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_-])?")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from kevy_elect.config import ElectConfig
+from kevy_elect.settings.text import sides
 
 Settings = Mapping[str, float | bool]
 """Timings as in a status document."""
@@ -81,12 +82,9 @@ def _lease_of(settings: Settings) -> float:
 def _differences(members: Mapping[str, Settings]) -> Iterator[str]:
     names = dict.fromkeys(name for settings in members.values() for name in settings)
     for name in names:
-        found: dict[float | bool, list[str]] = {}
-        for node_id, settings in members.items():
-            if name in settings:
-                found.setdefault(settings[name], []).append(node_id)
-        if len(found) > 1:
-            each = "; ".join(f"{_text(value)} on {', '.join(ids)}" for value, ids in found.items())
+        given = {who: settings[name] for who, settings in members.items() if name in settings}
+        each = sides(given, _text)
+        if each is not None:
             yield f"the members differ in {name}: {each}. Give all of them the same"
 
 
