@@ -94,7 +94,8 @@ def about_cells(status: Status) -> tuple[str, ...]:
 def said(seconds: float) -> str:
     """A duration in words, with two units at most.
 
-    >>> said(287) '4 min 47 s'
+    >>> said(287)
+    '4 min 47 s'
     """
     for unit, size, smaller, part in _UNITS:
         if seconds >= size:
