@@ -198,7 +198,8 @@ class View:
 
     def cluster(self) -> list[str]:
         """The name of the cluster, if it has one."""
-        return [f"cluster {self.names()}"] if self.names() else []
+        names = self.names()
+        return [f"cluster {names}"] if names else []
 
     def maintenance(self) -> list[str]:
         """A line that says which members are in maintenance, if any are."""
@@ -484,7 +485,8 @@ def _watched(view: View, log: ChangeLog, *, small: bool = False) -> Page:
 
 
 def _headline(view: View) -> str:
-    whose = f"{view.names()}: " if view.names() else ""
+    names = view.names()
+    whose = f"{names}: " if names else ""
     return f"{_clock(time.time())}  {whose}{printable(view.problem or 'all is well')}"
 
 
