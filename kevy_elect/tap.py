@@ -318,10 +318,9 @@ def _pages(
     if options["http"] is not None:
         from kevy_elect.ops.http import site
 
-        others = _page_urls(options)
-        others.pop(election.cluster.node_id, None)
+        urls = _page_urls(options)
         known = {parse_host(address) for address in options["http-peers"].values()}
-        pages = site(election, others, hosts={*known, *options["http-host"]}, access=access)
+        pages = site(election, urls, hosts={*known, *options["http-host"]}, access=access)
         service: IService
         if access.present.token is None:
             service = Port("--http", options["http"], pages, reactor=election.reactor)
