@@ -52,10 +52,10 @@ def site(
     """The factory for a listening port that serves this service's status, and the page of the
     cluster.
 
-    `others` are the base URLs of the other members, by their ids, such as `http://10.0.0.2:8101`.
-    The site answers requests for addresses, localhost, the members' hosts, and the names in
-    `hosts`. `access` restricts all pages except the health checks, and may serve them by TLS.
-    Without it everybody may read, without TLS.
+    `others` are the base URLs of the other members, by their ids, such as `http://10.0.0.2:8101`;
+    this node's own is allowed, too, and not asked. The site answers requests for addresses,
+    localhost, the members' hosts, and the names in `hosts`. `access` restricts all pages except the
+    health checks, and may serve them by TLS. Without it everybody may read, without TLS.
 
     Raises ConfigError for an invalid URL, or for a URL of an unknown member.
     """

@@ -61,8 +61,8 @@ class Watch:
         urls: Mapping[str, str],
         access: PageAccess | None = None,
     ) -> None:
-        """`urls` are the addresses of the other members' statuses, with the same access as this
-        node's.
+        """`urls` are the addresses of the members' statuses, with the same access as this node's;
+        its own is not asked.
 
         Raises ConfigError for a URL that cannot be asked.
         """
